@@ -1,0 +1,71 @@
+"""The key frame of one camera, and the rules by which it is dropped."""
+
+from __future__ import annotations
+
+from typing import Generic
+
+from dff_ros.scheduling import Signal
+from dff_ros.types import ContextT, FeatureT, Frame, KeyFeature, KeyFrame, ResetCause
+
+_NS_PER_S = 1_000_000_000
+
+
+class KeyFrameCache(Generic[FeatureT, ContextT]):
+    """One slot, a running frame number and a generation that grows with every drop.
+
+    A key frame is only handed out to frames of its own generation, so nothing computed before a reset can be used
+    after it.
+    """
+
+    def __init__(self) -> None:
+        self._slot: KeyFrame[FeatureT, ContextT] | None = None
+        self._last: Frame | None = None
+        self._number = -1
+        self.generation = 0
+
+    @property
+    def key(self) -> KeyFrame[FeatureT, ContextT] | None:
+        """The key frame in use, or None."""
+        return self._slot
+
+    def drop(self) -> None:
+        """Forget the key frame and everything known of earlier frames."""
+        self._slot = None
+        self._last = None
+        self.generation += 1
+
+    def admit(self, frame: Frame, max_gap_s: float) -> ResetCause | None:
+        """Count a frame in; the cause, where it cannot follow the frames before it and the key frame was dropped."""
+        cause = None if self._last is None else _break_between(self._last, frame, max_gap_s)
+        if cause is not None:
+            self.drop()
+        self._last = frame
+        self._number += 1
+        return cause
+
+    def store(self, key: KeyFeature[FeatureT, ContextT], frame: Frame) -> None:
+        """Make the frame just admitted the key frame."""
+        self._slot = KeyFrame(key, frame.stamp_ns, self._number, self.generation)
+
+    def signal(self, frame: Frame) -> Signal | None:
+        """Age of the key frame as seen from the frame just admitted; None where there is none."""
+        if self._slot is None:
+            return None
+        return Signal(
+            frames_since_key=self._number - self._slot.number,
+            seconds_since_key=(frame.stamp_ns - self._slot.stamp_ns) / _NS_PER_S,
+        )
+
+
+def _break_between(last: Frame, frame: Frame, max_gap_s: float) -> ResetCause | None:
+    if frame.size != last.size:
+        return ResetCause.SIZE
+    if frame.encoding != last.encoding:
+        return ResetCause.ENCODING
+    if frame.frame_id != last.frame_id:
+        return ResetCause.FRAME_ID
+    if frame.stamp_ns < last.stamp_ns:
+        return ResetCause.BACKWARD_STAMP
+    if frame.stamp_ns - last.stamp_ns > max_gap_s * _NS_PER_S:
+        return ResetCause.GAP
+    return None

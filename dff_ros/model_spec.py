@@ -1,0 +1,74 @@
+"""What a model is made of: enough to rebuild its networks, written into checkpoints and bundles."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dff_ros.errors import ConfigError
+
+FLOW_SOURCES = ('dis', 'zero', 'flownet_s', 'flownet_half', 'flownet_inception')
+"""`dis` and `zero` (feature copied) need no network and have scale map 1; the others are flow networks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """Architecture and input convention of a model.
+
+    `feature_net` is a name of nets.resnet.FEATURE_NETS; `last_stage` 5 is the paper's trunk, 4 leaves stage 5 out.
+    `nominal_size` is the (height, width) the model was trained at. `mean` and `std` are RGB on a 0..1 scale.
+    `class_colours` are RGB 0..255, one for each name.
+    """
+
+    class_names: tuple[str, ...]
+    class_colours: tuple[tuple[int, int, int], ...]
+    feature_net: str = 'resnet18'
+    channels: int = 256
+    last_stage: int = 5
+    flow_source: str = 'dis'
+    nominal_size: tuple[int, int] = (360, 480)
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        if not self.class_names or len(self.class_names) != len(self.class_colours):
+            raise ConfigError(
+                f'a model needs one colour for each class: got {len(self.class_names)} names '
+                f'and {len(self.class_colours)} colours'
+            )
+        if len(self.class_names) > 255:
+            raise ConfigError(f'at most 255 classes fit a mono8 label map, got {len(self.class_names)}')
+        if self.flow_source not in FLOW_SOURCES:
+            raise ConfigError(f'flow_source: got {self.flow_source!r}, allowed is one of {", ".join(FLOW_SOURCES)}')
+        if self.last_stage not in (4, 5):
+            raise ConfigError(f'last_stage: got {self.last_stage!r}, allowed is 4 or 5')
+        if self.channels < 1 or min(self.nominal_size) < 16:
+            raise ConfigError(
+                f'channels must be positive and nominal_size at least 16x16, got {self.channels}, {self.nominal_size}'
+            )
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes of the segmentation head."""
+        return len(self.class_names)
+
+    def to_dict(self) -> dict[str, object]:
+        """As JSON stores it."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> ModelSpec:
+        """Back from `to_dict`; ConfigError on unknown or missing names or wrong types."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = set(values) - known
+        if unknown:
+            raise ConfigError(f'model: unknown entries {", ".join(sorted(unknown))}; known are {", ".join(sorted(known))}')
+        try:
+            return cls(**{name: _tuples(value) for name, value in values.items()})  # type: ignore[arg-type]
+        except TypeError as error:
+            raise ConfigError(f'model: {error}') from error
+
+
+def _tuples(value: object) -> object:
+    return tuple(_tuples(item) for item in value) if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,159 @@
+"""Frozen records that pass between the rings. Shape suffixes: H, W image rows and columns; h, w feature cells."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dff_ros.errors import ShapeError
+
+FeatureT = TypeVar('FeatureT')
+ContextT = TypeVar('ContextT')
+
+UNLABELED = 255
+"""Class id of a pixel without a decision (the convention of vision_msgs/LabelInfo consumers)."""
+
+MIN_SIDE = 16
+"""Shortest image side in pixels that the networks take: one feature cell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """One camera image.
+
+    `image_HW3` is uint8 RGB, C-contiguous. `stamp_ns` is the source's stamp (0: the source gives none).
+    `encoding` is the one the source had; a change of it means another camera mode.
+    Raises ShapeError for another shape, dtype or memory layout.
+    """
+
+    image_HW3: NDArray[np.uint8]
+    stamp_ns: int
+    frame_id: str = ''
+    encoding: str = 'rgb8'
+    camera: str = ''
+
+    def __post_init__(self) -> None:
+        image = self.image_HW3
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ShapeError(
+                f'a frame takes a uint8 image of shape (height, width, 3), not {image.dtype} {image.shape}'
+            )
+        if min(image.shape[:2]) < MIN_SIDE:
+            raise ShapeError(
+                f'the image is {image.shape[1]}x{image.shape[0]} pixels; each side must be at least {MIN_SIDE}'
+            )
+        if not image.flags.c_contiguous:
+            raise ShapeError('the image must be C-contiguous: pass np.ascontiguousarray(image)')
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.image_HW3.shape[0], self.image_HW3.shape[1]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFeature(Generic[FeatureT, ContextT]):
+    """What `Backend.extract` returns: the feature, and what `propagate` needs of the key image.
+
+    Both are opaque to everyone but the backend that made them.
+    """
+
+    feature: FeatureT
+    context: ContextT
+
+
+@dataclass(frozen=True, slots=True)
+class Propagation(Generic[FeatureT]):
+    """What `Backend.propagate` returns.
+
+    `validity_hw` is float32 in 0..1 per feature cell: how much of it was warped from inside the key frame.
+    `motion_px` is the 95th percentile of the flow length in source-image pixels; `coverage` the mean validity.
+    `flow_ms` and `warp_ms` split the time.
+    """
+
+    feature: FeatureT
+    validity_hw: NDArray[np.float32]
+    motion_px: float
+    coverage: float
+    flow_ms: float = 0.0
+    warp_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFrame(Generic[FeatureT, ContextT]):
+    """A cached key frame: its feature, stamp, running number in the stream, and the cache generation."""
+
+    key: KeyFeature[FeatureT, ContextT]
+    stamp_ns: int
+    number: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Segmentation:
+    """`label_map_HW`: uint8 class ids; `confidence_HW`: uint8, 255 x the probability of that class."""
+
+    label_map_HW: NDArray[np.uint8]
+    confidence_HW: NDArray[np.uint8]
+
+
+class Action(enum.Enum):
+    """What a scheduler asks for. REFRESH may go on in the background, REFRESH_NOW must be waited for."""
+
+    PROPAGATE = 'propagate'
+    REFRESH = 'refresh'
+    REFRESH_NOW = 'refresh_now'
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A scheduler's answer and its named reason."""
+
+    action: Action
+    reason: str
+
+
+class ResetCause(enum.Enum):
+    """Why a stream dropped its key frame."""
+
+    SIZE = 'size'
+    ENCODING = 'encoding'
+    FRAME_ID = 'frame_id'
+    BACKWARD_STAMP = 'backward_stamp'
+    GAP = 'gap'
+    REQUESTED = 'requested'
+    ERROR = 'error'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Milliseconds spent on one frame; a stage that did not run is 0."""
+
+    extract_ms: float = 0.0
+    propagate_ms: float = 0.0
+    flow_ms: float = 0.0
+    warp_ms: float = 0.0
+    predict_ms: float = 0.0
+    total_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """The answer to one frame. `age_frames` and `age_s` are 0 on a key frame."""
+
+    stamp_ns: int
+    frame_id: str
+    camera: str
+    is_key: bool
+    reason: str
+    reset_cause: ResetCause | None
+    age_frames: int
+    age_s: float
+    motion_px: float
+    coverage: float
+    segmentation: Segmentation
+    timings: Timings = field(default_factory=Timings)
