@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Generic
 
 from dff_ros.scheduling import Signal
 from dff_ros.types import ContextT, FeatureT, Frame, KeyFeature, KeyFrame, ResetCause
 
 _NS_PER_S = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """What is remembered of a frame: everything but its image."""
+
+    size: tuple[int, int]
+    encoding: str
+    frame_id: str
+    stamp_ns: int
 
 
 class KeyFrameCache(Generic[FeatureT, ContextT]):
@@ -19,7 +30,7 @@ class KeyFrameCache(Generic[FeatureT, ContextT]):
 
     def __init__(self) -> None:
         self._slot: KeyFrame[FeatureT, ContextT] | None = None
-        self._last: Frame | None = None
+        self._last: _Arrival | None = None
         self._number = -1
         self.generation = 0
 
@@ -36,10 +47,11 @@ class KeyFrameCache(Generic[FeatureT, ContextT]):
 
     def admit(self, frame: Frame, max_gap_s: float) -> ResetCause | None:
         """Count a frame in; the cause, where it cannot follow the frames before it and the key frame was dropped."""
-        cause = None if self._last is None else _break_between(self._last, frame, max_gap_s)
+        arrival = _Arrival(frame.size, frame.encoding, frame.frame_id, frame.stamp_ns)
+        cause = None if self._last is None else _break_between(self._last, arrival, max_gap_s)
         if cause is not None:
             self.drop()
-        self._last = frame
+        self._last = arrival
         self._number += 1
         return cause
 
@@ -57,7 +69,7 @@ class KeyFrameCache(Generic[FeatureT, ContextT]):
         )
 
 
-def _break_between(last: Frame, frame: Frame, max_gap_s: float) -> ResetCause | None:
+def _break_between(last: _Arrival, frame: _Arrival, max_gap_s: float) -> ResetCause | None:
     if frame.size != last.size:
         return ResetCause.SIZE
     if frame.encoding != last.encoding:

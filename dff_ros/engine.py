@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Generic
 
+import numpy as np
+
 from dff_ros.backends.base import Backend
 from dff_ros.cache import KeyFrameCache
 from dff_ros.config import KeyframeConfig
@@ -13,10 +15,9 @@ from dff_ros.scheduling import make_scheduler
 from dff_ros.types import (
     Action,
     ContextT,
-    Decision,
     FeatureT,
     Frame,
-    KeyFrame,
+    Propagation,
     ResetCause,
     StepResult,
     Timings,
@@ -70,67 +71,41 @@ class Stream(Generic[FeatureT, ContextT]):
         decision = self._scheduler.decide(signal)
         key = self._cache.key
         if key is None or signal is None or decision.action is not Action.PROPAGATE:
-            return self._refresh(frame, decision, cause, start_ns)
-        return self._propagate(frame, key, decision, cause, start_ns)
-
-    def _refresh(
-        self, frame: Frame, decision: Decision, cause: ResetCause | None, start_ns: int
-    ) -> StepResult:
-        key = self._backend.extract(frame.image_HW3)
-        extract_ms = _ms_since(start_ns)
-        predict_start_ns = time.perf_counter_ns()
-        segmentation = self._backend.predict(key.feature, frame.size, frame.size)
-        self._cache.store(key, frame)
-        return StepResult(
-            stamp_ns=frame.stamp_ns,
-            frame_id=frame.frame_id,
-            camera=frame.camera,
-            is_key=True,
-            reason=decision.reason,
-            reset_cause=cause,
-            age_frames=0,
-            age_s=0.0,
-            motion_px=0.0,
-            coverage=1.0,
-            segmentation=segmentation,
-            timings=Timings(
-                extract_ms=extract_ms, predict_ms=_ms_since(predict_start_ns), total_ms=_ms_since(start_ns)
-            ),
-        )
-
-    def _propagate(
-        self,
-        frame: Frame,
-        key: KeyFrame[FeatureT, ContextT],
-        decision: Decision,
-        cause: ResetCause | None,
-        start_ns: int,
-    ) -> StepResult:
-        propagation = self._backend.propagate(frame.image_HW3, key.key)
-        propagate_ms = _ms_since(start_ns)
-        predict_start_ns = time.perf_counter_ns()
+            propagation = self._refresh(frame)
+            is_key, age_frames, age_s = True, 0, 0.0
+        else:
+            propagation = self._backend.propagate(frame.image_HW3, key.key)
+            is_key, age_frames, age_s = False, signal.frames_since_key, signal.seconds_since_key
+        feature_ms = _ms_since(start_ns)
         segmentation = self._backend.predict(propagation.feature, frame.size, frame.size)
-        signal = self._cache.signal(frame)
+        total_ms = _ms_since(start_ns)
         return StepResult(
             stamp_ns=frame.stamp_ns,
             frame_id=frame.frame_id,
             camera=frame.camera,
-            is_key=False,
+            is_key=is_key,
             reason=decision.reason,
             reset_cause=cause,
-            age_frames=0 if signal is None else signal.frames_since_key,
-            age_s=0.0 if signal is None else signal.seconds_since_key,
+            age_frames=age_frames,
+            age_s=age_s,
             motion_px=propagation.motion_px,
             coverage=propagation.coverage,
             segmentation=segmentation,
             timings=Timings(
-                propagate_ms=propagate_ms,
+                extract_ms=feature_ms if is_key else 0.0,
+                propagate_ms=0.0 if is_key else feature_ms,
                 flow_ms=propagation.flow_ms,
                 warp_ms=propagation.warp_ms,
-                predict_ms=_ms_since(predict_start_ns),
-                total_ms=_ms_since(start_ns),
+                predict_ms=total_ms - feature_ms,
+                total_ms=total_ms,
             ),
         )
+
+    def _refresh(self, frame: Frame) -> Propagation[FeatureT]:
+        """Make the frame the key frame; its own feature is the propagation over no motion."""
+        key = self._backend.extract(frame.image_HW3)
+        self._cache.store(key, frame)
+        return Propagation(key.feature, np.ones((1, 1), np.float32), motion_px=0.0, coverage=1.0)
 
 
 class Engine(Generic[FeatureT, ContextT]):

@@ -1,0 +1,58 @@
+"""A backend whose feature is the number of its image: what the engine did can be read off the label map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dff_ros.backends.base import BackendInfo
+from dff_ros.types import Frame, KeyFeature, Propagation, Segmentation
+
+
+def numbered_frame(number: int, **changes: object) -> Frame:
+    """A 32x48 frame, 1/10 s after the one before, whose pixels all hold its number."""
+    size = changes.pop('size', (32, 48))
+    values: dict[str, object] = {
+        'image_HW3': np.full((*size, 3), number, np.uint8),  # type: ignore[misc]
+        'stamp_ns': 1_000_000_000 + number * 100_000_000,
+        'frame_id': 'camera',
+    }
+    return Frame(**{**values, **changes})  # type: ignore[arg-type]
+
+
+@dataclass
+class FakeBackend:
+    """Key feature: the number n of the image. Propagated feature: 100 + n of the key. Label map: filled with it."""
+
+    calls: list[str] = field(default_factory=list)
+    fail_on: set[int] = field(default_factory=set)
+
+    @property
+    def info(self) -> BackendInfo:
+        return BackendInfo('fake', 'cpu', 'none', 1, 'asked for by a test')
+
+    def _number(self, image_HW3: NDArray[np.uint8]) -> int:
+        number = int(image_HW3[0, 0, 0])
+        if number in self.fail_on:
+            raise RuntimeError(f'frame {number} fails')
+        return number
+
+    def extract(self, image_HW3: NDArray[np.uint8]) -> KeyFeature[int, int]:
+        number = self._number(image_HW3)
+        self.calls.append(f'extract {number}')
+        return KeyFeature(number, number)
+
+    def propagate(self, image_HW3: NDArray[np.uint8], key: KeyFeature[int, int]) -> Propagation[int]:
+        self.calls.append(f'propagate {key.feature}->{self._number(image_HW3)}')
+        return Propagation(100 + key.feature, np.ones((2, 3), np.float32), motion_px=4.0, coverage=0.5)
+
+    def predict(self, feature: int, source_size: tuple[int, int], output_size: tuple[int, int]) -> Segmentation:
+        return Segmentation(np.full(output_size, feature, np.uint8), np.full(output_size, 200, np.uint8))
+
+    def warm_up(self, size: tuple[int, int]) -> None:
+        self.calls.append(f'warm_up {size}')
+
+    def close(self) -> None:
+        self.calls.append('close')
