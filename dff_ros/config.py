@@ -17,6 +17,7 @@ from dff_ros.errors import ConfigError
 
 Scalar = bool | int | float | str
 ConfigT = TypeVar('ConfigT')
+ScalarT = TypeVar('ScalarT', bool, int, float, str)
 
 BACKENDS = ('auto', 'onnx', 'torch')
 DEVICES = ('auto', 'cpu', 'cuda')
@@ -68,7 +69,7 @@ class Parameter:
 
 
 def param(
-    default: Scalar,
+    default: ScalarT,
     description: str,
     *,
     minimum: float | None = None,
@@ -76,8 +77,8 @@ def param(
     unit: str = '',
     choices: tuple[str, ...] = (),
     runtime: bool = False,
-) -> object:
-    """A dataclass field with the facts that `Parameter` repeats."""
+) -> ScalarT:
+    """A dataclass field with the facts that `Parameter` repeats; typed as its value, as dataclasses.field is."""
     facts = {
         'description': description,
         'minimum': minimum,
@@ -86,7 +87,8 @@ def param(
         'choices': choices,
         'runtime': runtime,
     }
-    return dataclasses.field(default=default, metadata=facts)
+    value: ScalarT = dataclasses.field(default=default, metadata=facts)
+    return value
 
 
 class Validated:
@@ -102,40 +104,40 @@ class Validated:
 class KeyframeConfig(Validated):
     """When key frames are made."""
 
-    interval: int = cast(int, param(
+    interval: int = param(
         5, 'Frames from one key frame to the next (l of equation 7); 1 is per-frame inference',
-        minimum=1, maximum=1000, unit='frames', runtime=True))
-    max_age_s: float = cast(float, param(
+        minimum=1, maximum=1000, unit='frames', runtime=True)
+    max_age_s: float = param(
         2.0, 'A key frame older than this is replaced, however few frames came since',
-        minimum=0.01, maximum=3600.0, unit='s', runtime=True))
-    max_gap_s: float = cast(float, param(
+        minimum=0.01, maximum=3600.0, unit='s', runtime=True)
+    max_gap_s: float = param(
         2.0, 'A longer pause between two image stamps drops the key frame',
-        minimum=0.01, maximum=3600.0, unit='s', runtime=True))
+        minimum=0.01, maximum=3600.0, unit='s', runtime=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OverlayConfig(Validated):
     """How the overlay picture is drawn."""
 
-    alpha: float = cast(float, param(
-        0.5, 'Weight of the class colours over the image', minimum=0.0, maximum=1.0, runtime=True))
+    alpha: float = param(
+        0.5, 'Weight of the class colours over the image', minimum=0.0, maximum=1.0, runtime=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DffConfig(Validated):
     """Everything `dff run` and the node take."""
 
-    bundle: str = cast(str, param(
-        'road-r18', 'Model bundle: a directory, or the name of one shipped in models/'))
-    backend: str = cast(str, param(
+    bundle: str = param(
+        'road-r18', 'Model bundle: a directory, or the name of one shipped in models/')
+    backend: str = param(
         'auto', 'Runtime of the networks; auto takes ONNX Runtime where it is installed, else torch',
-        choices=BACKENDS))
-    device: str = cast(str, param('auto', 'Where the networks run', choices=DEVICES))
-    flow: str = cast(str, param(
+        choices=BACKENDS)
+    device: str = param('auto', 'Where the networks run', choices=DEVICES)
+    flow: str = param(
         'bundle', "Flow source: the bundle's own, DIS optical flow, or none (the key feature is copied)",
-        choices=FLOWS))
-    num_threads: int = cast(int, param(
-        0, 'Threads of the runtime; 0 takes one for each core this process may use', minimum=0, maximum=1024))
+        choices=FLOWS)
+    num_threads: int = param(
+        0, 'Threads of the runtime; 0 takes one for each core this process may use', minimum=0, maximum=1024)
     keyframe: KeyframeConfig = dataclasses.field(default_factory=KeyframeConfig)
     overlay: OverlayConfig = dataclasses.field(default_factory=OverlayConfig)
 
@@ -150,7 +152,7 @@ def walk(config: type | object, prefix: str = '') -> Iterator[Parameter]:
             inner = kind if isinstance(config, type) else getattr(config, field.name)
             yield from walk(inner, f'{prefix}{field.name}.')
             continue
-        default = field.default if isinstance(config, type) else getattr(config, field.name)
+        default = cast(Scalar, field.default if isinstance(config, type) else getattr(config, field.name))
         yield Parameter(name=f'{prefix}{field.name}', kind=kind, default=default, **field.metadata)
 
 
@@ -182,7 +184,7 @@ def _replace(config: ConfigT, changes: Mapping[str, object]) -> ConfigT:
             own[head] = value
     for head, nested in inner.items():
         own[head] = _replace(getattr(config, head), nested)
-    return cast(ConfigT, dataclasses.replace(config, **own))  # type: ignore[type-var]
+    return dataclasses.replace(config, **own)  # type: ignore[type-var]
 
 
 def flatten(tree: Mapping[str, object], prefix: str = '') -> dict[str, object]:
