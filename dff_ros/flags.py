@@ -1,0 +1,109 @@
+"""Command-line flags derived from the config dataclasses; shared by `dff run` and the demo."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from dff_ros.config import DffConfig, Parameter, Scalar, flatten, replace, walk
+from dff_ros.errors import ConfigError
+
+_ALIASES = {'keyframe.interval': '--interval'}
+_DEST_PREFIX = 'config:'
+_ROS_OWN = ('use_sim_time', 'qos_overrides.', 'start_type_description_service')
+"""Parameters that every ROS node has: a ROS parameter file may set them, they are no settings of ours."""
+
+
+def add_config_flags(parser: argparse.ArgumentParser) -> None:
+    """Add `--config FILE` and one flag for each setting of DffConfig (`--keyframe.interval 5`)."""
+    group = parser.add_argument_group('settings (flags win over --config)')
+    group.add_argument(
+        '--config', metavar='FILE', type=Path, help='YAML file: a nested mapping, or a ROS 2 parameter file'
+    )
+    for parameter in walk(DffConfig):
+        names = [f'--{parameter.name}']
+        if parameter.name in _ALIASES:
+            names.insert(0, _ALIASES[parameter.name])
+        group.add_argument(
+            *names,
+            dest=_DEST_PREFIX + parameter.name,
+            default=argparse.SUPPRESS,
+            type=_converter(parameter),
+            metavar=_metavar(parameter),
+            help=_help(parameter),
+        )
+
+
+def config_from_flags(args: argparse.Namespace) -> DffConfig:
+    """The config of parsed flags: defaults, then `--config`, then the flags given. ConfigError on bad values."""
+    config = DffConfig()
+    if args.config is not None:
+        config = replace(config, read_config_file(args.config))
+    given = {
+        dest.removeprefix(_DEST_PREFIX): value for dest, value in vars(args).items() if dest.startswith(_DEST_PREFIX)
+    }
+    return replace(config, given)
+
+
+def read_config_file(path: Path) -> dict[str, object]:
+    """A YAML config as {dotted name: value}; ConfigError where the file is missing or not a mapping."""
+    import yaml
+
+    try:
+        tree = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except OSError as error:
+        raise ConfigError(f'cannot read {path}: {error.strerror}') from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f'{path} is not valid YAML: {" ".join(str(error).split())}') from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f'{path} must hold a mapping of settings, not a {type(tree).__name__}')
+    sections = _ros_sections(tree)
+    if not sections:
+        return flatten(tree)
+    merged: dict[str, object] = {}
+    for section in sections:
+        merged.update(flatten(section))
+    return {name: value for name, value in merged.items() if not name.startswith(_ROS_OWN)}
+
+
+def _ros_sections(tree: Mapping[str, object]) -> list[Mapping[str, object]]:
+    """The `ros__parameters` mappings of a ROS 2 parameter file, the wildcard nodes' first."""
+    sections: list[Mapping[str, object]] = []
+    for name, value in sorted(tree.items(), key=lambda item: '*' not in str(item[0])):
+        if isinstance(value, Mapping):
+            sections += [value] if name == 'ros__parameters' else _ros_sections(value)
+    return sections
+
+
+def _converter(parameter: Parameter) -> Callable[[str], Scalar]:
+    def convert(text: str) -> Scalar:
+        try:
+            return parameter.check(_parse(parameter.kind, text))
+        except ConfigError as error:
+            message = str(error).removeprefix(f'{parameter.name}: ')
+            raise argparse.ArgumentTypeError(message) from error
+
+    return convert
+
+
+def _parse(kind: type, text: str) -> object:
+    if kind is bool:
+        return {'true': True, 'false': False}.get(text.lower(), text)
+    try:
+        return kind(text)
+    except ValueError:
+        return text  # Parameter.check says what is allowed
+
+
+def _metavar(parameter: Parameter) -> str:
+    if parameter.choices:
+        return '{' + ','.join(parameter.choices) + '}'
+    return {bool: 'BOOL', str: 'TEXT', int: 'N', float: 'X'}[parameter.kind]
+
+
+def _help(parameter: Parameter) -> str:
+    allowed = '' if parameter.choices or parameter.kind is str else f'; {parameter.allowed}'
+    return f'{parameter.description}{allowed} (default: {parameter.default})'.replace('%', '%%')

@@ -1,0 +1,216 @@
+"""Where frames come from: the simulated street, a video, a folder of images, a CamVid split, or a camera."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dff_ros.data.camvid import CamVid
+from dff_ros.errors import ConfigError, ConversionError
+
+_NS_PER_S = 10**9
+_DEFAULT_FPS = 30.0
+_STREET_SIZE = (360, 480)
+_IMAGE_SUFFIXES = frozenset({'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm'})
+
+STREET = 'street'
+"""Name of the simulated street as a source."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFrame:
+    """One frame: `image_HW3` uint8 RGB, C-contiguous; `labels_HW` uint8 class ids with 255 unlabelled, or None.
+
+    `stamp_ns` is the time within the source, `name` says which frame it is in words (file, frame number).
+    """
+
+    image_HW3: NDArray[np.uint8]
+    stamp_ns: int
+    labels_HW: NDArray[np.uint8] | None
+    name: str
+
+
+class FrameSource(Protocol):
+    """Frames in order; every iteration starts at the first.
+
+    `size` is the (height, width) of the first frame (others may differ), `fps` the nominal rate, `num_frames` None
+    where the end is not known (street, cameras, some videos). An unreadable frame raises ConversionError or DataError
+    naming the file.
+    """
+
+    name: str
+    fps: float
+    size: tuple[int, int]
+    num_frames: int | None
+
+    def __iter__(self) -> Iterator[SourceFrame]:
+        """The frames from the first on."""
+        ...
+
+    def labels(self, index: int) -> NDArray[np.uint8] | None:
+        """Ground truth (uint8 class ids, 255 unlabelled) of frame `index`; None where the source has none."""
+        ...
+
+
+class StreetSource:
+    """The simulated street, endless, with exact labels; frame i is the same for the same seed, size and fps."""
+
+    num_frames: int | None = None
+
+    def __init__(self, seed: int, size: tuple[int, int], fps: float) -> None:
+        from dff_ros.data.street import Street
+
+        self.name, self.size, self.fps = STREET, size, fps
+        self._street = Street(seed=seed, size=size, fps=fps)
+
+    def __iter__(self) -> Iterator[SourceFrame]:
+        index = 0
+        while True:
+            frame = self._street.frame(index)
+            stamp_ns = round(index * _NS_PER_S / self.fps)
+            yield SourceFrame(np.ascontiguousarray(frame.image_HW3), stamp_ns, frame.labels_HW, f'street {index}')
+            index += 1
+
+    def labels(self, index: int) -> NDArray[np.uint8] | None:
+        """Exact labels of frame `index`."""
+        return self._street.frame(index).labels_HW
+
+
+class CamVidSource:
+    """One split of CamVid; stamps are those of the 30 Hz recording."""
+
+    def __init__(self, root: Path, split: str) -> None:
+        self._data = CamVid(root, split)
+        self.name = f'{root}:{split}'
+        self.num_frames: int | None = len(self._data)
+        first = self._data[0]
+        self.size = first.labels_HW.shape
+        period_ns = self._data[1].stamp_ns - first.stamp_ns if len(self._data) > 1 else 0
+        self.fps = _NS_PER_S / period_ns if period_ns > 0 else _DEFAULT_FPS
+
+    def __iter__(self) -> Iterator[SourceFrame]:
+        for index in range(len(self._data)):
+            sample = self._data[index]
+            yield SourceFrame(np.ascontiguousarray(sample.image_HW3), sample.stamp_ns, sample.labels_HW, sample.name)
+
+    def labels(self, index: int) -> NDArray[np.uint8] | None:
+        """The label map of frame `index`."""
+        return self._data[index].labels_HW
+
+
+class ImageFolderSource:
+    """The images of a folder in natural order (2 before 10), `1 / fps` apart; sizes may differ from image to image."""
+
+    def __init__(self, folder: Path, fps: float) -> None:
+        try:
+            found = [path for path in folder.iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES and path.is_file()]
+        except OSError as error:
+            raise ConversionError(f'cannot read the folder {folder}: {error.strerror}') from error
+        if not found:
+            raise ConversionError(f'{folder} holds no image; known are {", ".join(sorted(_IMAGE_SUFFIXES))}')
+        self._paths = sorted(found, key=lambda path: _natural_key(path.name))
+        self.name, self.fps = str(folder), fps
+        self.num_frames: int | None = len(self._paths)
+        self.size = read_image(self._paths[0]).shape[:2]
+
+    def __iter__(self) -> Iterator[SourceFrame]:
+        for index, path in enumerate(self._paths):
+            yield SourceFrame(read_image(path), round(index * _NS_PER_S / self.fps), None, path.name)
+
+    def labels(self, index: int) -> NDArray[np.uint8] | None:
+        """A plain folder has no labels."""
+        return None
+
+
+class VideoSource:
+    """A video file, or a V4L2 camera where `device` is true."""
+
+    def __init__(self, path: str, *, device: bool = False, options: dict[str, str] | None = None) -> None:
+        from dff_ros.video import VideoReader
+
+        self.name = path
+        self._device = 'v4l2' if device else None
+        self._options = options
+        with VideoReader(path, device=self._device, options=options) as reader:
+            self.size, self.fps, self.num_frames = reader.size, reader.fps, reader.num_frames
+
+    def __iter__(self) -> Iterator[SourceFrame]:
+        from dff_ros.video import VideoReader
+
+        with VideoReader(self.name, device=self._device, options=self._options) as reader:
+            for index, (image, stamp_ns) in enumerate(reader):
+                yield SourceFrame(image, stamp_ns, None, f'frame {index}')
+
+    def labels(self, index: int) -> NDArray[np.uint8] | None:
+        """A video has no labels."""
+        return None
+
+
+def open_source(
+    text: str,
+    *,
+    split: str = 'val',
+    seed: int = 0,
+    size: tuple[int, int] | None = None,
+    fps: float | None = None,
+) -> FrameSource:
+    """The source that a word or path names: `street`, `/dev/videoN`, a CamVid root, a folder of images, a video file.
+
+    `split` chooses in CamVid, `seed` the street. `size` (height, width) and `fps` are for the street and cameras,
+    `fps` also for a folder of images; ConfigError where they are given for a source that has its own, and where
+    nothing has that name. ConversionError or DataError, naming the file, where it cannot be read.
+    """
+    if fps is not None and not 0 < fps <= 1000:
+        raise ConfigError(f'frames per second must be above 0 and at most 1000, got {fps:g}')
+    if text == STREET:
+        return StreetSource(seed, size or _STREET_SIZE, fps or _DEFAULT_FPS)
+    if re.fullmatch(r'/dev/video\d+', text):
+        return _open_camera(text, size, fps)
+    if size is not None:
+        raise ConfigError(f'{text} has its own frame size; a size can be chosen for {STREET} and /dev/videoN only')
+    path = Path(text).expanduser()
+    if path.is_dir():
+        is_camvid = (path / 'splits').is_dir() and (path / 'images').is_dir()
+        return CamVidSource(path, split) if is_camvid else ImageFolderSource(path, fps or _DEFAULT_FPS)
+    if not path.exists():
+        raise ConfigError(
+            f'there is no source {text!r}: give {STREET}, a video file, a folder of images, a CamVid folder '
+            f'or /dev/videoN'
+        )
+    return VideoSource(str(path))
+
+
+def _open_camera(text: str, size: tuple[int, int] | None, fps: float | None) -> FrameSource:
+    if not Path(text).exists():
+        present = sorted(str(path) for path in Path('/dev').glob('video*'))
+        raise ConfigError(f'there is no camera {text}; present are: {", ".join(present) or "none"}')
+    options = {} if size is None else {'video_size': f'{size[1]}x{size[0]}'}
+    if fps is not None:
+        options['framerate'] = f'{fps:g}'
+    return VideoSource(text, device=True, options=options)
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """An image file as uint8 RGB (H, W, 3), turned upright as its EXIF says; ConversionError names a damaged one."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith('I;16'):  # Pillow would clip, not scale, 16 bits to 8
+                grey = (np.asarray(upright) >> 8).astype(np.uint8)
+                return np.ascontiguousarray(np.repeat(grey[..., None], 3, axis=2))
+            return np.array(upright.convert('RGB'))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise ConversionError(f'{path} cannot be read as an image: {error}') from error
+
+
+def _natural_key(name: str) -> list[tuple[int, int | str]]:
+    parts = re.split(r'(\d+)', name)
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
