@@ -1,0 +1,1 @@
+"""Networks and operators in torch, one per file."""

@@ -1,0 +1,169 @@
+"""Start weights of the feature nets: numpy archives (.npz) with torchvision's names, loaded strictly."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from dff_ros.errors import DataError
+from dff_ros.nets.resnet import ResNetFeature, make_feature_net
+
+ChannelOrder = Literal['rgb', 'bgr']
+Arrays = dict[str, NDArray[np.float32]]
+
+_NORM_KEYS = ('weight', 'bias', 'running_mean', 'running_var')
+
+
+@dataclass(frozen=True, slots=True)
+class StartWeights:
+    """One published set of ImageNet weights: what to build and how images are normalised for it.
+
+    `options` are those of `ResNetFeature`. An image is normalised as `(rgb - mean) / std`, RGB 0..255; a network
+    loaded with `load_start_weights` takes RGB whatever the `channel_order` its weights were trained with.
+    """
+
+    feature_net: str
+    file: str
+    mean_rgb: tuple[float, float, float]
+    std_rgb: tuple[float, float, float]
+    channel_order: ChannelOrder = 'rgb'
+    batch_norm_eps: float = 1e-5
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+START_WEIGHTS: dict[str, StartWeights] = {
+    # Its batch norm is folded in for good: training the convs and biases as they are gives the same function as
+    # frozen batch norm around them, at less cost, and needs no statistics of batches that are too small for any.
+    'resnet18': StartWeights(
+        feature_net='resnet18',
+        file='resnet18_imagenet_to_layer3_bnfolded.npz',
+        mean_rgb=(123.675, 116.28, 103.53),
+        std_rgb=(58.395, 57.12, 57.375),
+        options={'batch_norm': False},
+    ),
+    'resnet50': StartWeights(
+        feature_net='resnet50',
+        file='resnet50_msra_imagenet_to_layer3.npz',
+        mean_rgb=(123.15, 115.90, 103.06),
+        std_rgb=(1.0, 1.0, 1.0),
+        channel_order='bgr',
+        options={'stride_in_1x1': True, 'pool_padding': 'end'},
+    ),
+}
+
+
+def start_feature_net(
+    start: StartWeights, directory: Path, channels: int = 1024, **options: object
+) -> ResNetFeature:
+    """The feature net of `start` with its weights from `directory`; `options` add to or replace those of `start`.
+
+    Raises DataError as `load_start_weights` does.
+    """
+    net = make_feature_net(start.feature_net, channels, **{**start.options, **options})
+    load_start_weights(net, directory / start.file, start.channel_order, start.batch_norm_eps)
+    return net
+
+
+def load_start_weights(
+    net: ResNetFeature, path: Path, channel_order: ChannelOrder = 'rgb', batch_norm_eps: float = 1e-5
+) -> list[str]:
+    """Load the first stages of a trunk from an .npz file; returns the state-dict keys that it leaves as they were.
+
+    The file holds whole stages from the first on. If its batch norm is folded into conv biases and the network has
+    batch norm, that becomes the identity with the bias as shift; if the file has batch norm (of `batch_norm_eps`)
+    and the network has none, it is folded. `channel_order` 'bgr' flips the first conv, so the network takes RGB.
+    Raises DataError naming the file and the key if one is missing, of another shape, not finite, or has no place.
+    """
+    arrays = _read(path)
+    state = {key: tuple(value.shape) for key, value in net.state_dict().items()}
+    has_norm = any(isinstance(module, nn.BatchNorm2d) for module in net.modules())
+    if has_norm and 'bn1.weight' not in arrays:
+        arrays = _with_identity_norm(arrays, _norm_eps(net))
+    elif not has_norm and 'bn1.weight' in arrays:
+        arrays = _with_folded_norm(arrays, path, batch_norm_eps)
+    _check(arrays, state, path)
+    if channel_order == 'bgr':
+        arrays['conv1.weight'] = arrays['conv1.weight'][:, ::-1]
+    tensors = {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in arrays.items()}
+    net.load_state_dict(tensors, strict=False)
+    return [key for key in state if key not in tensors and not key.endswith('num_batches_tracked')]
+
+
+def _read(path: Path) -> Arrays:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except FileNotFoundError:
+        raise DataError(f'start weights {path} do not exist') from None
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise DataError(f'start weights {path} cannot be read as a numpy archive (.npz): {error}') from error
+    for key, value in arrays.items():
+        if not np.issubdtype(value.dtype, np.floating) or not np.isfinite(value).all():
+            raise DataError(f'start weights {path}: {key} must be finite floats, it is {value.dtype}')
+    return {key: value.astype(np.float32) for key, value in arrays.items()}
+
+
+def _check(arrays: Arrays, state: Mapping[str, tuple[int, ...]], path: Path) -> None:
+    for key, value in arrays.items():
+        if key not in state or _stage(key) == 'reduce':
+            raise DataError(f'start weights {path}: the network has no place for {key}; another depth or option?')
+        if value.shape != state[key]:
+            raise DataError(f'start weights {path}: {key} is {value.shape}, the network takes {state[key]}')
+    stages = {_stage(key) for key in arrays} | {'stem'}
+    for key, shape in state.items():
+        if _stage(key) in stages and key not in arrays and not key.endswith('num_batches_tracked'):
+            raise DataError(f'start weights {path} lack {key}, of shape {shape}')
+
+
+def _stage(key: str) -> str:
+    head = key.split('.')[0]
+    return 'stem' if head in ('conv1', 'bn1') else head
+
+
+def _norm_eps(net: nn.Module) -> float:
+    return next(module.eps for module in net.modules() if isinstance(module, nn.BatchNorm2d))
+
+
+def _norm_of(conv: str) -> str:
+    """Name of the batch norm after a conv: conv1 -> bn1, layer1.0.downsample.0 -> layer1.0.downsample.1."""
+    return re.sub(r'downsample\.0$', 'downsample.1', re.sub(r'conv(\d)$', r'bn\1', conv))
+
+
+def _with_identity_norm(arrays: Arrays, eps: float) -> Arrays:
+    result: Arrays = {}
+    for key, value in arrays.items():
+        conv, _, kind = key.rpartition('.')
+        if kind != 'bias':
+            result[key] = value
+            continue
+        # The normaliser is sqrt(var + eps): this variance makes it 1.
+        norm, ones = _norm_of(conv), np.ones_like(value)
+        values = (ones, value, np.zeros_like(value), ones - np.float32(eps))
+        result.update({f'{norm}.{name}': part for name, part in zip(_NORM_KEYS, values, strict=True)})
+    return result
+
+
+def _with_folded_norm(arrays: Arrays, path: Path, eps: float) -> Arrays:
+    result: Arrays = {}
+    for key, value in arrays.items():
+        conv, _, kind = key.rpartition('.')
+        if value.ndim != 4 or kind != 'weight':
+            continue
+        norm = _norm_of(conv)
+        missing = [f'{norm}.{name}' for name in _NORM_KEYS if f'{norm}.{name}' not in arrays]
+        if missing:
+            raise DataError(f'start weights {path} lack {missing[0]}')
+        gamma, beta, mean, var = (arrays[f'{norm}.{name}'] for name in _NORM_KEYS)
+        scale = gamma / np.sqrt(var + np.float32(eps))
+        result[key] = value * scale[:, None, None, None]
+        result[f'{conv}.bias'] = beta - mean * scale
+    return result
