@@ -1,0 +1,68 @@
+"""Multiply-adds of feature and flow nets and the paper's ratio 1/r (equation 6), counted without any data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from dff_ros.errors import ConfigError
+from dff_ros.nets.flownet import make_flow_net
+from dff_ros.nets.resnet import make_feature_net
+
+@dataclass(frozen=True, slots=True)
+class Complexity:
+    """One pair of networks: multiply-adds of a key frame and of a propagation in units of 10^9, and `inv_r`, 1/r.
+
+    The reduction conv belongs to the feature net and the scale conv to the flow net; warp and head are left out, as
+    in equation (6).
+    """
+
+    feature_net: str
+    flow_net: str
+    inv_r: float
+    extract_gmac: float
+    flow_gmac: float
+
+
+def count_gmac(make_net: Callable[[], nn.Module], *shapes: tuple[int, ...]) -> float:
+    """10^9 multiply-adds of a network's convolutions and matrix products for inputs of `shapes`.
+
+    The network is built and run on the meta device: nothing is allocated or computed.
+    """
+    with torch.device('meta'):
+        net = make_net().eval()
+        inputs: list[Tensor] = [torch.empty(shape) for shape in shapes]
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        net(*inputs)
+    return counter.get_total_flops() / 2e9
+
+
+def complexity_table(
+    size: tuple[int, int], feature_nets: Sequence[str], flow_nets: Sequence[str], channels: int
+) -> list[Complexity]:
+    """Every feature net with every flow net, at an image (height, width); bottlenecks in the form of the release.
+
+    Raises ConfigError on an unknown network or a side below 1.
+    """
+    if min(size) < 1:
+        raise ConfigError(f'image size is {size[0]}x{size[1]}; both sides must be at least 1')
+    image = (1, 3, *size)
+    extract = {name: count_gmac(partial(_feature_net, name, channels), image) for name in feature_nets}
+    flow = {name: count_gmac(partial(make_flow_net, name, channels), image, image) for name in flow_nets}
+    return [
+        Complexity(feature_net, flow_net, extract[feature_net] / flow[flow_net], extract[feature_net], flow[flow_net])
+        for feature_net in feature_nets
+        for flow_net in flow_nets
+    ]
+
+
+def _feature_net(name: str, channels: int) -> nn.Module:
+    """The form that gives the paper's counts: bottlenecks carry the stride in their first 1x1 conv."""
+    options = {} if name == 'resnet18' else {'stride_in_1x1': True}
+    return make_feature_net(name, channels, **options)
