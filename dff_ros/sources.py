@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_ros.data.camvid import CamVid
+from dff_ros.data.classes import CAMVID_CLASSES
 from dff_ros.errors import ConfigError, ConversionError
 
 _NS_PER_S = 10**9
@@ -40,14 +41,15 @@ class FrameSource(Protocol):
     """Frames in order; every iteration starts at the first.
 
     `size` is the (height, width) of the first frame (others may differ), `fps` the nominal rate, `num_frames` None
-    where the end is not known (street, cameras, some videos). An unreadable frame raises ConversionError or DataError
-    naming the file.
+    where the end is not known (street, cameras, some videos), `class_names` what label ids mean (empty: no labels).
+    An unreadable frame raises ConversionError or DataError naming the file.
     """
 
     name: str
     fps: float
     size: tuple[int, int]
     num_frames: int | None
+    class_names: tuple[str, ...]
 
     def __iter__(self) -> Iterator[SourceFrame]:
         """The frames from the first on."""
@@ -62,6 +64,7 @@ class StreetSource:
     """The simulated street, endless, with exact labels; frame i is the same for the same seed, size and fps."""
 
     num_frames: int | None = None
+    class_names = CAMVID_CLASSES
 
     def __init__(self, seed: int, size: tuple[int, int], fps: float) -> None:
         from dff_ros.data.street import Street
@@ -85,6 +88,8 @@ class StreetSource:
 class CamVidSource:
     """One split of CamVid; stamps are those of the 30 Hz recording."""
 
+    class_names = CAMVID_CLASSES
+
     def __init__(self, root: Path, split: str) -> None:
         self._data = CamVid(root, split)
         self.name = f'{root}:{split}'
@@ -92,7 +97,7 @@ class CamVidSource:
         first = self._data[0]
         self.size = first.labels_HW.shape
         period_ns = self._data[1].stamp_ns - first.stamp_ns if len(self._data) > 1 else 0
-        self.fps = _NS_PER_S / period_ns if period_ns > 0 else _DEFAULT_FPS
+        self.fps = round(_NS_PER_S / period_ns, 3) if period_ns > 0 else _DEFAULT_FPS
 
     def __iter__(self) -> Iterator[SourceFrame]:
         for index in range(len(self._data)):
@@ -106,6 +111,8 @@ class CamVidSource:
 
 class ImageFolderSource:
     """The images of a folder in natural order (2 before 10), `1 / fps` apart; sizes may differ from image to image."""
+
+    class_names: tuple[str, ...] = ()
 
     def __init__(self, folder: Path, fps: float) -> None:
         try:
@@ -130,6 +137,8 @@ class ImageFolderSource:
 
 class VideoSource:
     """A video file, or a V4L2 camera where `device` is true."""
+
+    class_names: tuple[str, ...] = ()
 
     def __init__(self, path: str, *, device: bool = False, options: dict[str, str] | None = None) -> None:
         from dff_ros.video import VideoReader
@@ -162,9 +171,9 @@ def open_source(
 ) -> FrameSource:
     """The source that a word or path names: `street`, `/dev/videoN`, a CamVid root, a folder of images, a video file.
 
-    `split` chooses in CamVid, `seed` the street. `size` (height, width) and `fps` are for the street and cameras,
-    `fps` also for a folder of images; ConfigError where they are given for a source that has its own, and where
-    nothing has that name. ConversionError or DataError, naming the file, where it cannot be read.
+    `split` chooses in CamVid, `seed` the street. `fps` is for the street, cameras and folders of images; a video and
+    CamVid keep their own. `size` (height, width) is for the street and cameras. ConfigError for a size elsewhere and
+    where nothing has that name; ConversionError or DataError, naming the file, where it cannot be read.
     """
     if fps is not None and not 0 < fps <= 1000:
         raise ConfigError(f'frames per second must be above 0 and at most 1000, got {fps:g}')
@@ -207,10 +216,10 @@ def read_image(path: Path) -> NDArray[np.uint8]:
                 grey = (np.asarray(upright) >> 8).astype(np.uint8)
                 return np.ascontiguousarray(np.repeat(grey[..., None], 3, axis=2))
             return np.array(upright.convert('RGB'))
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ConversionError(f'{path} cannot be read as an image: {error}') from error
 
 
 def _natural_key(name: str) -> list[tuple[int, int | str]]:
     parts = re.split(r'(\d+)', name)
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]
