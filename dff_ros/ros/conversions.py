@@ -1,0 +1,144 @@
+"""Message <-> record: functions only, no state, no node."""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from numpy.typing import NDArray
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from vision_msgs.msg import LabelInfo, VisionClass
+
+from dff_ros.errors import ConversionError
+from dff_ros.types import Frame
+
+_NS_PER_S = 1_000_000_000
+
+# Where red, green and blue lie among the bytes of a pixel; a mono8 byte serves as all three.
+_CHANNELS: dict[str, tuple[int, tuple[int, int, int]]] = {
+    'rgb8': (3, (0, 1, 2)),
+    'bgr8': (3, (2, 1, 0)),
+    'rgba8': (4, (0, 1, 2)),
+    'bgra8': (4, (2, 1, 0)),
+    'mono8': (1, (0, 0, 0)),
+}
+ENCODINGS = tuple(_CHANNELS)
+"""Image encodings that `to_frame` takes; all have 8-bit channels, so `is_bigendian` does not matter."""
+
+
+def stamp_to_ns(stamp: Time) -> int:
+    """A header stamp in nanoseconds."""
+    return int(stamp.sec) * _NS_PER_S + int(stamp.nanosec)
+
+
+def ns_to_stamp(stamp_ns: int) -> Time:
+    """Nanoseconds as a header stamp."""
+    sec, nanosec = divmod(stamp_ns, _NS_PER_S)
+    return Time(sec=sec, nanosec=nanosec)
+
+
+def to_frame(message: Image, camera: str = '') -> Frame:
+    """An Image message as a Frame. A tight rgb8 image is not copied: the frame is a view of the message's data.
+
+    Rows may be padded (`step`). Raises ConversionError on an encoding that is not in ENCODINGS, an empty image, a
+    `step` below one row of pixels, or less data than `height` rows; ShapeError on a side below MIN_SIDE.
+    """
+    num_channels, order = _channels(message.encoding)
+    pixels = _pixels(message, num_channels)
+    if message.encoding == 'rgb8':
+        image = np.ascontiguousarray(pixels)
+    else:
+        image = np.empty((*pixels.shape[:2], 3), np.uint8)
+        for target, source in enumerate(order):  # three strided copies: faster than one by a reversed axis
+            image[..., target] = pixels[..., source]
+    return Frame(
+        image_HW3=image,
+        stamp_ns=stamp_to_ns(message.header.stamp),
+        frame_id=message.header.frame_id,
+        encoding=message.encoding,
+        camera=camera,
+    )
+
+
+def _channels(encoding: str) -> tuple[int, tuple[int, int, int]]:
+    if encoding not in _CHANNELS:
+        raise ConversionError(
+            f'image encoding {encoding!r} is not supported; set the camera driver to one of {", ".join(ENCODINGS)}'
+        )
+    return _CHANNELS[encoding]
+
+
+def _pixels(message: Image, num_channels: int) -> NDArray[np.uint8]:
+    height, width, step = message.height, message.width, message.step
+    row = width * num_channels
+    if not height or not width:
+        raise ConversionError(f'the image is empty ({width}x{height} pixels): check the camera driver')
+    if step < row:
+        raise ConversionError(
+            f'the image step is {step} bytes, but {width} {message.encoding} pixels take {row}: '
+            'the publisher must set step to the bytes of one row'
+        )
+    needed = (height - 1) * step + row  # the last row may come without its padding
+    data = np.frombuffer(message.data, np.uint8)
+    if data.size < needed:
+        raise ConversionError(
+            f'the image data is truncated: {data.size} bytes, but {height} rows of step {step} take {height * step}; '
+            'check the publisher of the image'
+        )
+    if step == row:
+        return data[:needed].reshape(height, width, num_channels)
+    rows = np.lib.stride_tricks.as_strided(data, (height, row), (step, 1), writeable=False)
+    return rows.reshape(height, width, num_channels)
+
+
+def fill_image(message: Image, header: Header, image: NDArray[np.uint8]) -> Image:
+    """Write a uint8 (H, W) array as mono8 or (H, W, 3) as rgb8 into a message that is reused from frame to frame.
+
+    Rows are not padded. The message's own buffer is kept while the size stays: assigning `data` would check and copy
+    it byte by byte (rclpy issue 763).
+    """
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+        raise ConversionError(f'an image message takes uint8 (H, W) or (H, W, 3), not {image.dtype} {image.shape}')
+    message.header = header
+    message.height, message.width = image.shape[:2]
+    message.encoding = 'mono8' if image.ndim == 2 else 'rgb8'
+    message.is_bigendian = 0
+    message.step = image.shape[1] * (1 if image.ndim == 2 else 3)
+    if len(message.data) != image.size:
+        message.data = array.array('B', bytes(image.size))
+    np.copyto(np.frombuffer(message.data, np.uint8).reshape(image.shape), image)
+    return message
+
+
+def to_label_info(class_names: Sequence[str], stamp: Time, threshold: float = 0.0) -> LabelInfo:
+    """The names of the class ids 0..N-1, in the message that Nav2's semantic layer and RViz plugins read."""
+    message = LabelInfo(header=Header(stamp=stamp), threshold=float(threshold))
+    message.class_map = [VisionClass(class_id=number, class_name=name) for number, name in enumerate(class_names)]
+    return message
+
+
+def to_diagnostics(header: Header, name: str, summary: str, is_fault: bool, values: Mapping[str, object]) -> DiagnosticArray:
+    """One diagnostic status with `header`; values as text, floats with three decimals, booleans as true or false."""
+    status = DiagnosticStatus(
+        level=DiagnosticStatus.WARN if is_fault else DiagnosticStatus.OK,
+        name=name,
+        message=summary,
+        hardware_id=header.frame_id,
+        values=[KeyValue(key=key, value=_text(value)) for key, value in values.items()],
+    )
+    return DiagnosticArray(header=header, status=[status])
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'{value:.3f}' if isinstance(value, float) else str(value)
+
+
+def diagnostic_values(message: DiagnosticArray) -> dict[str, str]:
+    """The key/value pairs of the first status: what `to_diagnostics` was given, as text."""
+    return {pair.key: pair.value for pair in message.status[0].values} if message.status else {}

@@ -1,0 +1,144 @@
+"""The lifecycle node: image in; label map, class names, overlay and status out.
+
+Topics, relative to the node's namespace: `image`; `dff/segmentation`, `dff/label_info`, `dff/overlay`, `dff/status`.
+The executor's callbacks only store; one engine thread converts, computes and publishes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import Image
+
+from dff_ros.config import DffConfig
+from dff_ros.errors import DffError
+from dff_ros.ros import process, qos
+from dff_ros.ros.mailbox import Mailbox
+from dff_ros.ros.parameters import AUTOSTART, RuntimeParameters, declare, read_config, unknown_overrides
+from dff_ros.ros.pipeline import Pipeline, Received
+from dff_ros.ros.publishers import Publishers
+from dff_ros.ros.worker import EngineWorker, Model, open_model
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class DffNode(LifecycleNode):
+    """Deep Feature Flow on one camera.
+
+    configure loads and warms up the model and makes the publishers; activate subscribes; deactivate unsubscribes and
+    keeps the model; cleanup frees it. A failed configure says why and leaves a node that can be configured again.
+    `open_model` turns the config into the model to run. Raises ConfigError on parameters that do not fit.
+    """
+
+    def __init__(self, *, open_model: Callable[[DffConfig], Model] = open_model, **options: Any) -> None:
+        super().__init__('dff_node', **options)
+        self._open_model = open_model
+        self._worker: EngineWorker[Received] | None = None
+        self._publishers_out: Publishers | None = None
+        self._pipeline: Pipeline | None = None
+        self._subscription: Subscription | None = None
+        self._mailbox: Mailbox[Received] = Mailbox()
+        self._wants_autostart = bool(declare(self, [AUTOSTART])[AUTOSTART.name])
+        self._parameters_now = RuntimeParameters(self, read_config(self), self._reconfigure)
+
+    def start(self, finish: Callable[[int], None]) -> None:
+        """Configure and activate where `autostart` is set; calls `finish(2)` where that fails."""
+        for line in unknown_overrides(self):
+            self.get_logger().warning(line)
+        if self._wants_autostart and (self.trigger_configure() != SUCCESS or self.trigger_activate() != SUCCESS):
+            finish(process.EXIT_USER_ERROR)
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load and warm up the model, make the publishers, latch the class names."""
+        config = self._parameters_now.config
+        self._mailbox = Mailbox()
+        self._publishers_out = Publishers(self)
+        self._pipeline = Pipeline(config, self._mailbox, self._publishers_out, self.get_logger())
+        self._worker = EngineWorker(
+            self._mailbox, lambda: self._open_model(config), self._pipeline.answer, self._pipeline.fail
+        )
+        try:
+            model = self._worker.start()
+        except DffError as error:
+            self.get_logger().fatal(str(error))
+        except Exception as error:
+            self.get_logger().fatal(f'the model {config.bundle!r} could not be started: {error!r}')
+        else:
+            self._publishers_out.publish_label_info(model.spec.class_names, self.get_clock().now().to_msg())
+            self._log_start(model, config)
+            return SUCCESS
+        self._worker = None  # its thread has ended
+        self._release()
+        return FAILURE
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe to the camera."""
+        self._subscription = self.create_subscription(
+            Image, 'image', self._store, qos.newest_image(), qos_overriding_options=qos.overridable()
+        )
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe, finish the frame in hand, keep the model."""
+        self._unsubscribe()
+        self._mailbox.clear('inactive')
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the model and the publishers."""
+        self._release()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything, from any state."""
+        self._release()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything, so that the node can be configured again."""
+        self._release()
+        return SUCCESS
+
+    def destroy_node(self) -> None:
+        """Join the engine thread, then destroy the node."""
+        self._release()
+        super().destroy_node()
+
+    def _store(self, message: Image) -> None:
+        self._mailbox.put(Received(message, time.perf_counter_ns()))
+
+    def _reconfigure(self, config: DffConfig) -> None:
+        if self._pipeline is not None:
+            self._pipeline.config = config
+
+    def _unsubscribe(self) -> None:
+        if self._subscription is not None:
+            self.destroy_subscription(self._subscription)
+            self._subscription = None
+
+    def _release(self) -> None:
+        self._unsubscribe()
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+        self._pipeline = None
+        if self._publishers_out is not None:
+            self._publishers_out.destroy()
+            self._publishers_out = None
+
+    def _log_start(self, model: Model, config: DffConfig) -> None:
+        info = model.engine.backend.info
+        topics = ', '.join(self.resolve_topic_name(name) for name in ('image', *Publishers.TOPICS))
+        self.get_logger().info(
+            f'bundle {model.name}: {info.name} ({info.runtime}) on {info.device}, {info.num_threads} threads; '
+            f'{info.choice}; key frame every {config.keyframe.interval} frames; topics {topics}'
+        )
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Entry point `dff_node`: 0 after SIGINT or SIGTERM, 2 where model or parameters are wrong."""
+    return process.run(DffNode, args)

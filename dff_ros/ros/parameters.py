@@ -1,0 +1,144 @@
+"""ROS parameters from the config dataclass: declared, read, checked and changed by walking it.
+
+`python -m dff_ros.ros.parameters` prints the parameter file of the package, config/dff.yaml.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
+
+from dff_ros import config as config_module
+from dff_ros.config import DffConfig, Parameter, walk
+from dff_ros.errors import ConfigError
+
+ConfigT = TypeVar('ConfigT')
+
+AUTOSTART = Parameter(
+    'autostart', bool, True, 'Configure and activate the node by itself; false leaves it to a lifecycle manager'
+)
+"""The one parameter of the node that only ROS knows."""
+
+_FOREIGN = ('qos_overrides.', 'use_sim_time', 'start_type_description_service')  # declared by rclpy
+_KIND_NAMES = {bool: 'true or false', int: 'an integer', float: 'a decimal number', str: 'a text'}
+
+
+def describe(parameter: Parameter) -> ParameterDescriptor:
+    """Description, unit, range and whether it is read-only, as `ros2 param describe` shows them."""
+    descriptor = ParameterDescriptor(description=_sentence(parameter), read_only=not parameter.runtime)
+    if parameter.choices:
+        descriptor.additional_constraints = parameter.allowed
+    if parameter.minimum is None or parameter.maximum is None:
+        return descriptor
+    if parameter.kind is int:
+        low, high = int(parameter.minimum), int(parameter.maximum)
+        descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
+    else:
+        descriptor.floating_point_range = [
+            FloatingPointRange(from_value=float(parameter.minimum), to_value=float(parameter.maximum), step=0.0)
+        ]
+    return descriptor
+
+
+def _sentence(parameter: Parameter) -> str:
+    return parameter.description + (f' [{parameter.unit}]' if parameter.unit else '')
+
+
+def declare(node: Node, parameters: Iterable[Parameter]) -> dict[str, object]:
+    """Declare parameters on a node; their values, from the defaults, parameter files and arguments.
+
+    Raises ConfigError, naming parameter, value and what is allowed, where a value does not fit.
+    """
+    values: dict[str, object] = {}
+    for parameter in parameters:
+        try:
+            value = node.declare_parameter(parameter.name, parameter.default, describe(parameter)).value
+        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+            kind = _KIND_NAMES[parameter.kind]
+            raise ConfigError(f'{error} Parameter {parameter.name} takes {kind}: {parameter.allowed}.') from error
+        values[parameter.name] = parameter.check(value)
+    return values
+
+
+def read_config(node: Node) -> DffConfig:
+    """Declare everything in DffConfig on the node and read it; ConfigError as `declare` and `config.replace` say."""
+    return config_module.replace(DffConfig(), declare(node, walk(DffConfig)))
+
+
+def unknown_overrides(node: Node) -> list[str]:
+    """One line for each parameter given by file or argument that the node does not have (ROS ignores them silently)."""
+    lines = []
+    for name in node._parameter_overrides:  # rclpy has no public accessor
+        if node.has_parameter(name) or name.startswith(_FOREIGN):
+            continue
+        near = difflib.get_close_matches(name, [parameter.name for parameter in walk(DffConfig)], n=1)
+        hint = f'did you mean {near[0]!r}?' if near else 'ros2 param list shows the known ones'
+        lines.append(f'parameter {name!r} is unknown and ignored: {hint}')
+    return lines
+
+
+class RuntimeParameters:
+    """Keeps a config equal to the node's parameters: refuses bad sets as a whole, applies good ones."""
+
+    def __init__(self, node: Node, config: DffConfig, on_change: Callable[[DffConfig], None]) -> None:
+        self.config = config
+        self._on_change = on_change
+        node.add_on_set_parameters_callback(self._check)
+        node.add_post_set_parameters_callback(self._apply)
+
+    def _changed(self, parameters: Sequence[RosParameter]) -> DffConfig:
+        known = config_module.to_flat(self.config)
+        changes = {parameter.name: parameter.value for parameter in parameters if parameter.name in known}
+        return config_module.replace(self.config, changes)
+
+    def _check(self, parameters: list[RosParameter]) -> SetParametersResult:
+        try:
+            self._changed(parameters)
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _apply(self, parameters: list[RosParameter]) -> None:
+        config = self._changed(parameters)
+        if config != self.config:
+            self.config = config
+            self._on_change(config)
+
+
+def to_yaml(node_name: str = 'dff_node') -> str:
+    """A parameter file with every parameter at its default, its description, range and unit as comments."""
+    lines = [
+        '# Parameters of dff_node with their defaults. Made by `python -m dff_ros.ros.parameters`; a test compares them.',
+        f'/**/{node_name}:',
+        '  ros__parameters:',
+    ]
+    groups: list[str] = []
+    for parameter in (AUTOSTART, *walk(DffConfig)):
+        *path, name = parameter.name.split('.')
+        indent = ' ' * (4 + 2 * len(path))
+        if path != groups:
+            lines += [f'{" " * (4 + 2 * depth)}{group}:' for depth, group in enumerate(path) if path != groups]
+            groups = path
+        when = 'may change while running' if parameter.runtime else 'read at start'
+        comment = f'{parameter.description}. {parameter.allowed.capitalize()}; {when}.'
+        lines += [f'{indent}# {line}' for line in textwrap.wrap(comment, 110 - len(indent))]
+        lines.append(f'{indent}{name}: {_yaml_value(parameter.default)}')
+    return '\n'.join(lines) + '\n'
+
+
+def _yaml_value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"'{value}'" if isinstance(value, str) else repr(value)
+
+
+if __name__ == '__main__':
+    sys.stdout.write(to_yaml())

@@ -1,0 +1,105 @@
+"""One image message to its answer, on the engine thread: convert, step, publish, account."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+from rclpy.impl.rcutils_logger import RcutilsLogger
+from sensor_msgs.msg import Image
+
+from dff_ros.config import DffConfig
+from dff_ros.errors import DffError
+from dff_ros.ros import status
+from dff_ros.ros.conversions import stamp_to_ns, to_frame
+from dff_ros.ros.mailbox import Mailbox
+from dff_ros.ros.publishers import Publishers
+from dff_ros.ros.worker import Model
+from dff_ros.types import Frame
+
+CONVERSION, DUPLICATE_STAMP, ENGINE_ERROR, INTERNAL_ERROR = (
+    'conversion', 'duplicate_stamp', 'engine_error', 'internal_error'
+)
+"""Drop reasons, besides those of the mailbox."""
+
+_LOG_PERIOD_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An image message and when it came, by `time.perf_counter_ns`."""
+
+    message: Image
+    received_ns: int
+
+
+def _ms_since(start_ns: int) -> float:
+    return (time.perf_counter_ns() - start_ns) / 1e6
+
+
+class Pipeline:
+    """Answers messages one at a time. `config` may be replaced from another thread: the next frame uses it."""
+
+    def __init__(
+        self, config: DffConfig, mailbox: Mailbox[Received], publishers: Publishers, logger: RcutilsLogger
+    ) -> None:
+        self.config = config
+        self._applied = config
+        self._mailbox = mailbox
+        self._publishers = publishers
+        self._logger = logger
+        self._last_stamp_ns = 0
+        self._resets: Counter[str] = Counter()
+        self._logged_s: dict[str, float] = {}
+
+    def answer(self, model: Model, item: Received) -> None:
+        """Publish the label map, overlay and status of a message, or drop it with a reason."""
+        config = self.config
+        if config.keyframe != self._applied.keyframe:
+            model.engine.configure(config.keyframe)
+        self._applied = config
+        start_ns = time.perf_counter_ns()
+        try:
+            frame = to_frame(item.message)
+        except DffError as error:
+            self._drop(item, CONVERSION, str(error))
+            return
+        if frame.stamp_ns and frame.stamp_ns == self._last_stamp_ns:
+            self._drop(
+                item, DUPLICATE_STAMP, 'two images with one stamp: the camera driver must stamp each image, or send 0'
+            )
+            return
+        self._step(model, item, frame, _ms_since(start_ns))
+
+    def _step(self, model: Model, item: Received, frame: Frame, convert_ms: float) -> None:
+        try:
+            result = model.engine.step(frame)
+        except Exception as error:  # whatever a runtime raises costs this frame and the key frame, not the node
+            self._drop(item, ENGINE_ERROR, f'{type(error).__name__}: {error}; the next frame starts afresh')
+            return
+        self._last_stamp_ns = frame.stamp_ns
+        if result.reset_cause:
+            self._resets[result.reset_cause.value] += 1
+        header = item.message.header
+        self._publishers.publish_segmentation(header, result.segmentation.label_map_HW)
+        latency_ms = _ms_since(item.received_ns)
+        self._publishers.publish_overlay(header, frame, result, model.spec, self._applied.overlay.alpha)
+        facts = status.answered(result, convert_ms, latency_ms) | {'interval': self._applied.keyframe.interval}
+        self._publishers.publish_status(header, facts | status.totals(self._mailbox.done(), self._resets))
+
+    def fail(self, item: Received, error: Exception) -> None:
+        """Account for a message whose answer raised."""
+        self._drop(item, INTERNAL_ERROR, repr(error))
+
+    def _drop(self, item: Received, reason: str, detail: str) -> None:
+        counts = self._mailbox.drop(reason)
+        now_s = time.monotonic()
+        if now_s - self._logged_s.get(reason, -_LOG_PERIOD_S) >= _LOG_PERIOD_S:
+            self._logged_s[reason] = now_s
+            stamp_ns = stamp_to_ns(item.message.header.stamp)
+            self._logger.warning(
+                f'image {stamp_ns} ns dropped ({reason}, {counts.dropped[reason]} so far): {detail}'
+            )
+        facts = status.dropped(reason, detail) | status.totals(counts, self._resets)
+        self._publishers.publish_status(item.message.header, facts)

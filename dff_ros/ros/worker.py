@@ -1,0 +1,97 @@
+"""The engine thread: it alone opens, warms up, uses and closes the model."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from dff_ros.config import DffConfig
+from dff_ros.engine import Engine
+from dff_ros.model_spec import ModelSpec
+from dff_ros.ros.mailbox import Mailbox
+
+ItemT = TypeVar('ItemT')
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """An engine and what its class ids mean."""
+
+    name: str
+    engine: Engine[Any, Any]
+    spec: ModelSpec
+
+
+def open_model(config: DffConfig) -> Model:
+    """The model a config asks for; BundleError, BackendUnavailableError or ConfigError say what is wrong."""
+    from dff_ros.backends.base import open_backend
+    from dff_ros.bundle import open_bundle
+
+    bundle = open_bundle(config.bundle)
+    backend = open_backend(bundle, config)
+    return Model(config.bundle, Engine(backend, config.keyframe), bundle.spec)
+
+
+class EngineWorker(Generic[ItemT]):
+    """Runs `answer(model, item)` for each item of a mailbox, on one thread.
+
+    `answer` settles the item in the mailbox (`done` or `drop`). An exception that leaves it is handed to `on_error`,
+    which must settle it instead, so that nothing is lost and the thread goes on.
+    """
+
+    def __init__(
+        self,
+        mailbox: Mailbox[ItemT],
+        open_model: Callable[[], Model],
+        answer: Callable[[Model, ItemT], None],
+        on_error: Callable[[ItemT, Exception], None],
+    ) -> None:
+        self._mailbox = mailbox
+        self._open_model = open_model
+        self._answer = answer
+        self._on_error = on_error
+        self._is_ready = threading.Event()
+        self._model: Model | None = None
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name='engine', daemon=True)
+
+    def start(self) -> Model:
+        """Open and warm up the model on the thread; blocks until it is ready, raises what opening it raised."""
+        self._thread.start()
+        self._is_ready.wait()
+        if self._model is None:
+            self._thread.join()
+            raise self._failure or RuntimeError('the engine thread ended before it was ready')
+        return self._model
+
+    def stop(self) -> None:
+        """Finish the item in hand, close the model and end the thread; what waits is dropped as `closed`."""
+        self._mailbox.close()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            model = self._open_model()
+        except BaseException as error:  # raised again on the thread that waits in start
+            self._failure = error
+            self._is_ready.set()
+            return
+        try:
+            model.engine.backend.warm_up(model.spec.nominal_size)
+            self._model = model
+            self._is_ready.set()
+            self._serve(model)
+        except BaseException as error:
+            self._failure = error
+        finally:
+            model.engine.backend.close()
+            self._is_ready.set()
+
+    def _serve(self, model: Model) -> None:
+        while (item := self._mailbox.take()) is not None:
+            try:
+                self._answer(model, item)
+            except Exception as error:  # one item is lost, not the node
+                self._on_error(item, error)

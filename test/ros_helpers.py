@@ -1,0 +1,176 @@
+"""Real nodes over real DDS: a context with its own domain, a peer that records messages, waiting on events."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from fake_backend import FakeBackend
+from numpy.typing import NDArray
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from vision_msgs.msg import LabelInfo
+
+from dff_ros.config import DffConfig
+from dff_ros.engine import Engine
+from dff_ros.model_spec import ModelSpec
+from dff_ros.ros.conversions import diagnostic_values, fill_image, ns_to_stamp, stamp_to_ns
+from dff_ros.ros.node import DffNode
+from dff_ros.ros.worker import Model
+
+TIMEOUT_S = 20.0
+DOMAIN_ID = 1 + os.getpid() % 100
+"""Own for each test process, below the range whose ports the system may have given away."""
+
+SPEC = ModelSpec(class_names=('road', 'car'), class_colours=((10, 20, 30), (200, 100, 0)), nominal_size=(32, 48))
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    """Poll a condition that no event announces (discovery); fails, naming it, after TIMEOUT_S."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f'timed out waiting for {what}')
+        time.sleep(0.005)
+
+
+def image_message(number: int, *, size: tuple[int, int] = (32, 48), stamp_ns: int | None = None,
+                  frame_id: str = 'camera') -> Image:
+    """The frame of fake_backend.numbered_frame as a message."""
+    stamp = ns_to_stamp(1_000_000_000 + number * 100_000_000 if stamp_ns is None else stamp_ns)
+    return fill_image(Image(), Header(stamp=stamp, frame_id=frame_id), np.full((*size, 3), number, np.uint8))
+
+
+class GatedBackend(FakeBackend):
+    """Blocks every extract and propagate until `gate` is set; `entered` tells that one began."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Semaphore(0)
+
+    def _number(self, image_HW3: NDArray[np.uint8]) -> int:
+        self.entered.release()
+        if not self.gate.wait(TIMEOUT_S):
+            raise RuntimeError('the test never opened the gate')
+        return super()._number(image_HW3)
+
+
+def fake_model(backend: FakeBackend) -> Callable[[DffConfig], Model]:
+    """An `open_model` that gives this backend."""
+    return lambda config: Model('fake', Engine(backend, config.keyframe), SPEC)
+
+
+class Peer(Node):
+    """A camera and a consumer: publishes `image`, records what the node answers."""
+
+    def __init__(self, context: Context, *, overlay: bool = False) -> None:
+        super().__init__('peer', context=context)
+        self.camera = self.create_publisher(Image, 'image', 10)
+        self.news = threading.Condition()
+        self.label_maps: list[Image] = []
+        self.overlays: list[Image] = []
+        self.statuses: list[DiagnosticArray] = []
+        self.label_infos: list[LabelInfo] = []
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.create_subscription(Image, 'dff/segmentation', self._record(self.label_maps), 100)
+        self.create_subscription(DiagnosticArray, 'dff/status', self._record(self.statuses), 100)
+        self.create_subscription(LabelInfo, 'dff/label_info', self._record(self.label_infos), latched)
+        if overlay:
+            self.create_subscription(Image, 'dff/overlay', self._record(self.overlays), 100)
+
+    def _record(self, messages: list) -> Callable[[object], None]:
+        def store(message: object) -> None:
+            with self.news:
+                messages.append(message)
+                self.news.notify_all()
+
+        return store
+
+    def wait_for(self, condition: Callable[[], object], what: str) -> None:
+        """Wait until a message makes the condition true."""
+        with self.news:
+            assert self.news.wait_for(condition, TIMEOUT_S), f'timed out waiting for {what}'
+
+    def facts(self) -> list[dict[str, str]]:
+        """The values of every status so far."""
+        with self.news:
+            return [diagnostic_values(message) for message in self.statuses]
+
+    def stamps(self) -> list[int]:
+        """The stamps of the label maps so far."""
+        with self.news:
+            return [stamp_to_ns(message.header.stamp) for message in self.label_maps]
+
+    def ask(self, message: Image) -> dict[str, str]:
+        """Send an image and wait for its status (an answer or a drop); its values."""
+        num_before = len(self.statuses)
+        self.camera.publish(message)
+        self.wait_for(lambda: len(self.statuses) > num_before, f'the status of {message.header}')
+        return diagnostic_values(self.statuses[num_before])
+
+
+class Graph:
+    """A DffNode and its peers in one process, each with an executor thread."""
+
+    def __init__(self) -> None:
+        self.context = Context()
+        rclpy.init(context=self.context, domain_id=DOMAIN_ID)
+        self._running: list[tuple[Node, SingleThreadedExecutor, threading.Thread]] = []
+        self.exit_codes: list[int] = []
+
+    def spin(self, node: Node) -> None:
+        """Spin a node on a thread of its own until the graph ends."""
+        executor = SingleThreadedExecutor(context=self.context)
+        executor.add_node(node)
+        thread = threading.Thread(target=executor.spin, daemon=True)
+        thread.start()
+        self._running.append((node, executor, thread))
+
+    def start_node(self, backend: FakeBackend, **parameters: object) -> DffNode:
+        """A started DffNode on a fake backend; parameters with `__` for the dot."""
+        overrides = [Parameter(name.replace('__', '.'), value=value) for name, value in parameters.items()]
+        node = DffNode(open_model=fake_model(backend), context=self.context, parameter_overrides=overrides)
+        node.start(self.exit_codes.append)
+        self.spin(node)
+        return node
+
+    def start_peer(self, **options: bool) -> Peer:
+        """A peer that has found the node in both directions."""
+        peer = Peer(self.context, **options)
+        self.spin(peer)
+        topics = ['dff/segmentation', 'dff/status', *(['dff/overlay'] if options.get('overlay') else [])]
+        wait_until(lambda: peer.camera.get_subscription_count(), 'the node to subscribe')
+        wait_until(lambda: all(peer.count_publishers(topic) for topic in topics), 'the outputs')
+        peer.wait_for(lambda: peer.label_infos, 'label_info')
+        return peer
+
+    def close(self) -> None:
+        """Stop everything."""
+        for node, executor, thread in reversed(self._running):
+            executor.shutdown()
+            thread.join()
+            node.destroy_node()
+        rclpy.try_shutdown(context=self.context)
+
+
+@contextmanager
+def ros_graph() -> Iterator[Graph]:
+    """A graph that is always closed."""
+    graph = Graph()
+    try:
+        yield graph
+    finally:
+        graph.close()

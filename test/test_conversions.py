@@ -1,0 +1,173 @@
+"""Message <-> record by value: every encoding with and without padding, every kind of bad image."""
+
+from __future__ import annotations
+
+import array
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+from builtin_interfaces.msg import Time  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
+from sensor_msgs.msg import Image  # noqa: E402
+from std_msgs.msg import Header  # noqa: E402
+
+from dff_ros.errors import ConversionError, ShapeError  # noqa: E402
+from dff_ros.ros.conversions import (  # noqa: E402
+    ENCODINGS,
+    diagnostic_values,
+    fill_image,
+    ns_to_stamp,
+    stamp_to_ns,
+    to_diagnostics,
+    to_frame,
+    to_label_info,
+)
+
+RGB = np.random.default_rng(7).integers(0, 256, (18, 23, 3), dtype=np.uint8)
+ALPHA = np.full((18, 23, 1), 77, np.uint8)
+PIXELS = {  # the same picture as each encoding stores it
+    'rgb8': RGB,
+    'bgr8': RGB[..., ::-1],
+    'rgba8': np.concatenate([RGB, ALPHA], axis=2),
+    'bgra8': np.concatenate([RGB[..., ::-1], ALPHA], axis=2),
+    'mono8': RGB[..., :1],
+}
+
+
+def make_message(encoding: str = 'rgb8', padding: int = 0) -> Image:
+    """RGB in an encoding, each row followed by `padding` bytes of 0xEE."""
+    pixels = PIXELS[encoding]
+    rows = pixels.reshape(len(pixels), -1)
+    padded = np.pad(rows, ((0, 0), (0, padding)), constant_values=0xEE)
+    header = Header(stamp=Time(sec=12, nanosec=34), frame_id='camera_optical')
+    message = Image(header=header, height=18, width=23, encoding=encoding, step=padded.shape[1])
+    message.data = array.array('B', padded.tobytes())
+    return message
+
+
+@pytest.mark.parametrize('padding', [0, 1, 41])
+@pytest.mark.parametrize('encoding', ENCODINGS)
+def test_every_encoding_gives_the_same_rgb_with_and_without_row_padding(encoding, padding):
+    frame = to_frame(make_message(encoding, padding), camera='front')
+    expected = np.repeat(RGB[..., :1], 3, axis=2) if encoding == 'mono8' else RGB
+    np.testing.assert_array_equal(frame.image_HW3, expected)
+    assert frame.image_HW3.flags.c_contiguous
+    assert (frame.stamp_ns, frame.frame_id) == (12_000_000_034, 'camera_optical')
+    assert (frame.encoding, frame.camera) == (encoding, 'front')
+
+
+def test_tight_rgb8_is_a_view_of_the_message():
+    message = make_message()
+    frame = to_frame(message)
+    assert np.shares_memory(frame.image_HW3, np.frombuffer(message.data, np.uint8))
+
+
+def test_the_last_row_may_lack_its_padding():
+    message = make_message('bgr8', padding=8)
+    message.data = message.data[:-8]
+    np.testing.assert_array_equal(to_frame(message).image_HW3, RGB)
+
+
+def test_endianness_does_not_matter_for_bytes():
+    message = make_message('bgra8')
+    message.is_bigendian = 1
+    np.testing.assert_array_equal(to_frame(message).image_HW3, RGB)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'complaint'),
+    [
+        ({'encoding': 'yuv422'}, "'yuv422' is not supported.*rgb8, bgr8, rgba8, bgra8, mono8"),
+        ({'encoding': ''}, "'' is not supported"),
+        ({'height': 0}, r'empty \(23x0 pixels\)'),
+        ({'width': 0}, r'empty \(0x18 pixels\)'),
+        ({'step': 68}, 'step is 68 bytes, but 23 rgb8 pixels take 69'),
+        ({'height': 19}, 'truncated: 1242 bytes, but 19 rows of step 69 take 1311'),
+        ({'height': 4_294_967_295}, 'truncated'),  # nothing of that size may be allocated
+        ({'step': 4_294_967_295}, 'truncated'),
+        ({'data': array.array('B')}, 'truncated: 0 bytes'),
+    ],
+)
+def test_a_bad_image_is_refused_by_name(changes, complaint):
+    message = make_message()
+    for name, value in changes.items():
+        setattr(message, name, value)
+    with pytest.raises(ConversionError, match=complaint):
+        to_frame(message)
+
+
+def test_one_missing_byte_is_truncation_and_none_is_not():
+    message = make_message('mono8', padding=3)
+    message.data = message.data[:-3]
+    assert to_frame(message).size == (18, 23)
+    message.data = message.data[:-1]
+    with pytest.raises(ConversionError, match='truncated'):
+        to_frame(message)
+
+
+def test_an_image_below_one_cell_is_refused():
+    message = make_message()
+    message.height = 15
+    with pytest.raises(ShapeError, match='23x15'):
+        to_frame(message)
+
+
+def test_label_map_becomes_mono8_without_row_padding():
+    labels = np.arange(18 * 23, dtype=np.uint16).astype(np.uint8).reshape(18, 23)
+    header = Header(stamp=Time(sec=1, nanosec=2), frame_id='f')
+    message = fill_image(Image(), header, labels)
+    assert (message.height, message.width, message.step, message.encoding) == (18, 23, 23, 'mono8')
+    assert message.header == header
+    assert bytes(message.data) == labels.tobytes()
+
+
+def test_fill_image_writes_colour_and_strided_arrays_by_value():
+    message = fill_image(Image(), Header(), RGB[:, ::-1])
+    assert (message.encoding, message.step) == ('rgb8', 69)
+    np.testing.assert_array_equal(to_frame(message).image_HW3, RGB[:, ::-1])
+
+
+def test_fill_image_keeps_its_buffer_while_the_size_stays():
+    message = fill_image(Image(), Header(), RGB)
+    data = message.data
+    fill_image(message, Header(), 255 - RGB)
+    assert message.data is data
+    assert bytes(data) == (255 - RGB).tobytes()
+    fill_image(message, Header(), RGB[:17])
+    assert bytes(message.data) == RGB[:17].tobytes()
+
+
+@pytest.mark.parametrize('image', [RGB.astype(np.float32), RGB[..., :2], RGB[0, 0]])
+def test_fill_image_refuses_what_no_encoding_holds(image):
+    with pytest.raises(ConversionError, match='takes uint8'):
+        fill_image(Image(), Header(), image)
+
+
+@pytest.mark.parametrize('stamp_ns', [0, 1, 999_999_999, 1_000_000_000, 1_700_000_000_123_456_789])
+def test_stamps_go_both_ways(stamp_ns):
+    assert stamp_to_ns(ns_to_stamp(stamp_ns)) == stamp_ns
+
+
+def test_label_info_names_ids_in_order():
+    message = to_label_info(['sky', 'road'], Time(sec=5), threshold=0.5)
+    assert [(c.class_id, c.class_name) for c in message.class_map] == [(0, 'sky'), (1, 'road')]
+    assert (message.header.stamp.sec, message.threshold) == (5, 0.5)
+
+
+def test_diagnostics_carry_values_as_text():
+    header = Header(stamp=Time(sec=3), frame_id='cam')
+    message = to_diagnostics(header, 'dff_node', 'key', False, {'is_key': True, 'age_s': 0.25, 'n': 3, 'why': 'x'})
+    assert message.header == header
+    assert diagnostic_values(message) == {'is_key': 'true', 'age_s': '0.250', 'n': '3', 'why': 'x'}
+    assert (message.status[0].level, message.status[0].hardware_id) == (DiagnosticStatus.OK, 'cam')
+    assert to_diagnostics(header, 'n', 's', True, {}).status[0].level == DiagnosticStatus.WARN
+
+
+@pytest.mark.parametrize('encoding', ENCODINGS)
+def test_agrees_with_rosbags_image_on_tight_rows(encoding):
+    rosbags_image = pytest.importorskip('rosbags.image')
+    message = make_message(encoding)
+    oracle = rosbags_image.message_to_cvimage(message, 'rgb8')
+    np.testing.assert_array_equal(to_frame(message).image_HW3, oracle)

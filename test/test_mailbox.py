@@ -1,0 +1,101 @@
+"""The mailbox: newest wins, everything is accounted for. Deterministic: threads only where waiting is the point."""
+
+from __future__ import annotations
+
+import threading
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dff_ros.ros.mailbox import SUPERSEDED, Mailbox
+
+TIMEOUT_S = 10.0
+
+
+def test_a_newer_item_replaces_the_older_one_of_its_camera_only():
+    mailbox: Mailbox[str] = Mailbox()
+    for camera, item in [('left', 'l1'), ('right', 'r1'), ('left', 'l2')]:
+        mailbox.put(item, camera)
+    assert [mailbox.take(), mailbox.take()] == ['l2', 'r1']  # left came first and keeps its turn
+    assert mailbox.counts().dropped == {SUPERSEDED: 1}
+
+
+def test_counts_follow_an_item_to_its_end():
+    mailbox: Mailbox[int] = Mailbox()
+    mailbox.put(1)
+    mailbox.take()
+    mailbox.put(2)
+    assert mailbox.counts().pending == 2  # one waiting, one in hand
+    counts = mailbox.done()
+    assert (counts.received, counts.processed, counts.pending, counts.num_dropped) == (2, 1, 1, 0)
+    mailbox.take()
+    counts = mailbox.drop('conversion')
+    assert (counts.received, counts.processed, counts.pending, counts.dropped) == (2, 1, 0, {'conversion': 1})
+
+
+@given(st.lists(st.sampled_from(['put a', 'put b', 'take', 'done', 'drop', 'clear'])))
+def test_received_is_processed_plus_dropped_plus_pending(steps):
+    mailbox: Mailbox[str] = Mailbox()
+    waiting: set[str] = set()
+    in_hand = 0
+    for step in steps:
+        if step.startswith('put'):
+            mailbox.put(step, step)
+            waiting.add(step)
+        elif step == 'take' and waiting:
+            waiting.remove(mailbox.take())
+            in_hand += 1
+        elif step in ('done', 'drop') and in_hand:
+            mailbox.done() if step == 'done' else mailbox.drop('other')
+            in_hand -= 1
+        elif step == 'clear' and not in_hand:
+            mailbox.clear('inactive')
+            waiting.clear()
+        counts = mailbox.counts()
+        assert counts.pending == len(waiting) + in_hand
+        assert counts.received == counts.processed + counts.num_dropped + counts.pending
+
+
+def test_take_waits_for_an_item():
+    mailbox: Mailbox[str] = Mailbox()
+    taken: list[str | None] = []
+    taker = threading.Thread(target=lambda: taken.append(mailbox.take()))
+    taker.start()
+    mailbox.put('item')
+    taker.join(TIMEOUT_S)
+    assert taken == ['item']
+
+
+def test_close_wakes_the_taker_and_drops_what_waits():
+    mailbox: Mailbox[str] = Mailbox()
+    taken: list[str | None] = []
+    taker = threading.Thread(target=lambda: taken.append(mailbox.take()))
+    taker.start()
+    mailbox.close()
+    taker.join(TIMEOUT_S)
+    assert taken == [None]
+    mailbox.put('late')
+    assert mailbox.take() is None
+    assert mailbox.counts().dropped == {'closed': 1}
+
+
+def test_clear_drops_what_waits_and_returns_only_after_the_item_in_hand_is_answered():
+    mailbox: Mailbox[int] = Mailbox()
+    mailbox.put(1)
+    mailbox.take()
+    mailbox.put(2)
+    order: list[str] = []
+
+    def clear() -> None:
+        mailbox.clear('inactive')
+        order.append('cleared')
+
+    clearer = threading.Thread(target=clear)
+    clearer.start()
+    while mailbox.counts().dropped != {'inactive': 1}:  # the clearing has begun, and waits for item 1
+        pass
+    order.append('done')
+    mailbox.done()
+    clearer.join(TIMEOUT_S)
+    assert order == ['done', 'cleared']
+    assert mailbox.counts().pending == 0
