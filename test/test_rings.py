@@ -25,6 +25,7 @@ ALLOWED = {  # ring 1 and 2: the runtimes that a module or package may import
     'sources': {'cv2', 'av'},
     'video': {'av'},
     'draw': {'cv2'},
+    'runner': {'cv2', 'av'},
     'cli': set(),
     'commands': set(),  # heavy imports happen inside run()
 }
