@@ -13,7 +13,9 @@ from dff_ros.errors import ConfigError
 if TYPE_CHECKING:
     from dff_ros.nets.complexity import Complexity
 
-SUMMARY = 'count the multiply-adds of the networks and print 1/r, the cost of a key frame over that of the flow'
+SUMMARY = (
+    'count the multiply-adds of the networks and print 1/r, the cost of a key frame over that of the flow'
+)
 
 PAPER_SIZE = (1024, 2048)
 PAPER_CHANNELS = 1024
@@ -32,14 +34,24 @@ PAPER_INV_R = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags; the defaults are the paper's."""
     parser.add_argument(
-        '--size', metavar='HEIGHTxWIDTH', default='x'.join(map(str, PAPER_SIZE)), help='image size (%(default)s)')
+        '--size',
+        metavar='HEIGHTxWIDTH',
+        default='x'.join(map(str, PAPER_SIZE)),
+        help='image size (%(default)s)',
+    )
     for flag, what, names in (
-        ('--feature-nets', 'feature nets', PAPER_FEATURE_NETS), ('--flow-nets', 'flow nets', PAPER_FLOW_NETS)
+        ('--feature-nets', 'feature nets', PAPER_FEATURE_NETS),
+        ('--flow-nets', 'flow nets', PAPER_FLOW_NETS),
     ):
-        parser.add_argument(flag, nargs='+', metavar='NAME', default=names, help=f'{what} ({" ".join(names)})')
+        parser.add_argument(
+            flag, nargs='+', metavar='NAME', default=names, help=f'{what} ({" ".join(names)})'
+        )
     parser.add_argument(
-        '--channels', type=int, default=PAPER_CHANNELS,
-        help='channels of the feature and the scale map (%(default)s)')
+        '--channels',
+        type=int,
+        default=PAPER_CHANNELS,
+        help='channels of the feature and the scale map (%(default)s)',
+    )
     parser.add_argument('--json', action='store_true', help='print a list of objects instead of a table')
 
 
@@ -75,7 +87,13 @@ def _print_table(rows: list[Complexity], size: tuple[int, int], channels: int) -
     for name in columns:
         table.add_column(name, justify='right')
     for row in rows:
-        cells = [row.feature_net, row.flow_net, f'{row.extract_gmac:.4g}', f'{row.flow_gmac:.4g}', f'{row.inv_r:.2f}']
+        cells = [
+            row.feature_net,
+            row.flow_net,
+            f'{row.extract_gmac:.4g}',
+            f'{row.flow_gmac:.4g}',
+            f'{row.inv_r:.2f}',
+        ]
         if is_paper:
             paper = PAPER_INV_R.get((row.feature_net, row.flow_net))
             cells.append('' if paper is None else f'{paper:.2f}')

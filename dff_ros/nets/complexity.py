@@ -14,12 +14,13 @@ from dff_ros.errors import ConfigError
 from dff_ros.nets.flownet import make_flow_net
 from dff_ros.nets.resnet import make_feature_net
 
+
 @dataclass(frozen=True, slots=True)
 class Complexity:
-    """One pair of networks: multiply-adds of a key frame and of a propagation in units of 10^9, and `inv_r`, 1/r.
+    """10^9 multiply-adds of a feature net and a flow net on one image, and their ratio `inv_r`, 1/r.
 
-    The reduction conv belongs to the feature net and the scale conv to the flow net; warp and head are left out, as
-    in equation (6).
+    The reduction conv belongs to the feature net and the scale conv to the flow net; warp and head are left
+    out, as in equation (6).
     """
 
     feature_net: str
@@ -46,8 +47,9 @@ def count_gmac(make_net: Callable[[], nn.Module], *shapes: tuple[int, ...]) -> f
 def complexity_table(
     size: tuple[int, int], feature_nets: Sequence[str], flow_nets: Sequence[str], channels: int
 ) -> list[Complexity]:
-    """Every feature net with every flow net, at an image (height, width); bottlenecks in the form of the release.
+    """Every feature net with every flow net, at an image (height, width).
 
+    The bottleneck nets are counted in the form of the release, with the stride in the first 1x1 conv.
     Raises ConfigError on an unknown network or a side below 1.
     """
     if min(size) < 1:
@@ -56,13 +58,14 @@ def complexity_table(
     extract = {name: count_gmac(partial(_feature_net, name, channels), image) for name in feature_nets}
     flow = {name: count_gmac(partial(make_flow_net, name, channels), image, image) for name in flow_nets}
     return [
-        Complexity(feature_net, flow_net, extract[feature_net] / flow[flow_net], extract[feature_net], flow[flow_net])
+        Complexity(
+            feature_net, flow_net, extract[feature_net] / flow[flow_net], extract[feature_net], flow[flow_net]
+        )
         for feature_net in feature_nets
         for flow_net in flow_nets
     ]
 
 
 def _feature_net(name: str, channels: int) -> nn.Module:
-    """The form that gives the paper's counts: bottlenecks carry the stride in their first 1x1 conv."""
     options = {} if name == 'resnet18' else {'stride_in_1x1': True}
     return make_feature_net(name, channels, **options)

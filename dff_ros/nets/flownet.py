@@ -1,4 +1,4 @@
-"""Flow nets: FlowNet-S, its half-width variant and one of inception blocks, each with a scale map (the paper's F)."""
+"""Flow nets (the paper's F): FlowNet-S, its half-width variant and one of inception blocks."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ _PREDICTION_STD = 1e-3
 
 
 class FlowPyramid(NamedTuple):
-    """All that a flow net predicts. `raw_flows`: (B, 2, h, w) from the coarsest, at strides 128, 64, 32, 16 and 16,
-    in units of RAW_FLOW_PX image pixels; `scale_map`: (B, C, h, w) at stride 16."""
+    """All that a flow net predicts.
+
+    `raw_flows`: (B, 2, h, w) from the coarsest, at strides 128, 64, 32, 16 and 16, in units of RAW_FLOW_PX
+    image pixels; `scale_map`: (B, C, h, w) at stride 16.
+    """
 
     raw_flows: tuple[Tensor, ...]
     scale_map: Tensor
@@ -40,8 +43,9 @@ class Skips(NamedTuple):
 class FlowNet(nn.Module):
     """Base of the flow nets: the decoder, shared by all encoders.
 
-    (current, key) images (B, 3, H, W), normalised alike -> backward flow (B, 2, h, w) in feature cells and scale map
-    (B, channels, h, w), with h = ceil(H / 16). The flow of cell i is that around pixel 16 i of the image.
+    (current, key) images (B, 3, H, W), normalised alike -> backward flow (B, 2, h, w) in feature cells and
+    scale map (B, channels, h, w), with h = ceil(H / 16). The flow of cell i is that around pixel 16 i of the
+    image.
     `skips`: widths of the encoder's outputs at strides 8 to 128; `deconvs`: widths of deconv5 to deconv2.
     Layer names are those of the paper's release. Source: FlowNet-S, and the paper's section 4.
     """
@@ -51,7 +55,9 @@ class FlowNet(nn.Module):
     def __init__(self, channels: int, skips: tuple[int, ...], deconvs: tuple[int, ...]) -> None:
         super().__init__()
         if channels < 1:
-            raise ConfigError(f'scale map channels is {channels}; it takes as many as the feature, at least 1')
+            raise ConfigError(
+                f'scale map channels is {channels}; it takes as many as the feature, at least 1'
+            )
         self.channels = channels
         num_in = skips[4]
         for index, (level, skip, width) in enumerate(zip((5, 4, 3, 2), skips[3::-1], deconvs, strict=True)):
@@ -141,8 +147,8 @@ class FlowNetS(FlowNet):
 class InceptionBlock(nn.Module):
     """Four branches side by side: 1x1; 1x1 and 3x3; 1x1 and two 3x3; 3x3 max-pool and 1x1.
 
-    `num_out` channels are a quarter 1x1, half 3x3, an eighth double 3x3 and an eighth pooled; at stride 2 the 1x1
-    branch is left out and its quarter goes to the pooled one.
+    `num_out` channels are a quarter 1x1, half 3x3, an eighth double 3x3 and an eighth pooled; at stride 2 the
+    1x1 branch is left out and its quarter goes to the pooled one.
     """
 
     def __init__(self, num_in: int, num_out: int, stride: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""Feature nets: ResNet v1 at output stride 16 with a dilated stage 5 and a 3x3 reduction conv (the paper's N_feat).
+"""Feature nets (the paper's N_feat): ResNet v1 at output stride 16, dilated stage 5, 3x3 reduction conv.
 
 Stages are numbered as in the paper: stage 1 is `conv1`, stages 2 to 5 are torchvision's `layer1` to `layer4`.
 The trunk's state-dict names are torchvision's.
@@ -96,18 +96,19 @@ class _Layers:
 
 
 class ResNetFeature(nn.Module):
-    """ResNet v1 feature net: normalised RGB (B, 3, H, W) -> feature (B, channels, ceil(H/16), ceil(W/16)), >= 0.
+    """ResNet v1: normalised RGB (B, 3, H, W) -> feature (B, channels, ceil(H/16), ceil(W/16)), all >= 0.
 
     `depth`: 18, 50 or 101. `channels`: of the feature (1024 in the paper).
-    `stride_in_1x1`: a stage's stride sits in the first 1x1 conv of a bottleneck (the paper's release, Caffe) instead
-    of its 3x3 (torchvision).
+    `stride_in_1x1`: a stage's stride sits in the first 1x1 conv of a bottleneck (the paper's release, Caffe)
+    instead of its 3x3 (torchvision).
     `batch_norm`: False builds convs with biases and no normalisation, for weights with it folded in.
-    `freeze_batch_norm`: batch norm keeps its statistics and its scale and shift in training, as the paper trains.
+    `freeze_batch_norm`: batch norm keeps its statistics and its scale and shift in training, as the paper
+    trains.
     `frozen_stages`: that many stages from the first are not trained (2 in the paper).
     `last_stage`: 5, or 4 to leave out the dilated stage and reduce from stage 4.
-    `pool_padding`: 'both' pads the max-pool by 1 on each side (torchvision), 'end' only at the bottom and right
-    (Caffe's padding 0 with sizes rounded up; the MSRA weights).
-    Raises ConfigError on an option outside these. Source: the paper's section 4 and He et al. 2016.
+    `pool_padding`: 'both' pads the max-pool by 1 on each side (torchvision), 'end' only at the bottom and
+    right (Caffe's padding 0 with sizes rounded up; the MSRA weights). Raises ConfigError on an option outside
+    these. Source: the paper's section 4 and He et al. 2016.
     """
 
     stride = 16
@@ -153,7 +154,8 @@ class ResNetFeature(nn.Module):
         if self.pool_padding == 'both':
             x = F.max_pool2d(x, 3, 2, 1)
         else:
-            # After a ReLU a zero never wins a maximum. Two of them also give odd sizes the cell that makes ceil(n/2).
+            # After a ReLU a zero never wins a maximum. Two of them also give odd sizes the cell that makes
+            # ceil(n/2).
             x = F.max_pool2d(F.pad(x, (0, 2, 0, 2)), 3, 2)
         for stage in self._residual_stages():
             x = stage(x)
@@ -188,7 +190,8 @@ class ResNetFeature(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         for module in self.modules():
-            # A stage that starts from nothing then passes its input on; without batch norm it would blow it up.
+            # A stage that starts from nothing then passes its input on; without batch norm it would blow it
+            # up.
             if isinstance(module, _Block):
                 norm = getattr(module, f'bn{module.num_convs}')
                 is_trained_norm = isinstance(norm, nn.BatchNorm2d) and not self.freeze_batch_norm
@@ -243,10 +246,12 @@ def make_feature_net(name: str, channels: int = 1024, **options: object) -> ResN
 
 @torch.no_grad()
 def fold_batch_norm(module: nn.Module) -> nn.Module:
-    """A copy in evaluation mode with each batch norm folded into the conv before it; the same function, fewer layers.
+    """A copy in evaluation mode with each batch norm folded into the conv before it; the same function, fewer
+    layers.
 
-    Pairs are `convX`/`bnX` attributes of one module and neighbours in an `nn.Sequential`. Raises ConfigError if a
-    batch norm has no such conv. Folded networks have the state dict of `ResNetFeature(batch_norm=False)`.
+    Pairs are `convX`/`bnX` attributes of one module and neighbours in an `nn.Sequential`. Raises ConfigError
+    if a batch norm has no such conv. Folded networks have the state dict of
+    `ResNetFeature(batch_norm=False)`.
     """
     folded = copy.deepcopy(module).eval()
     for parent in list(folded.modules()):
@@ -255,7 +260,9 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))
                 setattr(parent, norm_name, nn.Identity())
-    left = [name for name, part in folded.named_modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    left = [
+        name for name, part in folded.named_modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)
+    ]
     if left:
         raise ConfigError('cannot fold batch norm without a conv before it: ' + ', '.join(left))
     return folded

@@ -2,10 +2,10 @@
 
 The grid convention, for the whole project:
 
-* Position (x, y) of a grid counts cells from 0; cell i of a feature of stride s is centred on network-image pixel
-  s * i, so an image pixel p lies on position p / s and a flow of d image pixels is d / s cells.
-* Flow is backward, current -> key, (B, 2, h, w), x then y, in cells of its own grid: what is at p in the current
-  frame was at p + flow(p) in the key frame.
+* Position (x, y) of a grid counts cells from 0; cell i of a feature of stride s is centred on network-image
+  pixel s * i, so an image pixel p lies on position p / s and a flow of d image pixels is d / s cells.
+* Flow is backward, current -> key, (B, 2, h, w), x then y, in cells of its own grid: what is at p in the
+  current frame was at p + flow(p) in the key frame.
 * Outside of the grid a feature is zero.
 """
 
@@ -28,14 +28,15 @@ def warp(feature: Tensor, flow: Tensor) -> Tensor:
 
 
 def warp_with_validity(feature: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-    """`warp`, and the share of each cell's bilinear weight that lies inside the key frame: (B, 1, h, w), 0..1."""
+    """`warp` and `coverage` of a flow."""
     return warp(feature, flow), coverage(flow)
 
 
 def coverage(flow: Tensor) -> Tensor:
     """The share of each cell's bilinear weight that lies inside the key frame: (B, 1, h, w), 0..1.
 
-    The bilinear kernel is a product of one per axis, and so is what it has inside: min(x + 1, w - x), within 0..1.
+    The bilinear kernel is a product of one per axis, and so is what it has inside: min(x + 1, w - x), within
+    0..1.
     """
     x, y = _positions(flow)
     height, width = flow.shape[-2], flow.shape[-1]
@@ -45,12 +46,13 @@ def coverage(flow: Tensor) -> Tensor:
 
 
 def propagate(feature: Tensor, flow: Tensor, scale_map: Tensor) -> Tensor:
-    """Equation (3): the warped key feature times the scale map, element by element (or broadcast over channels)."""
+    """Equation (3): the warped key feature times the scale map, element by element."""
     return warp(feature, flow) * scale_map
 
 
 def _positions(flow: Tensor) -> tuple[Tensor, Tensor]:
-    """x and y, each (B, h, w), that a flow points to; half precision could not tell cells of a wide grid apart."""
+    """x and y, each (B, h, w), that a flow points to."""
+    # Half precision could not tell the cells of a wide grid apart.
     flow = flow.float() if flow.dtype.itemsize < 4 else flow
     height, width = flow.shape[-2], flow.shape[-1]
     column = torch.arange(width, device=flow.device, dtype=flow.dtype)
@@ -59,7 +61,7 @@ def _positions(flow: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _sampling_grid(flow: Tensor, height: int, width: int) -> Tensor:
-    # With align_corners=False, -1 and 1 are the outer edges of the border cells: position x is (2x + 1) / width - 1,
-    # defined for one cell too, where aligned corners would divide by zero.
+    # With align_corners=False, -1 and 1 are the outer edges of the border cells: position x is (2x + 1) /
+    # width - 1, defined for one cell too, where aligned corners would divide by zero.
     x, y = _positions(flow)
     return torch.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), dim=-1)

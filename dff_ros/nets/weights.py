@@ -27,34 +27,35 @@ _NORM_KEYS = ('weight', 'bias', 'running_mean', 'running_var')
 class StartWeights:
     """One published set of ImageNet weights: what to build and how images are normalised for it.
 
-    `options` are those of `ResNetFeature`. An image is normalised as `(rgb - mean) / std`, RGB 0..255; a network
+    `options` are those of `ResNetFeature`. An image is normalised as `(rgb / 255 - mean) / std`; a network
     loaded with `load_start_weights` takes RGB whatever the `channel_order` its weights were trained with.
     """
 
     feature_net: str
     file: str
-    mean_rgb: tuple[float, float, float]
-    std_rgb: tuple[float, float, float]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
     channel_order: ChannelOrder = 'rgb'
     batch_norm_eps: float = 1e-5
     options: Mapping[str, object] = field(default_factory=dict)
 
 
 START_WEIGHTS: dict[str, StartWeights] = {
-    # Its batch norm is folded in for good: training the convs and biases as they are gives the same function as
-    # frozen batch norm around them, at less cost, and needs no statistics of batches that are too small for any.
+    # Its batch norm is folded in for good: training the convs and biases as they are gives the same function
+    # as frozen batch norm around them, at less cost, and needs no statistics of batches that are too small
+    # for any.
     'resnet18': StartWeights(
         feature_net='resnet18',
         file='resnet18_imagenet_to_layer3_bnfolded.npz',
-        mean_rgb=(123.675, 116.28, 103.53),
-        std_rgb=(58.395, 57.12, 57.375),
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
         options={'batch_norm': False},
     ),
     'resnet50': StartWeights(
         feature_net='resnet50',
         file='resnet50_msra_imagenet_to_layer3.npz',
-        mean_rgb=(123.15, 115.90, 103.06),
-        std_rgb=(1.0, 1.0, 1.0),
+        mean=(123.15 / 255, 115.90 / 255, 103.06 / 255),
+        std=(1 / 255, 1 / 255, 1 / 255),
         channel_order='bgr',
         options={'stride_in_1x1': True, 'pool_padding': 'end'},
     ),
@@ -64,8 +65,9 @@ START_WEIGHTS: dict[str, StartWeights] = {
 def start_feature_net(
     start: StartWeights, directory: Path, channels: int = 1024, **options: object
 ) -> ResNetFeature:
-    """The feature net of `start` with its weights from `directory`; `options` add to or replace those of `start`.
+    """The feature net of `start` with its weights from `directory`.
 
+    `options` are added to those of `start` or replace them (`last_stage=4`, `frozen_stages=2`).
     Raises DataError as `load_start_weights` does.
     """
     net = make_feature_net(start.feature_net, channels, **{**start.options, **options})
@@ -76,12 +78,13 @@ def start_feature_net(
 def load_start_weights(
     net: ResNetFeature, path: Path, channel_order: ChannelOrder = 'rgb', batch_norm_eps: float = 1e-5
 ) -> list[str]:
-    """Load the first stages of a trunk from an .npz file; returns the state-dict keys that it leaves as they were.
+    """Load the first stages of a trunk from an .npz file; returns the state-dict keys left as they were.
 
-    The file holds whole stages from the first on. If its batch norm is folded into conv biases and the network has
-    batch norm, that becomes the identity with the bias as shift; if the file has batch norm (of `batch_norm_eps`)
-    and the network has none, it is folded. `channel_order` 'bgr' flips the first conv, so the network takes RGB.
-    Raises DataError naming the file and the key if one is missing, of another shape, not finite, or has no place.
+    The file holds whole stages from the first on. If its batch norm is folded into conv biases and the
+    network has batch norm, that becomes the identity with the bias as shift; if the file has batch norm (of
+    `batch_norm_eps`) and the network has none, it is folded. `channel_order` 'bgr' flips the first conv, so
+    the network takes RGB. Raises DataError naming the file and the key if one is missing, of another shape,
+    not finite, or has no place.
     """
     arrays = _read(path)
     state = {key: tuple(value.shape) for key, value in net.state_dict().items()}
@@ -115,7 +118,9 @@ def _read(path: Path) -> Arrays:
 def _check(arrays: Arrays, state: Mapping[str, tuple[int, ...]], path: Path) -> None:
     for key, value in arrays.items():
         if key not in state or _stage(key) == 'reduce':
-            raise DataError(f'start weights {path}: the network has no place for {key}; another depth or option?')
+            raise DataError(
+                f'start weights {path}: the network has no place for {key}; another depth or option?'
+            )
         if value.shape != state[key]:
             raise DataError(f'start weights {path}: {key} is {value.shape}, the network takes {state[key]}')
     stages = {_stage(key) for key in arrays} | {'stem'}
