@@ -76,8 +76,8 @@ def fake_model(backend: FakeBackend) -> Callable[[DffConfig], Model]:
 class Peer(Node):
     """A camera and a consumer: publishes `image`, records what the node answers."""
 
-    def __init__(self, context: Context, *, overlay: bool = False) -> None:
-        super().__init__('peer', context=context)
+    def __init__(self, context: Context, *, overlay: bool = False, namespace: str = '') -> None:
+        super().__init__('peer', context=context, namespace=namespace)
         self.camera = self.create_publisher(Image, 'image', 10)
         self.news = threading.Condition()
         self.label_maps: list[Image] = []
