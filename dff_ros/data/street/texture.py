@@ -1,0 +1,93 @@
+"""Textures with separately filtered axes (so that walls and roads seen at a slant do not flicker), and noise."""
+
+import cv2
+import numpy as np
+
+_MAX_LEVEL = 9
+
+
+class Texture:
+    """RGBA uint8 (h, w, 4) with colours also where alpha is 0; optional label map (h, w) for mixed surfaces."""
+
+    def __init__(self, rgba: np.ndarray, labels: np.ndarray | None = None) -> None:
+        self.size = rgba.shape[:2]
+        self._levels: dict[tuple[int, int, int], np.ndarray] = {(0, 0, 16): _pad(rgba)}
+        self._labels = labels
+        self._label_levels: dict[tuple[int, int], np.ndarray] = {}
+
+    def level(self, level_v: int, level_u: int, gain: int = 16) -> np.ndarray:
+        """The texture with height / 2^level_v and width / 2^level_u, and a transparent ring of one texel.
+
+        Colours are multiplied by gain / 16.
+        """
+        key = (*self._clamp(level_v, level_u), gain)
+        if key not in self._levels:
+            base = self._levels[(0, 0, 16)][1:-1, 1:-1]
+            small = cv2.resize(base, self._shape(key), interpolation=cv2.INTER_AREA)
+            self._levels[key] = _pad(cv2.multiply(small, (gain / 16, gain / 16, gain / 16, 1.0)))
+        return self._levels[key]
+
+    def labels(self, level_v: int, level_u: int) -> np.ndarray | None:
+        """The label map on the same grid as `level` (with its ring), or None."""
+        if self._labels is None:
+            return None
+        key = self._clamp(level_v, level_u)
+        if key not in self._label_levels:
+            small = cv2.resize(self._labels, self._shape(key), interpolation=cv2.INTER_NEAREST)
+            self._label_levels[key] = cv2.copyMakeBorder(small, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+        return self._label_levels[key]
+
+    def mirrored(self) -> "Texture":
+        """The same texture with left and right exchanged."""
+        base = self._levels[(0, 0, 16)][1:-1, 1:-1]
+        return Texture(np.ascontiguousarray(base[:, ::-1]), None if self._labels is None else self._labels[:, ::-1])
+
+    def _clamp(self, level_v: int, level_u: int) -> tuple[int, int]:
+        h, w = self.size
+        return (
+            max(0, min(level_v, _MAX_LEVEL, h.bit_length() - 2)),
+            max(0, min(level_u, _MAX_LEVEL, w.bit_length() - 2)),
+        )
+
+    def _shape(self, key: tuple[int, ...]) -> tuple[int, int]:
+        return max(1, self.size[1] >> key[1]), max(1, self.size[0] >> key[0])
+
+
+def _pad(rgba: np.ndarray) -> np.ndarray:
+    padded = cv2.copyMakeBorder(rgba, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+    for edge in (padded[0], padded[-1], padded[:, 0], padded[:, -1]):
+        edge[..., 3] = 0
+    return padded
+
+
+def noise(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[float, ...], weights: tuple[float, ...]) -> np.ndarray:
+    """Multi-scale noise (h, w) float32, about zero mean and unit range: one smooth grid per cell size in texels."""
+    total = np.zeros(shape, np.float32)
+    for cell, weight in zip(cells, weights):
+        grid = (max(2, int(shape[0] / cell) + 2), max(2, int(shape[1] / cell) + 2))
+        layer = rng.random(grid, dtype=np.float32) - 0.5
+        if cell > 1:
+            layer = cv2.resize(layer, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
+        total += 2 * weight * layer[: shape[0], : shape[1]]
+    return total
+
+
+def rgba_of(rgb: np.ndarray, alpha: np.ndarray | None = None) -> np.ndarray:
+    """Float colours in 0..255 (h, w, 3) and alpha 0..255 (h, w), opaque by default, as uint8 RGBA."""
+    out = np.empty((*rgb.shape[:2], 4), np.uint8)
+    out[..., :3] = np.clip(rgb, 0, 255)
+    out[..., 3] = 255 if alpha is None else alpha
+    return out
+
+
+def flat(shape: tuple[int, int], colour: tuple[float, float, float] | np.ndarray) -> np.ndarray:
+    """One colour as float32 (h, w, 3)."""
+    return np.broadcast_to(np.asarray(colour, np.float32), (*shape, 3)).copy()
+
+
+def write(
+    canvas: np.ndarray, text: str, at: tuple[int, int], scale: float, colour: tuple[float, float, float], thickness: int
+) -> None:
+    """Text on a float canvas (cv2 writes on uint8 only)."""
+    page = np.clip(canvas, 0, 255).astype(np.uint8)
+    canvas[:] = cv2.putText(page, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thickness)
