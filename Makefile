@@ -1,0 +1,41 @@
+# make help lists the targets. Everything runs in .venv, which `make setup` makes and keeps up to date.
+.PHONY: setup test lint demo clean help
+.DEFAULT_GOAL := help
+
+PY := .venv/bin/python
+
+# Left by the ROS wheels in processes they start; it would keep the ones here from finding their libraries.
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
+
+# $(call flag,--name,VARIABLE): the option, when the variable is set.
+flag = $(if $($(2)),$(1) '$($(2))')
+DEMO_FLAGS = $(strip $(call flag,--duration,DURATION) $(call flag,--source,SOURCE) $(call flag,--split,SPLIT) \
+	$(call flag,--interval,INTERVAL) $(call flag,--rate,RATE) $(call flag,--bundle,BUNDLE) \
+	$(call flag,--backend,BACKEND) $(call flag,--seed,SEED) $(call flag,--out,OUT))
+
+setup: ## make or update the environment (variables: PYTHON, TORCH)
+	@tools/setup.sh
+
+lint: setup ## ruff and mypy
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+
+test: lint ## lint and the whole default test suite (variable: PYTEST_ARGS)
+	@$(PY) -m pytest $(PYTEST_ARGS)
+
+demo: setup ## camera, node and live table over real DDS (variables: see below)
+	@exec $(PY) -m dff_ros.ros.demo $(DEMO_FLAGS)
+
+clean: ## remove the environment, outputs and caches
+	rm -rf .venv .setup.lock out build install log dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+	@echo
+	@echo 'Variables of make demo (make demo DURATION=20 INTERVAL=5):'
+	@echo '  DURATION  seconds until it ends            SOURCE   street, a video, a folder of images,'
+	@echo '  INTERVAL  frames per key frame                      a camvid folder or /dev/video0'
+	@echo '  RATE      frames/s; 0: wait for answers    SPLIT    split of a camvid folder: train, val, test'
+	@echo '  BUNDLE    model directory                  BACKEND  auto, onnx or torch'
+	@echo '  SEED      of the simulated street          OUT      directory of demo.mp4 and demo.json'
