@@ -92,9 +92,10 @@ class Street:
         z = m[..., 6] * x + m[..., 7] * y + m[..., 8]
         is_ahead = z > 1e-6
         z = np.where(is_ahead, z, 1)
-        flow = np.stack([(m[..., 0] * x + m[..., 1] * y + m[..., 2]) / z, (m[..., 3] * x + m[..., 4] * y + m[..., 5]) / z])
-        flow = np.where(is_ahead, flow, np.float32(-4 * max(h, w)))
-        column, row = (np.rint(p).astype(np.int64) for p in (x + flow[0], y + flow[1]))
+        there_x = (m[..., 0] * x + m[..., 1] * y + m[..., 2]) / z
+        there_y = (m[..., 3] * x + m[..., 4] * y + m[..., 5]) / z
+        flow = np.where(is_ahead, np.stack([there_x - x, there_y - y]), np.float32(-4 * max(h, w)))
+        column, row = (np.rint(np.clip(p, -9, 9 + max(h, w))).astype(np.int64) for p in (there_x, there_y))
         is_inside = (column >= 0) & (column < w) & (row >= 0) & (row < h)
         seen = there.surface[np.clip(row, 0, h - 1), np.clip(column, 0, w - 1)]
         number = {owner_key(owner): k for k, owner in enumerate(there.owners)}
@@ -102,7 +103,7 @@ class Street:
         return flow, is_inside & is_ahead & (seen == expected[here.surface])
 
     def _homographies(self, here: Buffers, camera: Camera, key: int) -> np.ndarray:
-        """Per surface of `here` the matrix (9,) whose ratio of rows gives the displacement to the key frame."""
+        """Per surface of `here` the homography (9,) to the key frame, exactly the identity without motion."""
         t, other = key / self.fps, self._camera(key)
         far = other.intrinsics @ other.rotation @ np.linalg.inv(camera.intrinsics @ camera.rotation)
         floor = np.array([[[1.0, 0, 0], [0, 0, 0], [0, 1.0, 0]]])
@@ -115,10 +116,9 @@ class Street:
                 frames[id(thing)] = other.project(thing.world(t))
             out.append(frames[id(thing)][index] @ np.linalg.inv(matrix))
         moves = np.array(out)
-        # displacement = (H p) / z - p, so rows 0 and 1 lose p z; exactly zero without motion
         still = np.array([np.abs(m / m[2, 2] - np.eye(3)).max() < 1e-9 for m in moves])
         moves[still] = np.eye(3)
-        return _displacement(moves)
+        return moves.reshape(-1, 9)
 
     def _camera(self, index: int) -> Camera:
         pose = self._drive.pose(index / self.fps)
@@ -164,10 +164,6 @@ def owner_key(owner: tuple[Thing | None, int]) -> tuple[int, ...]:
     """Name of a surface that is the same in all views."""
     thing, index = owner
     return (index,) if thing is None else (*thing.uid, -1, index)
-
-
-def _displacement(moves: np.ndarray) -> np.ndarray:
-    return moves.reshape(-1, 9)
 
 
 def _boxes(view: Buffers, ids: np.ndarray) -> tuple[Box, ...]:
