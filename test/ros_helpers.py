@@ -1,4 +1,4 @@
-"""Real nodes over real DDS: a context with its own domain, a peer that records messages, waiting on events."""
+"""Real nodes over real DDS: a context with its own domain, a peer that records messages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ TIMEOUT_S = 20.0
 DOMAIN_ID = 1 + os.getpid() % 100
 """Own for each test process, below the range whose ports the system may have given away."""
 
-SPEC = ModelSpec(class_names=('road', 'car'), class_colours=((10, 20, 30), (200, 100, 0)), nominal_size=(32, 48))
+SPEC = ModelSpec(
+    class_names=('road', 'car'), class_colours=((10, 20, 30), (200, 100, 0)), nominal_size=(32, 48)
+)
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
@@ -45,8 +47,9 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.005)
 
 
-def image_message(number: int, *, size: tuple[int, int] = (32, 48), stamp_ns: int | None = None,
-                  frame_id: str = 'camera') -> Image:
+def image_message(
+    number: int, *, size: tuple[int, int] = (32, 48), stamp_ns: int | None = None, frame_id: str = 'camera'
+) -> Image:
     """The frame of fake_backend.numbered_frame as a message."""
     stamp = ns_to_stamp(1_000_000_000 + number * 100_000_000 if stamp_ns is None else stamp_ns)
     return fill_image(Image(), Header(stamp=stamp, frame_id=frame_id), np.full((*size, 3), number, np.uint8))

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 pytest.importorskip('rclpy')
-from builtin_interfaces.msg import Time  # noqa: E402
-from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
-from sensor_msgs.msg import Image  # noqa: E402
-from std_msgs.msg import Header  # noqa: E402
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticStatus
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 
-from dff_ros.errors import ConversionError, ShapeError  # noqa: E402
-from dff_ros.ros.conversions import (  # noqa: E402
+from dff_ros.errors import ConversionError, ShapeError
+from dff_ros.ros.conversions import (
     ENCODINGS,
     diagnostic_values,
     fill_image,
@@ -158,7 +158,9 @@ def test_label_info_names_ids_in_order():
 
 def test_diagnostics_carry_values_as_text():
     header = Header(stamp=Time(sec=3), frame_id='cam')
-    message = to_diagnostics(header, 'dff_node', 'key', False, {'is_key': True, 'age_s': 0.25, 'n': 3, 'why': 'x'})
+    message = to_diagnostics(
+        header, 'dff_node', 'key', False, {'is_key': True, 'age_s': 0.25, 'n': 3, 'why': 'x'}
+    )
     assert message.header == header
     assert diagnostic_values(message) == {'is_key': 'true', 'age_s': '0.250', 'n': '3', 'why': 'x'}
     assert (message.status[0].level, message.status[0].hardware_id) == (DiagnosticStatus.OK, 'cam')

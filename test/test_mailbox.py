@@ -1,4 +1,4 @@
-"""The mailbox: newest wins, everything is accounted for. Deterministic: threads only where waiting is the point."""
+"""The mailbox: newest wins, everything is accounted for. Threads only where waiting is the point."""
 
 from __future__ import annotations
 

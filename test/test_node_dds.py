@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 pytest.importorskip('rclpy')
-from fake_backend import FakeBackend  # noqa: E402
-from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
-from rclpy.parameter import Parameter  # noqa: E402
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
-from ros_helpers import SPEC, GatedBackend, Peer, image_message, ros_graph, wait_until  # noqa: E402
-from sensor_msgs.msg import Image  # noqa: E402
+from fake_backend import FakeBackend
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from ros_helpers import SPEC, GatedBackend, Peer, image_message, ros_graph, wait_until
+from sensor_msgs.msg import Image
 
-from dff_ros.draw import blend, mark_key  # noqa: E402
-from dff_ros.errors import BundleError, ConfigError  # noqa: E402
-from dff_ros.ros.conversions import stamp_to_ns, to_frame  # noqa: E402
-from dff_ros.ros.node import DffNode  # noqa: E402
+from dff_ros.draw import blend, mark_key
+from dff_ros.errors import BundleError, ConfigError
+from dff_ros.ros.conversions import stamp_to_ns, to_frame
+from dff_ros.ros.node import DffNode
 
 
 @pytest.fixture
@@ -47,7 +47,13 @@ def test_label_map_has_the_header_of_its_image_and_no_row_padding(graph):
     for message in peer.label_maps:
         layout = (message.height, message.width, message.step, message.encoding, len(message.data))
         assert layout == (33, 47, 47, 'mono8', 33 * 47)
-    assert [class_ids(m) for m in peer.label_maps] == [{0}, {100}, {100}, {3}, {103}]  # key 0, warped, warped, key 3
+    assert [class_ids(m) for m in peer.label_maps] == [
+        {0},
+        {100},
+        {100},
+        {3},
+        {103},
+    ]  # key 0, warped, warped, key 3
 
 
 def test_status_tells_key_age_times_and_totals_with_the_header_of_the_image(graph):
@@ -56,14 +62,35 @@ def test_status_tells_key_age_times_and_totals_with_the_header_of_the_image(grap
     key, propagated = (peer.ask(image_message(number)) for number in range(2))
     assert [stamp_to_ns(m.header.stamp) for m in peer.statuses] == [stamp(0), stamp(1)]
     assert peer.statuses[0].header.frame_id == 'camera'
-    expected = {'state': 'key', 'is_key': 'true', 'reason': 'no_key', 'reset_cause': '', 'age_frames': '0',
-                'age_s': '0.000', 'coverage': '1.000', 'interval': '2', 'processed': '1', 'dropped': '0'}
+    expected = {
+        'state': 'key',
+        'is_key': 'true',
+        'reason': 'no_key',
+        'reset_cause': '',
+        'age_frames': '0',
+        'age_s': '0.000',
+        'coverage': '1.000',
+        'interval': '2',
+        'processed': '1',
+        'dropped': '0',
+    }
     assert expected.items() <= key.items()
-    expected = {'state': 'propagated', 'is_key': 'false', 'reason': 'within_interval', 'age_frames': '1',
-                'age_s': '0.100', 'motion_px': '4.000', 'coverage': '0.500', 'received': '2', 'pending': '0'}
+    expected = {
+        'state': 'propagated',
+        'is_key': 'false',
+        'reason': 'within_interval',
+        'age_frames': '1',
+        'age_s': '0.100',
+        'motion_px': '4.000',
+        'coverage': '0.500',
+        'received': '2',
+        'pending': '0',
+    }
     assert expected.items() <= propagated.items()
-    times = {f'{stage}_ms' for stage in
-             ('convert', 'extract', 'propagate', 'flow', 'warp', 'predict', 'total', 'latency')}
+    times = {
+        f'{stage}_ms'
+        for stage in ('convert', 'extract', 'propagate', 'flow', 'warp', 'predict', 'total', 'latency')
+    }
     assert times <= key.keys()
     assert 0 < float(key['total_ms']) <= float(key['latency_ms'])
 
@@ -105,7 +132,9 @@ def test_under_a_free_running_flood_stamps_only_grow_and_counts_add_up(graph):
     last = 300
     for number in range(last):
         peer.camera.publish(image_message(number % 100, size=(240, 320), stamp_ns=1 + number))
-    while not (peer.stamps() and peer.stamps()[-1] == last + 1):  # best effort: the closing frame may need a retry
+    while not (
+        peer.stamps() and peer.stamps()[-1] == last + 1
+    ):  # best effort: the closing frame may need a retry
         before = len(peer.statuses)
         peer.camera.publish(image_message(0, size=(240, 320), stamp_ns=last + 1))
         peer.wait_for(lambda before=before: len(peer.statuses) > before, 'any answer')
@@ -121,7 +150,10 @@ def test_duplicate_stamp_is_dropped_and_counted_and_zero_stamps_are_not_duplicat
     assert peer.ask(image_message(1))['state'] == 'key'
     duplicate = peer.ask(image_message(2, stamp_ns=stamp(1)))
     assert (duplicate['state'], duplicate['reason'], duplicate['dropped.duplicate_stamp']) == (
-        'dropped', 'duplicate_stamp', '1')
+        'dropped',
+        'duplicate_stamp',
+        '1',
+    )
     assert peer.ask(image_message(3))['state'] == 'propagated'
     assert peer.ask(image_message(4, stamp_ns=0))['reset_cause'] == 'backward_stamp'
     assert peer.ask(image_message(5, stamp_ns=0))['state'] == 'propagated'
@@ -202,7 +234,17 @@ def test_interval_set_at_runtime_holds_from_the_next_key_frame(graph):
     assert node.set_parameters([Parameter('keyframe.interval', value=2)])[0].successful
     answers = [peer.ask(image_message(number)) for number in range(4, 9)]
     states += [answer['state'] for answer in answers]
-    assert states == ['key', 'propagated', 'propagated', 'key', 'propagated', 'key', 'propagated', 'key', 'propagated']
+    assert states == [
+        'key',
+        'propagated',
+        'propagated',
+        'key',
+        'propagated',
+        'key',
+        'propagated',
+        'key',
+        'propagated',
+    ]
     assert answers[0]['interval'] == '2'
 
 
@@ -258,7 +300,10 @@ def test_both_kinds_of_subscriber_and_publisher_match(graph):
     sensor = peer.create_publisher(Image, 'image', best_effort)
     got: list[Image] = []
     peer.create_subscription(Image, 'dff/segmentation', got.append, best_effort)
-    wait_until(lambda: sensor.get_subscription_count() and peer.count_subscribers('dff/segmentation') == 2, 'matching')
+    wait_until(
+        lambda: sensor.get_subscription_count() and peer.count_subscribers('dff/segmentation') == 2,
+        'matching',
+    )
     sensor.publish(image_message(4))
     wait_until(lambda: got, 'the label map by best effort')
     assert class_ids(got[0]) == {4}
@@ -279,7 +324,9 @@ def test_topics_and_their_quality_of_service(graph):
 
 def test_warm_up_comes_before_the_subscription_and_close_after_the_last_frame(graph):
     backend = FakeBackend()
-    node = DffNode(open_model=graph_model(backend, lambda: node.count_subscribers('image')), context=graph.context)
+    node = DffNode(
+        open_model=graph_model(backend, lambda: node.count_subscribers('image')), context=graph.context
+    )
     graph.spin(node)
     node.start(graph.exit_codes.append)
     assert backend.calls == ['subscribers at opening: 0', 'warm_up (32, 48)']
@@ -324,7 +371,9 @@ def test_without_autostart_the_node_waits_for_its_manager(graph):
     assert graph.start_peer().ask(image_message(0))['state'] == 'key'
 
 
-@pytest.mark.parametrize('error', [BundleError('models/x: manifest.json is missing'), RuntimeError('out of memory')])
+@pytest.mark.parametrize(
+    'error', [BundleError('models/x: manifest.json is missing'), RuntimeError('out of memory')]
+)
 def test_a_model_that_does_not_open_ends_the_autostart_and_can_be_configured_again(graph, error):
     backend = FakeBackend()
     from ros_helpers import fake_model

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip('rclpy')
-import yaml  # noqa: E402
-from rcl_interfaces.msg import ParameterType  # noqa: E402
-from rclpy.node import Node  # noqa: E402
-from rclpy.parameter import Parameter as RosParameter  # noqa: E402
-from ros_helpers import ros_graph  # noqa: E402
+import yaml
+from rcl_interfaces.msg import ParameterType
+from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
+from ros_helpers import ros_graph
 
-from dff_ros.config import DffConfig, flatten, replace, to_flat, walk  # noqa: E402
-from dff_ros.errors import ConfigError  # noqa: E402
-from dff_ros.ros.parameters import (  # noqa: E402
+from dff_ros.config import DffConfig, flatten, replace, to_flat, walk
+from dff_ros.errors import ConfigError
+from dff_ros.ros.parameters import (
     AUTOSTART,
     RuntimeParameters,
     describe,
@@ -36,7 +36,12 @@ def make_node():
         def make(*cli_args: str, **overrides: object) -> Node:
             given = [RosParameter(name.replace('__', '.'), value=value) for name, value in overrides.items()]
             nodes.append(
-                Node('dff_node', context=graph.context, parameter_overrides=given, cli_args=list(cli_args) or None)
+                Node(
+                    'dff_node',
+                    context=graph.context,
+                    parameter_overrides=given,
+                    cli_args=list(cli_args) or None,
+                )
             )
             return nodes[-1]
 
@@ -52,7 +57,9 @@ def test_without_overrides_the_node_has_the_defaults_of_the_dataclass(make_node)
 
 
 def test_overrides_are_read(make_node):
-    config = read_config(make_node(keyframe__interval=7, overlay__alpha=0.25, bundle='other', backend='torch'))
+    config = read_config(
+        make_node(keyframe__interval=7, overlay__alpha=0.25, bundle='other', backend='torch')
+    )
     expected = {'keyframe.interval': 7, 'overlay.alpha': 0.25, 'bundle': 'other', 'backend': 'torch'}
     assert config == replace(DffConfig(), expected)
 

@@ -42,10 +42,10 @@ def ns_to_stamp(stamp_ns: int) -> Time:
 
 
 def to_frame(message: Image, camera: str = '') -> Frame:
-    """An Image message as a Frame. A tight rgb8 image is not copied: the frame is a view of the message's data.
+    """An Image message as a Frame. A tight rgb8 image is not copied: the frame is a view of its data.
 
-    Rows may be padded (`step`). Raises ConversionError on an encoding that is not in ENCODINGS, an empty image, a
-    `step` below one row of pixels, or less data than `height` rows; ShapeError on a side below MIN_SIDE.
+    Rows may be padded (`step`). Raises ConversionError on an encoding that is not in ENCODINGS, an empty
+    image, a `step` below a row of pixels, or too little data; ShapeError on a side below MIN_SIDE.
     """
     num_channels, order = _channels(message.encoding)
     pixels = _pixels(message, num_channels)
@@ -67,7 +67,8 @@ def to_frame(message: Image, camera: str = '') -> Frame:
 def _channels(encoding: str) -> tuple[int, tuple[int, int, int]]:
     if encoding not in _CHANNELS:
         raise ConversionError(
-            f'image encoding {encoding!r} is not supported; set the camera driver to one of {", ".join(ENCODINGS)}'
+            f'image encoding {encoding!r} is not supported; '
+            f'set the camera driver to one of {", ".join(ENCODINGS)}'
         )
     return _CHANNELS[encoding]
 
@@ -86,8 +87,8 @@ def _pixels(message: Image, num_channels: int) -> NDArray[np.uint8]:
     data = np.frombuffer(message.data, np.uint8)
     if data.size < needed:
         raise ConversionError(
-            f'the image data is truncated: {data.size} bytes, but {height} rows of step {step} take {height * step}; '
-            'check the publisher of the image'
+            f'the image data is truncated: {data.size} bytes, but {height} rows of step {step} take '
+            f'{height * step}; check the publisher of the image'
         )
     if step == row:
         return data[:needed].reshape(height, width, num_channels)
@@ -96,13 +97,15 @@ def _pixels(message: Image, num_channels: int) -> NDArray[np.uint8]:
 
 
 def fill_image(message: Image, header: Header, image: NDArray[np.uint8]) -> Image:
-    """Write a uint8 (H, W) array as mono8 or (H, W, 3) as rgb8 into a message that is reused from frame to frame.
+    """Write a uint8 (H, W) array as mono8, or (H, W, 3) as rgb8, into a message that may be used again.
 
-    Rows are not padded. The message's own buffer is kept while the size stays: assigning `data` would check and copy
-    it byte by byte (rclpy issue 763).
+    Rows are not padded. The message's own buffer is kept while the size stays: assigning `data` each time
+    would check and copy it byte by byte (rclpy issue 763).
     """
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
-        raise ConversionError(f'an image message takes uint8 (H, W) or (H, W, 3), not {image.dtype} {image.shape}')
+        raise ConversionError(
+            f'an image message takes uint8 (H, W) or (H, W, 3), not {image.dtype} {image.shape}'
+        )
     message.header = header
     message.height, message.width = image.shape[:2]
     message.encoding = 'mono8' if image.ndim == 2 else 'rgb8'
@@ -117,12 +120,16 @@ def fill_image(message: Image, header: Header, image: NDArray[np.uint8]) -> Imag
 def to_label_info(class_names: Sequence[str], stamp: Time, threshold: float = 0.0) -> LabelInfo:
     """The names of the class ids 0..N-1, in the message that Nav2's semantic layer and RViz plugins read."""
     message = LabelInfo(header=Header(stamp=stamp), threshold=float(threshold))
-    message.class_map = [VisionClass(class_id=number, class_name=name) for number, name in enumerate(class_names)]
+    message.class_map = [
+        VisionClass(class_id=number, class_name=name) for number, name in enumerate(class_names)
+    ]
     return message
 
 
-def to_diagnostics(header: Header, name: str, summary: str, is_fault: bool, values: Mapping[str, object]) -> DiagnosticArray:
-    """One diagnostic status with `header`; values as text, floats with three decimals, booleans as true or false."""
+def to_diagnostics(
+    header: Header, name: str, summary: str, is_fault: bool, values: Mapping[str, object]
+) -> DiagnosticArray:
+    """One diagnostic status with `header`; floats get three decimals, booleans are true or false."""
     status = DiagnosticStatus(
         level=DiagnosticStatus.WARN if is_fault else DiagnosticStatus.OK,
         name=name,

@@ -30,7 +30,7 @@ class Counts:
 
 
 class Mailbox(Generic[ItemT]):
-    """One slot per camera: a newer item replaces an older one, cameras are served in the order of their waiting.
+    """One slot per camera: a newer item replaces an older one; who has waited longest is served first.
 
     Every item put in is accounted for: it ends as processed (`done`) or as a drop with a reason. Thread-safe.
     """
@@ -57,7 +57,7 @@ class Mailbox(Generic[ItemT]):
             self._changed.notify_all()
 
     def take(self) -> ItemT | None:
-        """Wait for an item and take it; None once the mailbox is closed. Answer each with `done` or `drop`."""
+        """Wait for an item and take it; None once the mailbox is closed. Settle each by `done` or `drop`."""
         with self._changed:
             self._changed.wait_for(lambda: self._slots or self._is_closed)
             if self._is_closed:

@@ -1,6 +1,7 @@
 """The lifecycle node: image in; label map, class names, overlay and status out.
 
-Topics, relative to the node's namespace: `image`; `dff/segmentation`, `dff/label_info`, `dff/overlay`, `dff/status`.
+Topics, relative to the node's namespace: `image`; `dff/segmentation`, `dff/label_info`, `dff/overlay`,
+`dff/status`.
 The executor's callbacks only store; one engine thread converts, computes and publishes.
 """
 
@@ -29,9 +30,9 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 class DffNode(LifecycleNode):
     """Deep Feature Flow on one camera.
 
-    configure loads and warms up the model and makes the publishers; activate subscribes; deactivate unsubscribes and
-    keeps the model; cleanup frees it. A failed configure says why and leaves a node that can be configured again.
-    `open_model` turns the config into the model to run. Raises ConfigError on parameters that do not fit.
+    configure loads and warms up the model and makes the publishers; activate subscribes; deactivate
+    unsubscribes and keeps the model; cleanup frees it. A failed configure says why and leaves a node that can be
+    configured again. `open_model` turns the config into the model to run. Raises ConfigError on bad parameters.
     """
 
     def __init__(self, *, open_model: Callable[[DffConfig], Model] = open_model, **options: Any) -> None:
@@ -49,7 +50,9 @@ class DffNode(LifecycleNode):
         """Configure and activate where `autostart` is set; calls `finish(2)` where that fails."""
         for line in unknown_overrides(self):
             self.get_logger().warning(line)
-        if self._wants_autostart and (self.trigger_configure() != SUCCESS or self.trigger_activate() != SUCCESS):
+        if self._wants_autostart and (
+            self.trigger_configure() != SUCCESS or self.trigger_activate() != SUCCESS
+        ):
             finish(process.EXIT_USER_ERROR)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -134,8 +137,8 @@ class DffNode(LifecycleNode):
         info = model.engine.backend.info
         topics = ', '.join(self.resolve_topic_name(name) for name in ('image', *Publishers.TOPICS))
         self.get_logger().info(
-            f'bundle {model.name}: {info.name} ({info.runtime}) on {info.device}, {info.num_threads} threads; '
-            f'{info.choice}; key frame every {config.keyframe.interval} frames; topics {topics}'
+            f'bundle {model.name}, {info.name} ({info.runtime}) on {info.device}, '
+            f'{info.num_threads} threads: {info.choice}; key frame every {config.keyframe.interval} frames; topics {topics}'
         )
 
 

@@ -23,7 +23,10 @@ from dff_ros.errors import ConfigError
 ConfigT = TypeVar('ConfigT')
 
 AUTOSTART = Parameter(
-    'autostart', bool, True, 'Configure and activate the node by itself; false leaves it to a lifecycle manager'
+    'autostart',
+    bool,
+    True,
+    'Configure and activate the node by itself; false leaves it to a lifecycle manager',
 )
 """The one parameter of the node that only ROS knows."""
 
@@ -43,7 +46,9 @@ def describe(parameter: Parameter) -> ParameterDescriptor:
         descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
     else:
         descriptor.floating_point_range = [
-            FloatingPointRange(from_value=float(parameter.minimum), to_value=float(parameter.maximum), step=0.0)
+            FloatingPointRange(
+                from_value=float(parameter.minimum), to_value=float(parameter.maximum), step=0.0
+            )
         ]
     return descriptor
 
@@ -63,18 +68,20 @@ def declare(node: Node, parameters: Iterable[Parameter]) -> dict[str, object]:
             value = node.declare_parameter(parameter.name, parameter.default, describe(parameter)).value
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
             kind = _KIND_NAMES[parameter.kind]
-            raise ConfigError(f'{error} Parameter {parameter.name} takes {kind}: {parameter.allowed}.') from error
+            raise ConfigError(
+                f'{error} Parameter {parameter.name} takes {kind}: {parameter.allowed}.'
+            ) from error
         values[parameter.name] = parameter.check(value)
     return values
 
 
 def read_config(node: Node) -> DffConfig:
-    """Declare everything in DffConfig on the node and read it; ConfigError as `declare` and `config.replace` say."""
+    """Declare everything in DffConfig on the node and read it; raises as `declare` does."""
     return config_module.replace(DffConfig(), declare(node, walk(DffConfig)))
 
 
 def unknown_overrides(node: Node) -> list[str]:
-    """One line for each parameter given by file or argument that the node does not have (ROS ignores them silently)."""
+    """One line for each parameter given that the node does not have: ROS ignores them silently."""
     lines = []
     for name in node._parameter_overrides:  # rclpy has no public accessor
         if node.has_parameter(name) or name.startswith(_FOREIGN):
@@ -116,7 +123,7 @@ class RuntimeParameters:
 def to_yaml(node_name: str = 'dff_node') -> str:
     """A parameter file with every parameter at its default, its description, range and unit as comments."""
     lines = [
-        '# Parameters of dff_node with their defaults. Made by `python -m dff_ros.ros.parameters`; a test compares them.',
+        '# Parameters of dff_node and their defaults, made by `python -m dff_ros.ros.parameters`.',
         f'/**/{node_name}:',
         '  ros__parameters:',
     ]
@@ -125,7 +132,9 @@ def to_yaml(node_name: str = 'dff_node') -> str:
         *path, name = parameter.name.split('.')
         indent = ' ' * (4 + 2 * len(path))
         if path != groups:
-            lines += [f'{" " * (4 + 2 * depth)}{group}:' for depth, group in enumerate(path) if path != groups]
+            lines += [
+                f'{" " * (4 + 2 * depth)}{group}:' for depth, group in enumerate(path) if path != groups
+            ]
             groups = path
         when = 'may change while running' if parameter.runtime else 'read at start'
         comment = f'{parameter.description}. {parameter.allowed.capitalize()}; {when}.'

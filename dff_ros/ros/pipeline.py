@@ -19,7 +19,10 @@ from dff_ros.ros.worker import Model
 from dff_ros.types import Frame
 
 CONVERSION, DUPLICATE_STAMP, ENGINE_ERROR, INTERNAL_ERROR = (
-    'conversion', 'duplicate_stamp', 'engine_error', 'internal_error'
+    'conversion',
+    'duplicate_stamp',
+    'engine_error',
+    'internal_error',
 )
 """Drop reasons, besides those of the mailbox."""
 
@@ -39,7 +42,7 @@ def _ms_since(start_ns: int) -> float:
 
 
 class Pipeline:
-    """Answers messages one at a time. `config` may be replaced from another thread: the next frame uses it."""
+    """Answers messages one at a time. Another thread may replace `config`: the next frame uses it."""
 
     def __init__(
         self, config: DffConfig, mailbox: Mailbox[Received], publishers: Publishers, logger: RcutilsLogger
@@ -67,7 +70,9 @@ class Pipeline:
             return
         if frame.stamp_ns and frame.stamp_ns == self._last_stamp_ns:
             self._drop(
-                item, DUPLICATE_STAMP, 'two images with one stamp: the camera driver must stamp each image, or send 0'
+                item,
+                DUPLICATE_STAMP,
+                'two images with one stamp: the camera driver must stamp each image, or send 0',
             )
             return
         self._step(model, item, frame, _ms_since(start_ns))
@@ -75,7 +80,9 @@ class Pipeline:
     def _step(self, model: Model, item: Received, frame: Frame, convert_ms: float) -> None:
         try:
             result = model.engine.step(frame)
-        except Exception as error:  # whatever a runtime raises costs this frame and the key frame, not the node
+        except (
+            Exception
+        ) as error:  # whatever a runtime raises costs this frame and the key frame, not the node
             self._drop(item, ENGINE_ERROR, f'{type(error).__name__}: {error}; the next frame starts afresh')
             return
         self._last_stamp_ns = frame.stamp_ns
@@ -85,7 +92,9 @@ class Pipeline:
         self._publishers.publish_segmentation(header, result.segmentation.label_map_HW)
         latency_ms = _ms_since(item.received_ns)
         self._publishers.publish_overlay(header, frame, result, model.spec, self._applied.overlay.alpha)
-        facts = status.answered(result, convert_ms, latency_ms) | {'interval': self._applied.keyframe.interval}
+        facts = status.answered(result, convert_ms, latency_ms) | {
+            'interval': self._applied.keyframe.interval
+        }
         self._publishers.publish_status(header, facts | status.totals(self._mailbox.done(), self._resets))
 
     def fail(self, item: Received, error: Exception) -> None:

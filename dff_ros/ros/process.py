@@ -38,7 +38,7 @@ class Startable(Protocol):
 
 
 def tune_malloc() -> bool:
-    """Keep image-sized blocks on the heap: without it glibc maps and faults in each image anew (2x the latency).
+    """Keep image-sized blocks on the heap: else glibc maps and faults in each image anew (2x the latency).
 
     Only on glibc, and not where the user set a threshold by environment; whether it was done.
     """
@@ -46,7 +46,8 @@ def tune_malloc() -> bool:
         return False
     libc = ctypes.CDLL(None)
     return bool(
-        libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES) and libc.mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES)
+        libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
+        and libc.mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES)
     )
 
 
@@ -72,7 +73,9 @@ def run(make_node: Callable[[], Node], args: Sequence[str] | None = None) -> int
     exits: SimpleQueue[int] = SimpleQueue()
     with signals_into(exits):
         try:
-            rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
+            rclpy.init(
+                args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO
+            )
         except RuntimeError as error:  # rcl's errors on arguments and parameter files
             print(f'error: {error}', file=sys.stderr)
             return EXIT_USER_ERROR

@@ -48,7 +48,9 @@ class Publishers:
         """The label map as mono8 class ids."""
         self._segmentation.publish(fill_image(self._segmentation_message, header, label_map_HW))
 
-    def publish_overlay(self, header: Header, frame: Frame, result: StepResult, spec: ModelSpec, alpha: float) -> None:
+    def publish_overlay(
+        self, header: Header, frame: Frame, result: StepResult, spec: ModelSpec, alpha: float
+    ) -> None:
         """The image under the class colours, drawn only while someone listens."""
         if self._overlay.get_subscription_count() == 0:
             return

@@ -7,7 +7,9 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 
 
 def _keep_last(depth: int, reliability: ReliabilityPolicy, durability: DurabilityPolicy) -> QoSProfile:
-    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=reliability, durability=durability)
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=reliability, durability=durability
+    )
 
 
 def newest_image() -> QoSProfile:
@@ -23,6 +25,11 @@ def image_output() -> QoSProfile:
 def status_output() -> QoSProfile:
     """Reliable; small messages, so a second of them is kept for a subscriber that falls behind."""
     return _keep_last(30, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
+
+
+def history_output() -> QoSProfile:
+    """Reliable, and a late subscriber gets the messages before it too."""
+    return _keep_last(1000, ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 def latched() -> QoSProfile:

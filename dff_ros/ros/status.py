@@ -13,7 +13,7 @@ KEY, PROPAGATED, DROPPED = 'key', 'propagated', 'dropped'
 
 
 def answered(result: StepResult, convert_ms: float, latency_ms: float) -> dict[str, object]:
-    """The facts of an answered frame; `latency_ms` runs from the receipt of the image to its published label map."""
+    """The facts of an answered frame; `latency_ms` is from the image's receipt to its published label map."""
     facts: dict[str, object] = {
         'state': KEY if result.is_key else PROPAGATED,
         'is_key': result.is_key,

@@ -37,8 +37,8 @@ def open_model(config: DffConfig) -> Model:
 class EngineWorker(Generic[ItemT]):
     """Runs `answer(model, item)` for each item of a mailbox, on one thread.
 
-    `answer` settles the item in the mailbox (`done` or `drop`). An exception that leaves it is handed to `on_error`,
-    which must settle it instead, so that nothing is lost and the thread goes on.
+    `answer` settles the item in the mailbox (`done` or `drop`). An exception that leaves it is handed to
+    `on_error`, which must settle it instead, so that nothing is lost and the thread goes on.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class EngineWorker(Generic[ItemT]):
         self._thread = threading.Thread(target=self._run, name='engine', daemon=True)
 
     def start(self) -> Model:
-        """Open and warm up the model on the thread; blocks until it is ready, raises what opening it raised."""
+        """Open and warm up the model on the thread; blocks until it is ready, raises what that raised."""
         self._thread.start()
         self._is_ready.wait()
         if self._model is None:
