@@ -31,8 +31,9 @@ class DffNode(LifecycleNode):
     """Deep Feature Flow on one camera.
 
     configure loads and warms up the model and makes the publishers; activate subscribes; deactivate
-    unsubscribes and keeps the model; cleanup frees it. A failed configure says why and leaves a node that can be
-    configured again. `open_model` turns the config into the model to run. Raises ConfigError on bad parameters.
+    unsubscribes and keeps the model; cleanup frees it. A failed configure says why and leaves a node that can
+    be configured again. `open_model` turns the config into the model to run. Raises ConfigError on bad
+    parameters.
     """
 
     def __init__(self, *, open_model: Callable[[DffConfig], Model] = open_model, **options: Any) -> None:
@@ -138,7 +139,8 @@ class DffNode(LifecycleNode):
         topics = ', '.join(self.resolve_topic_name(name) for name in ('image', *Publishers.TOPICS))
         self.get_logger().info(
             f'bundle {model.name}, {info.name} ({info.runtime}) on {info.device}, '
-            f'{info.num_threads} threads: {info.choice}; key frame every {config.keyframe.interval} frames; topics {topics}'
+            f'{info.num_threads} threads: {info.choice}; '
+            f'key frame every {config.keyframe.interval} frames; topics {topics}'
         )
 
 
