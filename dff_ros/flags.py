@@ -1,4 +1,4 @@
-"""Command-line flags derived from the config dataclasses; shared by `dff run` and the demo."""
+"""Command-line flags derived from the config dataclasses; shared by `dff run`, `dff train` and the demo."""
 
 from __future__ import annotations
 
@@ -21,10 +21,16 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         '--config', metavar='FILE', type=Path, help='YAML file: a nested mapping, or a ROS 2 parameter file'
     )
-    for parameter in walk(DffConfig):
+    add_flags(group, DffConfig)
+
+
+def add_flags(group: argparse._ActionsContainer, config_type: type) -> None:
+    """Add one flag for each setting of a config dataclass; `given_flags` reads them."""
+    for parameter in walk(config_type):
         names = [f'--{parameter.name}']
         if parameter.name in _ALIASES:
             names.insert(0, _ALIASES[parameter.name])
+        is_switch = parameter.kind is bool
         group.add_argument(
             *names,
             dest=_DEST_PREFIX + parameter.name,
@@ -32,6 +38,8 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
             type=_converter(parameter),
             metavar=_metavar(parameter),
             help=_help(parameter),
+            nargs='?' if is_switch else None,
+            const=True if is_switch else None,
         )
 
 
@@ -40,10 +48,14 @@ def config_from_flags(args: argparse.Namespace) -> DffConfig:
     config = DffConfig()
     if args.config is not None:
         config = replace(config, read_config_file(args.config))
-    given = {
+    return replace(config, given_flags(args))
+
+
+def given_flags(args: argparse.Namespace) -> dict[str, object]:
+    """{dotted name: value} of the settings that were given as flags."""
+    return {
         dest.removeprefix(_DEST_PREFIX): value for dest, value in vars(args).items() if dest.startswith(_DEST_PREFIX)
     }
-    return replace(config, given)
 
 
 def read_config_file(path: Path) -> dict[str, object]:

@@ -1,0 +1,1 @@
+"""Training: settings, seeded batches, the loop, checkpoints and the log."""

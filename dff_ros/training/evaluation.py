@@ -1,0 +1,50 @@
+"""Per-frame accuracy of a model on a data set, one scale, no flip: the geometry of inference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dff_ros.data.samples import LabelledImages
+from dff_ros.errors import ShapeError
+from dff_ros.evaluation.metrics import ConfusionMatrix
+from dff_ros.geometry import network_size, upsample_matrix
+from dff_ros.nets.dff import DffModel
+from dff_ros.nets.segmentation import upsample_scores
+
+
+def evaluate(model: DffModel, samples: LabelledImages) -> Iterator[ConfusionMatrix]:
+    """Goes through the samples in order, float32; yields the counts so far after each, the last is the result.
+
+    The images must have the model's nominal size or another that network_size leaves alone; ShapeError otherwise.
+    """
+    device = next(model.parameters()).device
+    counts = ConfusionMatrix(model.spec.num_classes)
+    for index in range(len(samples)):
+        sample = samples[index]
+        counts.update(sample.labels_HW, predict(model, sample.image_HW3, device))
+        yield counts
+
+
+@torch.inference_mode()
+def predict(model: DffModel, image_HW3: NDArray[np.uint8], device: torch.device) -> NDArray[np.uint8]:
+    """Label map of one image at its own size."""
+    height, width = image_HW3.shape[:2]
+    if network_size((height, width), model.spec.nominal_size) != (height, width):
+        raise ShapeError(
+            f'the image is {width}x{height} pixels, the model was trained at '
+            f'{model.spec.nominal_size[1]}x{model.spec.nominal_size[0]}: resize it first'
+        )
+    image = torch.from_numpy(image_HW3).to(device).permute(2, 0, 1)[None]
+    scores = model(model.normalise(image).contiguous(memory_format=torch.channels_last))
+    full = upsample_scores(scores, _matrix(height, model.stride, device), _matrix(width, model.stride, device).T)
+    labels: NDArray[np.uint8] = full.argmax(1)[0].to(torch.uint8).cpu().numpy()
+    return labels
+
+
+def _matrix(num_pixels: int, stride: int, device: torch.device) -> Tensor:
+    return torch.from_numpy(upsample_matrix(num_pixels, num_pixels, stride).copy()).to(device)

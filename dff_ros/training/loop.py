@@ -1,0 +1,255 @@
+"""`dff train segmentation`: data, loop, checkpoints, log and the closing evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dff_ros.config import to_flat
+from dff_ros.data.camvid import CamVid
+from dff_ros.data.classes import IGNORE_ID
+from dff_ros.errors import ConfigError, DataError
+from dff_ros.evaluation.metrics import ConfusionMatrix
+from dff_ros.nets.dff import DffModel
+from dff_ros.training import run_log
+from dff_ros.training.batches import Batches, InMemory, Source
+from dff_ros.training.checkpoint import CHECKPOINT_FILE, MODEL_FILE, load_checkpoint, save_checkpoint, save_model
+from dff_ros.training.config import CHANGEABLE, TrainConfig
+from dff_ros.training.evaluation import evaluate
+from dff_ros.training.progress import progress_bar
+from dff_ros.training.trainer import Trainer, lr_schedule, model_spec
+
+EVALUATION_SPLITS = ('test', 'val')
+_MAX_COUNTED = 400
+"""Class frequencies are taken from at most so many evenly spaced samples of a source."""
+
+
+@dataclasses.dataclass
+class Stop:
+    """Set by SIGINT or SIGTERM: finish the step, write a checkpoint, leave."""
+
+    signal: int = 0
+
+
+def train(config: TrainConfig, resume: bool = False) -> int:
+    """Train to the end, evaluate and write the model; returns 0, or 128 + signal where one stopped it.
+
+    Raises ConfigError on a run directory in use or other settings than those of the run that is resumed, DataError on
+    unusable data, a full disk or a loss that is not finite; the last checkpoint stays as it was.
+    """
+    config.check_together()
+    run = Path(config.run)
+    _check_directory(run, resume)
+    torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
+    sources = open_sources(config)
+    height, width = sources[0].samples[0].labels_HW.shape
+    spec = model_spec(config, (height, width))
+    trainer = Trainer(config, spec, class_weights(sources, config.class_balance, spec.num_classes))
+    first = _load(trainer, run) if resume else 0
+    log = run_log.RunLog(run)
+    log.write('resume' if resume else 'start', step=first, config=to_flat(config), **_facts(trainer, sources))
+    batches = Batches(sources, config.augment, config.crop, config.seed, config.workers)
+    try:
+        with _stop_on_signals() as stop:
+            done = _loop(trainer, batches, first, log, stop)
+    finally:
+        batches.close()
+    if done < config.steps:
+        print(f'stopped after step {done} of {config.steps}; the same command with --resume goes on from there')
+        return 128 + stop.signal
+    _finish(trainer, log)
+    return 0
+
+
+def open_sources(config: TrainConfig) -> list[Source]:
+    """The data sets of a run, with their share of each batch; CamVid first."""
+    sources: list[Source] = []
+    num_street = 0 if not config.street else config.street_per_batch if config.camvid else config.batch
+    if config.camvid:
+        sources.append(Source(InMemory(CamVid(config.camvid, 'train'), config.workers), config.batch - num_street))
+    if num_street:
+        from dff_ros.data.street_set import open_street_set
+
+        with progress_bar('rendering the street') as bar:
+            street = open_street_set(Path(config.street_cache), config.street, config.seed, bar.show)
+        sources.append(Source(street, num_street))
+    return sources
+
+
+def class_weights(sources: Sequence[Source], power: float, num_classes: int) -> NDArray[np.float32]:
+    """1 / frequency to a power for each class, (K,), so scaled that the mean over the pixels is 1.
+
+    A class that no counted sample has weighs 1.
+    """
+    frequency = np.zeros(num_classes)
+    for source in sources:
+        size = len(source.samples)
+        counts = np.zeros(IGNORE_ID + 1, np.int64)
+        for index in np.unique(np.linspace(0, size - 1, min(size, _MAX_COUNTED)).astype(int)):
+            counts += np.bincount(source.samples[int(index)].labels_HW.ravel(), minlength=IGNORE_ID + 1)
+        labelled = counts[:num_classes]
+        frequency += source.per_batch * labelled / max(labelled.sum(), 1)
+    frequency /= max(frequency.sum(), np.finfo(float).tiny)
+    weight = np.where(frequency > 0, np.maximum(frequency, 1e-12) ** -power, 0.0)
+    mean = float((weight * frequency).sum())
+    return np.where(frequency > 0, weight / (mean or 1.0), 1.0).astype(np.float32)
+
+
+def _loop(trainer: Trainer, batches: Batches, first: int, log: run_log.RunLog, stop: Stop) -> int:
+    """Steps first .. end; returns the number of steps done."""
+    config = trainer.config
+    save = _checkpointer(trainer)
+    window = _Window(trainer, log)
+    done, saved_at = first, time.monotonic()
+    with progress_bar('training') as bar:
+        for batch in batches.ahead(first, config.steps):
+            window.add(*trainer.step(done, batch))
+            done += 1
+            if done % config.log_every == 0 or done == config.steps or stop.signal:
+                bar.note(window.flush(done))
+            bar.show(done, config.steps)
+            if stop.signal:
+                break
+            if time.monotonic() - saved_at >= config.checkpoint_s:
+                window.check(done)
+                save(done)
+                saved_at = time.monotonic()
+    window.check(done)
+    save(done)
+    return done
+
+
+class _Window:
+    """Losses since the last log line; they are read only then, so that a GPU is not waited for at every step."""
+
+    def __init__(self, trainer: Trainer, log: run_log.RunLog) -> None:
+        self._trainer = trainer
+        self._log = log
+        self._losses: list[Tensor] = []
+        self._norms: list[Tensor] = []
+        self._since = time.monotonic()
+
+    def add(self, loss: Tensor, norm: Tensor) -> None:
+        """Keep one step's figures."""
+        self._losses.append(loss)
+        self._norms.append(norm)
+
+    def check(self, step: int) -> None:
+        """DataError where a loss or gradient is not finite."""
+        values = torch.stack([*self._losses, *self._norms]) if self._losses else torch.zeros(1)
+        if not bool(torch.isfinite(values).all()):
+            raise DataError(
+                f'the loss is not finite within the {len(self._losses)} steps before step {step}: lower --lr or '
+                '--clip-norm, or train without --bf16; the last checkpoint is from before that'
+            )
+
+    def flush(self, step: int) -> str:
+        """Write the log line; returns it in words."""
+        self.check(step)
+        seconds = (time.monotonic() - self._since) / len(self._losses)
+        loss = float(torch.stack(self._losses).mean())
+        norm = float(torch.stack(self._norms).mean())
+        rate = self._trainer.config.lr * lr_schedule(self._trainer.config, step - 1)
+        self._log.write('step', step=step, loss=round(loss, 5), lr=rate, grad_norm=round(norm, 4), step_s=round(seconds, 4))
+        self._losses.clear()
+        self._norms.clear()
+        self._since = time.monotonic()
+        return f'loss {loss:.3f}, {seconds:.2f} s/step'
+
+
+def _finish(trainer: Trainer, log: run_log.RunLog) -> None:
+    """Evaluate the averaged weights, write the model and the plot."""
+    config = trainer.config
+    run = Path(config.run)
+    model = trainer.trained_model().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    facts: dict[str, object] = {'commit': _commit(), 'steps': config.steps, 'config': to_flat(config)}
+    save_model(run, model.state_dict(), {**model.spec.to_dict(), 'training': facts})
+    if config.camvid:
+        accuracy: dict[str, object] = {}
+        for split in EVALUATION_SPLITS:
+            counts = _evaluate_split(model, CamVid(config.camvid, split), split)
+            accuracy[f'camvid_{split}'] = summary = counts.summary(model.spec.class_names)
+            log.write('evaluation', data=f'camvid:{split}', **summary)
+            print(f'camvid {split}: mIoU {counts.miou():.2f} %')
+        facts['accuracy'] = accuracy
+        save_model(run, model.state_dict(), {**model.spec.to_dict(), 'training': facts})
+    print(f'model written to {run / MODEL_FILE}; plot: {run_log.plot(run)}')
+
+
+def _evaluate_split(model: DffModel, samples: CamVid, split: str) -> ConfusionMatrix:
+    counts = ConfusionMatrix(1)
+    with progress_bar(f'evaluating {split}') as bar:
+        for number, counts in enumerate(evaluate(model, samples), 1):
+            bar.show(number, len(samples))
+    return counts
+
+
+def _check_directory(run: Path, resume: bool) -> None:
+    if not resume and any((run / name).exists() for name in (CHECKPOINT_FILE, MODEL_FILE)):
+        raise ConfigError(f'run: {run} already holds a run; go on with --resume, or give another directory')
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f'run: cannot make the directory {run}: {error.strerror}') from error
+
+
+def _checkpointer(trainer: Trainer) -> Callable[[int], None]:
+    path = Path(trainer.config.run) / CHECKPOINT_FILE
+    flat = to_flat(trainer.config)
+    return lambda done: save_checkpoint(path, done, flat, trainer.state_dict())
+
+
+def _load(trainer: Trainer, run: Path) -> int:
+    step, state = load_checkpoint(run / CHECKPOINT_FILE, to_flat(trainer.config), CHANGEABLE)
+    trainer.load_state_dict(state)
+    return step
+
+
+def _facts(trainer: Trainer, sources: Sequence[Source]) -> dict[str, object]:
+    return {
+        'commit': _commit(),
+        'torch': torch.__version__,
+        'device': str(trainer.device),
+        'num_threads': torch.get_num_threads(),
+        'samples': [len(source.samples) for source in sources],
+    }
+
+
+def _commit() -> str:
+    """The version of this source tree as git names it ('-dirty': with changes); empty without git."""
+    command = ['git', 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*']
+    try:
+        answer = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except OSError:
+        return ''
+    return answer.stdout.strip() if answer.returncode == 0 else ''
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[Stop]:
+    stop = Stop()
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        stop.signal = number
+        print('stopping after this step', file=sys.stderr)
+        signal.signal(number, signal.default_int_handler)  # a second one does not wait
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
