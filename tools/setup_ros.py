@@ -101,7 +101,7 @@ def build_interfaces(source: Path, prefix: Path, log: Path) -> None:
     }
     cmake = prefix / 'bin' / 'cmake'
     with tempfile.TemporaryDirectory() as build:
-        configure = [
+        configure: list[str | Path] = [
             cmake, '-S', source, '-B', build, '-G', 'Ninja', '-DCMAKE_BUILD_TYPE=Release',
             '-DBUILD_TESTING=OFF', f'-DCMAKE_INSTALL_PREFIX={prefix}',
             f'-DPython3_EXECUTABLE={prefix / "bin" / "python"}', '-DCMAKE_POLICY_VERSION_MINIMUM=3.5',

@@ -1,0 +1,66 @@
+"""Fixtures for all tests. Each test process claims a ROS domain of its own before any node is made."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+# Above 101 the ports of a domain reach into the range that Linux hands out to other programs.
+DOMAIN_IDS = range(1, 102)
+SHARED_DATA = Path(__file__).resolve().parents[2] / 'shared' / 'data'
+
+
+def claim_domain_id(directory: Path, domain_ids: range = DOMAIN_IDS) -> tuple[int, IO[str]]:
+    """Return a domain id that no other test process on this machine uses, and the lock that keeps it."""
+    for domain_id in domain_ids:
+        path = directory / f'dff_ros_test_domain_{domain_id}.lock'
+        try:
+            lock = path.open('a')
+        except PermissionError:  # held by another user
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            continue
+        return domain_id, lock
+    raise RuntimeError(f'every ROS domain in {domain_ids} is in use by a test process')
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give this process, and all that it starts, its own domain and log directory."""
+    domain_id, lock = claim_domain_id(Path(tempfile.gettempdir()))
+    config.add_cleanup(lock.close)
+    os.environ['ROS_DOMAIN_ID'] = str(domain_id)
+    os.environ.setdefault('ROS_LOG_DIR', tempfile.mkdtemp(prefix='dff_ros_test_log_'))
+    os.environ.setdefault('OMP_NUM_THREADS', '2')
+
+
+@pytest.fixture(scope='session')
+def domain_id() -> int:
+    """The ROS domain of this test process; child processes inherit it."""
+    return int(os.environ['ROS_DOMAIN_ID'])
+
+
+@pytest.fixture
+def ros_context(domain_id: int) -> Iterator[Any]:
+    """An rclpy context of this test alone, shut down afterwards."""
+    rclpy = pytest.importorskip('rclpy')
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=domain_id)
+    yield context
+    rclpy.try_shutdown(context=context)
+
+
+@pytest.fixture(scope='session')
+def shared_data() -> Path:
+    """The data sets beside the checkout; a test that asks for them is skipped where they are absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip('needs the data sets in ../shared/data')
+    return SHARED_DATA
