@@ -37,9 +37,9 @@ class Light:
 # weather: sky top, sky low, sun, ambient, shadow, cloud, haze per metre, exposure range
 _WEATHER = {
     "sunny": ((88, 140, 210), (190, 212, 235), 0.75, 0.62, 0.5, 0.4, 0.0015, (0.85, 1.15)),
-    "bright": ((215, 222, 230), (244, 246, 248), 0.35, 0.8, 0.25, 0.25, 0.003, (0.8, 1.15)),
+    "bright": ((215, 222, 230), (250, 251, 252), 0.4, 0.85, 0.3, 0.2, 0.003, (0.9, 1.3)),
     "overcast": ((150, 156, 166), (205, 208, 212), 0.1, 0.88, 0.0, 0.6, 0.004, (0.6, 1.05)),
-    "dusk": ((70, 80, 110), (205, 170, 140), 0.12, 0.7, 0.0, 0.8, 0.002, (0.3, 0.55)),
+    "dusk": ((110, 122, 150), (222, 190, 160), 0.12, 0.72, 0.0, 0.7, 0.002, (0.42, 0.75)),
     "hazy": ((200, 204, 208), (226, 226, 224), 0.2, 0.82, 0.12, 0.15, 0.009, (0.75, 1.1)),
 }
 
@@ -63,7 +63,7 @@ def light_of(seed: int) -> Light:
         cloud=cloud * rng.uniform(0.5, 1.4),
         haze_per_m=haze * rng.uniform(0.5, 1.5),
         exposure=rng.uniform(*exposure),
-        gamma=rng.uniform(0.85, 1.35),
+        gamma=rng.uniform(0.85, 1.5),
         white=(1 + warm, 1 + rng.normal(0, 0.012), 1 - warm),
         saturation=rng.uniform(0.65, 1.15),
         noise=rng.uniform(0.8, 4.0),

@@ -1,11 +1,11 @@
 """Drawing textured parallelograms into colour, surface and depth buffers."""
 
-import math
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
+from dff_ros.data.classes import IGNORE_ID
 from dff_ros.data.street.surfaces import Face, Layer, Thing
 
 _NEAR_M = 0.25
@@ -38,9 +38,21 @@ class Buffers:
     inverse_depth: np.ndarray
     surface: np.ndarray
     label: np.ndarray
+    axes: tuple[np.ndarray, np.ndarray]
     owners: list[tuple[Thing | None, int]] = field(default_factory=lambda: [(None, 0), (None, 1)])
     matrices: list[np.ndarray] = field(default_factory=list)
     silhouettes: dict[int, "Silhouette"] = field(default_factory=dict)
+
+
+def empty_buffers(size: tuple[int, int]) -> Buffers:
+    h, w = size
+    return Buffers(
+        np.zeros((h, w, 4), np.uint8),
+        np.zeros((h, w), np.float32),
+        np.zeros((h, w), np.uint16),
+        np.full((h, w), IGNORE_ID, np.uint8),
+        (np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)),
+    )
 
 
 @dataclass(eq=False)
@@ -76,26 +88,27 @@ def collect(things: list[Thing], t: float, camera: Camera, light: np.ndarray) ->
     owners = [(thing, i) for thing in things for i in range(len(thing.faces))]
     if not owners:
         return []
-    faces = [thing.faces[i] for thing, i in owners]
     frames = np.concatenate([thing.world(t) for thing in things])
     matrices = camera.project(frames)
-    corners = matrices @ _CORNERS
-    depth = corners[:, 2]
+    two_sided = np.array([thing.faces[i].is_two_sided for thing, i in owners])
     det = np.linalg.det(matrices)
-    two_sided = np.array([face.is_two_sided for face in faces])
-    seen = (depth.max(1) > _NEAR_M) & (np.abs(det) > 1e-6) & ((det > 0) | two_sided)
-    gains = _gains(frames, faces, light)
-    out: list[tuple[float, Drawable]] = []
-    for k in np.flatnonzero(seen):
-        box = _pixel_box(corners[k], camera.size)
-        if box is None:
-            continue
-        inverse = np.linalg.inv(matrices[k])
-        levels = _levels(inverse, box, faces[k].texture.size, float(depth[k].max()))
-        order = -float(faces[k].layer) * 1e6 + float(depth[k].mean())
-        out.append((order, Drawable(*owners[k], matrices[k], inverse, box, levels, int(gains[k]))))
-    out.sort(key=lambda pair: -pair[0])
-    return [drawable for _, drawable in out]
+    corners = matrices @ _CORNERS
+    seen = (corners[:, 2].max(1) > _NEAR_M) & (np.abs(det) > 1e-6) & ((det > 0) | two_sided)
+    boxes, is_in_image = _pixel_boxes(corners, camera.size)
+    chosen = np.flatnonzero(seen & is_in_image)
+    faces = [owners[k][0].faces[owners[k][1]] for k in chosen]
+    inverses = np.linalg.inv(matrices[chosen])
+    depth = corners[chosen, 2]
+    levels = _levels(inverses, boxes[chosen], np.array([face.texture.size for face in faces]), depth.max(1))
+    gains = _gains(frames[chosen], faces, light)
+    layers = np.array([float(face.layer) for face in faces])
+    order = np.lexsort((-depth.mean(1), layers))
+    columns = zip(chosen.tolist(), inverses, boxes[chosen].tolist(), levels.tolist(), gains.tolist())
+    items = [
+        Drawable(*owners[k], matrices[k], inverse, tuple(box), tuple(level), gain)
+        for k, inverse, box, level, gain in columns
+    ]
+    return [items[k] for k in order]
 
 
 def _gains(frames: np.ndarray, faces: list[Face], light: np.ndarray) -> np.ndarray:
@@ -103,20 +116,25 @@ def _gains(frames: np.ndarray, faces: list[Face], light: np.ndarray) -> np.ndarr
     normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-12
     gain = light[3] + np.maximum(normal @ light[:3], 0.0) + 0.1 * normal[:, 1]
     lit = np.array([face.is_lit for face in faces])
-    return np.where(lit, np.round(np.clip(gain, 0.2, 1.6) * 16), 16)
+    return np.where(lit, np.round(np.clip(gain, 0.2, 1.6) * 16), 16).astype(np.int64)
 
 
-def _pixel_box(corners: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    points = corners.T
-    if points[:, 2].min() < _NEAR_M:
-        points = _clip_near(points)
-    xy = points[:, :2] / points[:, 2:]
-    low, high = xy.min(0), xy.max(0)
-    x0, y0 = max(0, math.floor(low[0])), max(0, math.floor(low[1]))
-    x1, y1 = min(size[1], math.ceil(high[0]) + 1), min(size[0], math.ceil(high[1]) + 1)
-    if x1 <= x0 or y1 <= y0 or (high - low).min() < 0.3:
-        return None
-    return x0, y0, x1, y1
+def _pixel_boxes(corners: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes (n, 4) as x0, y0, x1, y1 inside the image of projected corners (n, 3, 4), and which are not empty."""
+    z = corners[:, 2]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        xy = corners[:, :2] / z[:, None]
+    low, high = xy.min(2), xy.max(2)
+    for k in np.flatnonzero((z.min(1) < _NEAR_M) & (z.max(1) > _NEAR_M)):
+        points = _clip_near(corners[k].T)
+        clipped = points[:, :2] / points[:, 2:]
+        low[k], high[k] = clipped.min(0), clipped.max(0)
+    is_seen = (high - low).min(1) > 0.3
+    h, w = size
+    low, high = np.nan_to_num(low), np.nan_to_num(high)
+    start = np.floor(np.clip(low, 0, (w, h)))
+    stop = np.clip(np.ceil(high) + 1, 0, (w, h))
+    return np.concatenate([start, stop], 1).astype(np.int64), is_seen & (stop > start).all(1)
 
 
 def _clip_near(points: np.ndarray) -> np.ndarray:
@@ -129,16 +147,14 @@ def _clip_near(points: np.ndarray) -> np.ndarray:
     return np.array(out)
 
 
-def _levels(inverse: np.ndarray, box: tuple[int, int, int, int], size: tuple[int, int], far: float) -> tuple[int, int]:
-    """Ripmap levels (v, u) from the texels per pixel at the middle of the box."""
-    q = inverse @ np.array([0.5 * (box[0] + box[2]), 0.5 * (box[1] + box[3]), 1.0])
-    w = max(float(q[2]), 1.0 / far)
-    out = []
-    for axis, texels in ((1, size[0]), (0, size[1])):
-        at = min(max(q[axis] / w, 0.0), 1.0)
-        slope = math.hypot(inverse[axis, 0] - at * inverse[2, 0], inverse[axis, 1] - at * inverse[2, 1]) / w * texels
-        out.append(max(0, round(math.log2(max(slope, 1e-6)) - 0.2)))
-    return out[0], out[1]
+def _levels(inverses: np.ndarray, boxes: np.ndarray, sizes: np.ndarray, far: np.ndarray) -> np.ndarray:
+    """Ripmap levels (n, 2), v then u, from the texels per pixel at the middle of the boxes."""
+    middle = 0.5 * (boxes[:, :2] + boxes[:, 2:])
+    q = np.einsum("nij,nj->ni", inverses, np.concatenate([middle, np.ones((len(boxes), 1))], 1))
+    w = np.maximum(q[:, 2], 1.0 / far)[:, None]
+    at = np.clip(q[:, :2] / w, 0.0, 1.0)
+    slope = np.linalg.norm(inverses[:, :2, :2] - at[:, :, None] * inverses[:, 2:, :2], axis=2) / w * sizes[:, ::-1]
+    return np.maximum(0, np.round(np.log2(np.maximum(slope, 1e-6)) - 0.2)).astype(np.int64)[:, ::-1]
 
 
 def draw(buffers: Buffers, item: Drawable) -> None:
@@ -154,31 +170,32 @@ def draw(buffers: Buffers, item: Drawable) -> None:
     flags = cv2.WARP_INVERSE_MAP
     patch = cv2.warpPerspective(texels, matrix, size, flags=flags | cv2.INTER_LINEAR)
     alpha = cv2.extractChannel(patch, 3)
-    a, b, c = item.inverse[2]
-    inverse_depth = (a * np.arange(x0, x1) + c).astype(np.float32) + (b * np.arange(y0, y1))[:, None].astype(np.float32)
-    in_front = inverse_depth > 0
-    if item.thing.instance:
-        _silhouette(buffers, item, in_front & (alpha > 127))
-    if face.layer is Layer.SOLID:
-        in_front = inverse_depth > np.maximum(buffers.inverse_depth[roi], 0)
-    weight = np.where(in_front, alpha, 0).astype(np.float32) * np.float32(1 / 255)
-    buffers.colour[roi] = cv2.blendLinear(patch, buffers.colour[roi], weight, 1 - weight)
+    a, b, c = item.inverse[2].astype(np.float32)
+    columns, rows = buffers.axes
+    inverse_depth = (rows[y0:y1] * b + c)[:, None] + columns[x0:x1] * a
+    if item.thing.instance and face.layer is Layer.SOLID:
+        _silhouette(buffers, item, (alpha > 127) & (inverse_depth > 0))
+    is_nearer = inverse_depth > (buffers.inverse_depth[roi] if face.layer is Layer.SOLID else 0)
+    weight = np.multiply(alpha, is_nearer, dtype=np.float32)
+    cv2.blendLinear(patch, buffers.colour[roi], weight, 255 - weight, dst=buffers.colour[roi])
     if face.layer is Layer.SHADOW:
         return
-    hard = weight > 0.5
+    hard = weight > 127
     np.copyto(buffers.inverse_depth[roi], inverse_depth, where=hard)
-    labels = face.texture.labels(*item.levels)
-    if labels is None:
-        buffers.label[roi][hard] = face.label
-    else:
-        patch_labels = cv2.warpPerspective(labels, matrix, size, flags=flags | cv2.INTER_NEAREST)
-        np.copyto(buffers.label[roi], patch_labels, where=hard)
     if face.layer is Layer.GROUND:
-        buffers.surface[roi][hard] = GROUND
+        labels = cv2.warpPerspective(face.texture.labels(*item.levels), matrix, size, flags=flags | cv2.INTER_NEAREST)
+        np.copyto(buffers.label[roi], labels, where=hard)
+        np.copyto(buffers.surface[roi], GROUND, where=hard)
         return
-    buffers.surface[roi][hard] = len(buffers.owners)
+    np.copyto(buffers.surface[roi], len(buffers.owners), where=hard)
     buffers.owners.append((item.thing, item.index))
     buffers.matrices.append(item.matrix)
+
+
+def settle_labels(buffers: Buffers) -> None:
+    """Write the labels of everything that stands on the ground."""
+    table = np.array([0, 0] + [thing.faces[i].label for thing, i in buffers.owners[2:] if thing], np.uint8)
+    np.copyto(buffers.label, table[buffers.surface], where=buffers.surface > GROUND)
 
 
 def _silhouette(buffers: Buffers, item: Drawable, covered: np.ndarray) -> None:

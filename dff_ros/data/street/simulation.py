@@ -5,17 +5,15 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
-from dff_ros.data.classes import IGNORE_ID
 from dff_ros.data.street.develop import Film
 from dff_ros.data.street.ground import PIECE_M, Ground
 from dff_ros.data.street.hashing import rng_of
 from dff_ros.data.street.layout import Layout
 from dff_ros.data.street.look import light_of, road_of
 from dff_ros.data.street.motion import Course, Drive
-from dff_ros.data.street.raster import FAR, GROUND, Buffers, Camera, collect, draw
+from dff_ros.data.street.raster import Buffers, Camera, collect, draw, empty_buffers, settle_labels
 from dff_ros.data.street.sky import Panorama
 from dff_ros.data.street.surfaces import Thing
 from dff_ros.data.street.traffic import Traffic
@@ -136,18 +134,13 @@ class Street:
 
     def _render(self, index: int) -> Buffers:
         t, camera = index / self.fps, self._camera(index)
-        h, w = self.size
-        view = Buffers(
-            np.zeros((h, w, 4), np.uint8),
-            np.zeros((h, w), np.float32),
-            np.zeros((h, w), np.uint16),
-            np.full((h, w), IGNORE_ID, np.uint8),
-        )
+        view = empty_buffers(self.size)
         self._panorama.draw(view, camera)
         s = self._drive.distance(t)
         things = [*self._visible_ground(s), *self._layout.things(s - _BEHIND_M, s + _AHEAD_M), *self._traffic.things(t)]
         for item in collect(things, t, camera, self._light.vector):
             draw(view, item)
+        settle_labels(view)
         return view
 
     def _visible_ground(self, s: float) -> Iterator[Thing]:

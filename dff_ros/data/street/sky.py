@@ -26,8 +26,8 @@ class Panorama:
         blend = np.clip(elevation / 0.5, 0, 1) ** 0.7
         sky = np.array(light.sky_low, np.float32) * (1 - blend) + np.array(light.sky_top, np.float32) * blend
         sky = sky * np.ones((1, w, 1), np.float32)
-        clouds = noise(rng, (h, w), (160, 70, 30, 12), (0.6, 0.5, 0.3, 0.15))
-        clouds = cv2.resize(clouds[: h // 2], (w, h))[..., None]
+        clouds = noise(rng, (h, w // 3), (110, 50, 24, 10, 4), (0.6, 0.5, 0.35, 0.2, 0.12))
+        clouds = cv2.resize(clouds, (w, h))[..., None]
         cover = np.clip((clouds + light.cloud - 0.35) * 1.6, 0, 1) * min(1.0, light.cloud + 0.35)
         bright = np.array(light.sky_low, np.float32) * (0.93 + 0.16 * np.roll(clouds, 9, 0))
         sky += (bright - sky) * cover

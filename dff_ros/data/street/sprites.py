@@ -12,10 +12,19 @@ _SKIN = ((226, 186, 160), (196, 150, 120), (140, 98, 72), (92, 64, 50), (236, 20
 
 def tree(rng: np.random.Generator, leafiness: float) -> Texture:
     """A tree, square, trunk at the bottom middle; bare, sparse or full crown."""
-    size = 288
-    wood = np.zeros((size, size), np.uint8)
-    tips: list[tuple[float, float]] = []
-    _branch(rng, wood, (size / 2, size - 1.0), (-math.pi / 2, size * rng.uniform(0.17, 0.26), rng.uniform(7, 12)), tips)
+    size, large = 288, 640
+    wood = np.zeros((large, large), np.uint8)
+    shoots: list[tuple[float, float]] = []
+    trunk = (-math.pi / 2 + rng.normal(0, 0.05), rng.uniform(50, 95), rng.uniform(9, 16))
+    _branch(rng, wood, (large / 2, large - 1.0), trunk, shoots)
+    # scale the grown tree into the texture, with room for the leaves
+    x, y, w, h = cv2.boundingRect(wood)
+    reach = max(large / 2 - x, x + w - large / 2, h / 2) * 1.16
+    scale = size / (2 * reach)
+    matrix = np.array([[scale, 0, size / 2 - scale * large / 2], [0, scale, size - scale * large]])
+    wood = cv2.warpAffine(wood, matrix, (size, size), flags=cv2.INTER_AREA)
+    wood = np.clip(wood.astype(np.float32) * 1.3, 0, 255).astype(np.uint8)
+    tips = [(scale * (a - large / 2) + size / 2, size - scale * (large - b)) for a, b in shoots]
     bark = np.array([84, 74, 64], np.float32) * rng.uniform(0.55, 1.1)
     colour = flat((size, size), bark) * (1 + 0.3 * noise(rng, (size, size), (12, 3), (0.5, 0.7))[..., None])
     if leafiness < 0.45:
@@ -23,7 +32,7 @@ def tree(rng: np.random.Generator, leafiness: float) -> Texture:
     leaves = np.zeros((size, size), np.float32)
     shade = np.zeros((size, size), np.float32)
     for x, y in tips:
-        radius = rng.uniform(0.03, 0.085) * size
+        radius = rng.uniform(0.03, 0.08) * size
         cv2.circle(leaves, (int(x), int(y)), int(radius), float(rng.uniform(0.6, 1.0)), -1)
         cv2.circle(shade, (int(x - radius * 0.3), int(y - radius * 0.4)), int(radius * 0.7), float(rng.uniform(0.2, 0.7)), -1)
     leaves = cv2.GaussianBlur(leaves, (0, 0), 3)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from dff_ros.data.classes import CAR
-from dff_ros.data.street.surfaces import Face, Layer, plane
+from dff_ros.data.street.surfaces import Face, Layer, plane, upright
 from dff_ros.data.street.texture import Texture, noise, rgba_of, write
 
 _COLOURS = ((26, 28, 32), (190, 194, 198), (118, 122, 126), (228, 228, 226), (130, 20, 24), (28, 44, 92),
@@ -37,6 +37,7 @@ SHAPES = {
     "bus": Shape(10.5, 2.5, 3.0, 0.38, 0.005, 0.0, 0.985, 0.995, 0.33),
 }
 _SILL_M = 0.24
+_AXLES, _BUS_AXLES = (0.19, 0.81), (0.24, 0.8)
 
 
 def build(rng: np.random.Generator, kind: str) -> tuple[Face, ...]:
@@ -71,8 +72,18 @@ def build(rng: np.random.Generator, kind: str) -> tuple[Face, ...]:
         upper = _side_upper(shape, colour, side, has_windows=kind != "van")
         faces.append(_side(lower, side, (half, belt), (half, 0.0), length))
         faces.append(_side(upper, side, (top, height), (half, belt), length))
-    faces.append(_shadow(half * 1.25, length * 0.54))
+    for at in _AXLES if length < 8 else _BUS_AXLES:
+        left, right = np.array([-half * 0.97, z(at)]), np.array([half * 0.97, z(at)])
+        faces.append(Face(_axle(), upright(left, right, 0.42), CAR, is_two_sided=True))
+    faces.append(shadow_face(half * 1.25, length * 0.54, 0.72))
     return tuple(faces)
+
+
+def _axle() -> Texture:
+    """The two wheels of an axle, seen from behind or in front."""
+    alpha = np.zeros((32, 128), np.uint8)
+    alpha[:, :15] = alpha[:, -15:] = 255
+    return Texture(rgba_of(np.full((32, 128, 3), 20.0), alpha))
 
 
 def _strip(high: tuple[float, float], low: tuple[float, float], half: float, texture: Texture,
@@ -152,9 +163,6 @@ def _end(rng: np.random.Generator, colour: np.ndarray, height: float, is_rear: b
     cv2.rectangle(paint, (w // 2 - 20, py), (w // 2 + 20, py + 9), plate, -1)
     write(paint, "AK54 LDE", (w // 2 - 18, py + 7), 0.26, (20.0, 20.0, 20.0), 1)
     paint[sill - 6 : sill] *= 0.45
-    for x0, x1 in ((6, 26), (w - 26, w - 6)):
-        alpha[sill:, x0:x1] = 255
-        paint[sill:, x0:x1] = 18
     return Texture(rgba_of(paint, alpha))
 
 
@@ -170,7 +178,7 @@ def _side_lower(rng: np.random.Generator, shape: Shape, colour: np.ndarray, side
     body = [[2, 0], [int(shape.screen_base * w), 0], [w - 4, nose], [w - 1, sill], [0, sill]]
     cv2.fillPoly(alpha, [np.array(body)], 255)
     radius = int(0.31 * per_m)
-    for at in (0.19, 0.81) if shape.length < 8 else (0.24, 0.8):
+    for at in _AXLES if shape.length < 8 else _BUS_AXLES:
         middle = (int(at * w), h - radius)
         cv2.circle(paint, middle, int(radius * 1.18), (14.0,) * 3, -1)
         cv2.circle(alpha, middle, radius, 255, -1)
@@ -207,10 +215,6 @@ def _facing(paint: np.ndarray, alpha: np.ndarray, side: int) -> Texture:
     """The right side shows the front at the right; the left side at the left."""
     rgba = rgba_of(paint, alpha)
     return Texture(rgba if side > 0 else np.ascontiguousarray(rgba[:, ::-1]))
-
-
-def _shadow(half: float, reach: float) -> Face:
-    return shadow_face(half, reach, 0.72)
 
 
 def shadow_face(half: float, reach: float, strength: float) -> Face:
