@@ -1,0 +1,101 @@
+"""Multiply-add counts: the paper's ratios, hand-counted layers, and the command."""
+
+import json
+
+import pytest
+from torch import nn
+
+from dff_ros.cli import main
+from dff_ros.commands.complexity import PAPER_INV_R
+from dff_ros.errors import ConfigError
+from dff_ros.nets.complexity import complexity_table, count_gmac
+
+TOLERANCE = {'flownet_s': 0.02, 'flownet_half': 0.02, 'flownet_inception': 0.05}
+
+
+def run(capsys, *flags):
+    assert main(['complexity', *flags]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_papers_table(capsys):
+    rows = json.loads(run(capsys, '--json'))
+    assert [tuple(row) for row in rows] == [
+        ('feature_net', 'flow_net', 'inv_r', 'extract_gmac', 'flow_gmac')
+    ] * 6
+    found = {(row['feature_net'], row['flow_net']): row['inv_r'] for row in rows}
+    assert found.keys() == PAPER_INV_R.keys()
+    for nets, inv_r in PAPER_INV_R.items():
+        assert found[nets] == pytest.approx(inv_r, rel=TOLERANCE[nets[1]]), nets
+    for row in rows:
+        assert row['inv_r'] == pytest.approx(row['extract_gmac'] / row['flow_gmac'])
+
+
+def test_the_papers_ratios_are_the_published_ones():
+    assert PAPER_INV_R == {
+        ('resnet50', 'flownet_s'): 9.20,
+        ('resnet50', 'flownet_half'): 33.56,
+        ('resnet50', 'flownet_inception'): 68.97,
+        ('resnet101', 'flownet_s'): 12.71,
+        ('resnet101', 'flownet_half'): 46.30,
+        ('resnet101', 'flownet_inception'): 95.24,
+    }
+
+
+def test_the_parts_count_what_the_layer_lists_give():
+    rows = complexity_table((1024, 2048), ['resnet101', 'resnet50'], ['flownet_s', 'flownet_half'], 1024)
+    extract = {row.feature_net: row.extract_gmac for row in rows}
+    flow = {row.flow_net: row.flow_gmac for row in rows}
+    assert extract['resnet101'] == pytest.approx(408 + 155, rel=0.005)
+    assert extract['resnet50'] == pytest.approx(253 + 155, rel=0.005)
+    assert flow['flownet_s'] == pytest.approx(42 + 1.6, rel=0.005)
+    assert flow['flownet_half'] == pytest.approx(11.2 + 0.8, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    'layer, shape, multiply_adds',
+    [
+        (nn.Conv2d, (1, 6, 20, 30), 20 * 30 * 9 * 6 * 4),
+        (nn.ConvTranspose2d, (1, 6, 20, 30), 20 * 30 * 9 * 6 * 4),
+    ],
+)
+def test_single_layers_by_hand(layer, shape, multiply_adds):
+    assert count_gmac(lambda: layer(6, 4, 3, padding=1), shape) == pytest.approx(multiply_adds / 1e9)
+
+
+def test_other_sizes_and_channels(capsys):
+    flags = ['--size', '480x352', '--feature-nets', 'resnet18', '--flow-nets', 'flownet_half', '--json']
+    (small,) = json.loads(run(capsys, *flags, '--channels', '256'))
+    (large,) = json.loads(run(capsys, *flags, '--channels', '512'))
+    cells = (480 // 16) * (352 // 16)
+    assert large['extract_gmac'] - small['extract_gmac'] == pytest.approx(cells * 9 * 512 * 256 / 1e9)
+    assert large['flow_gmac'] - small['flow_gmac'] == pytest.approx(cells * 98 * 256 / 1e9)
+
+
+def test_the_table_for_people(capsys):
+    text = run(capsys)
+    assert 'resnet101' in text and 'flownet_inception' in text
+    assert '95.24' in text and '12.71' in text and 'paper' in text
+    other = run(capsys, '--size', '512x512', '--flow-nets', 'flownet_half')
+    assert 'paper' not in other and '512x512' in other
+
+
+@pytest.mark.parametrize(
+    'flags, message',
+    [
+        (['--size', '1024'], "error: --size '1024' is not HEIGHTxWIDTH"),
+        (['--size', '0x16'], 'error: image size is 0x16'),
+        (['--flow-nets', 'raft'], "error: unknown flow net 'raft'; known are flownet_s, flownet_half"),
+        (['--feature-nets', 'vgg'], "error: unknown feature net 'vgg'; known are resnet18"),
+        (['--channels', '0'], 'error: feature channels is 0; at least 1'),
+    ],
+)
+def test_bad_flags_are_one_line(capsys, flags, message):
+    assert main(['complexity', *flags]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(message) and error.count('\n') == 1
+
+
+def test_library_errors_are_config_errors():
+    with pytest.raises(ConfigError, match='both sides must be at least 1'):
+        complexity_table((0, 5), ['resnet18'], ['flownet_s'], 8)
