@@ -1,8 +1,8 @@
 """A camera from the simulated street, a video, a folder of images or a CamVid split: publishes `image`.
 
 With `rate` above 0 it is a live camera: that many frames a second, stamped when they are published. With
-`rate` 0 it goes in lock-step: it sends a frame, waits until `dff/status` tells what became of it, and sends the
-next; stamps are the source's own, from STAMP_ORIGIN_NS on, so that a run can be repeated exactly.
+`rate` 0 it goes in lock-step: it sends a frame, waits until `dff/status` tells what became of it, and sends
+the next; stamps are the source's own, from STAMP_ORIGIN_NS on, so that a run can be repeated exactly.
 
 `dff_camera/status` names the frame of every image, with the image's header: index, name, published, state.
 """

@@ -147,3 +147,7 @@ class DffNode(LifecycleNode):
 def main(args: Sequence[str] | None = None) -> int:
     """Entry point `dff_node`: 0 after SIGINT or SIGTERM, 2 where model or parameters are wrong."""
     return process.run(DffNode, args)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

@@ -1,0 +1,203 @@
+"""The launch arguments, the launch file, and the life of the process: start, signals, exit codes."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from dff_ros.config import DffConfig, walk
+from dff_ros.errors import ConfigError
+from dff_ros.ros import launching
+
+ROOT = Path(__file__).parent.parent
+DEFAULTS = {argument.name: argument.default for argument in launching.arguments(ROOT)}
+TIMEOUT_S = 30
+
+
+def test_without_arguments_only_the_parameter_file_counts():
+    assert launching.parameters(DEFAULTS) == {'use_sim_time': False}
+    assert DEFAULTS['params_file'] == str(ROOT / 'config' / 'dff.yaml')
+    assert (DEFAULTS['image'], DEFAULTS['namespace'], DEFAULTS['log_level']) == ('image', '', 'info')
+
+
+def test_every_setting_that_is_read_at_start_has_an_argument_with_its_description():
+    described = {argument.name: argument.description for argument in launching.arguments(ROOT)}
+    for parameter in walk(DffConfig):
+        if '.' not in parameter.name:
+            assert parameter.description in described[parameter.name]
+
+
+def test_arguments_become_typed_parameters():
+    given = {'interval': '10', 'device': 'cpu', 'num_threads': '2', 'bundle': '7', 'autostart': 'false',
+             'use_sim_time': 'True'}  # fmt: skip
+    assert launching.parameters(DEFAULTS | given) == {
+        'use_sim_time': True,
+        'autostart': False,
+        'bundle': '7',
+        'device': 'cpu',
+        'num_threads': 2,
+        'keyframe.interval': 10,
+    }
+
+
+@pytest.mark.parametrize(
+    ('given', 'complaint'),
+    [
+        ({'interval': '0'}, 'keyframe.interval: got 0, allowed is from 1 to 1000 frames'),
+        ({'interval': 'five'}, "keyframe.interval: got 'five', expected int"),
+        ({'device': 'tpu'}, "device: got 'tpu', allowed is one of auto, cpu, cuda"),
+        ({'use_sim_time': 'yes'}, "use_sim_time: got 'yes', allowed is true or false"),
+    ],
+)
+def test_a_bad_argument_is_refused_by_name(given, complaint):
+    with pytest.raises(ConfigError, match=re.escape(complaint)):
+        launching.parameters(DEFAULTS | given)
+
+
+def test_shared_memory_is_on_unless_switched_off_or_set_by_the_user():
+    variable = launching.PROFILES_VARIABLE
+    profile = launching.environment(DEFAULTS, ROOT, {})
+    assert profile == {variable: str(ROOT / 'config' / 'fastdds_shm.xml')}
+    assert launching.environment(DEFAULTS, ROOT, {variable: '/mine.xml'}) == {}
+    assert launching.environment(DEFAULTS | {'shared_memory': 'false'}, ROOT, {}) == {}
+
+
+def test_the_profile_is_there():
+    assert (ROOT / 'config' / launching.SHARED_MEMORY_PROFILE).is_file()
+
+
+def load_launch_file():
+    spec = importlib.util.spec_from_file_location('dff_launch', ROOT / 'launch' / 'dff.launch.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_launch_file_builds_the_command_of_the_node(monkeypatch):
+    pytest.importorskip('launch_ros')
+    import launch
+
+    monkeypatch.delenv(launching.PROFILES_VARIABLE, raising=False)
+    module = load_launch_file()
+    declared = module.generate_launch_description().get_launch_arguments()
+    assert {argument.name for argument in declared} == set(DEFAULTS)
+    context = launch.LaunchContext()
+    context.launch_configurations.update(DEFAULTS | {'image': '/camera/image_raw', 'interval': '10'})
+    (node,) = module.start_node(context)
+    assert node.node_package == 'dff_ros'
+    assert node.node_executable == 'dff_node'
+    assert dict(node.additional_env)
+
+
+def environment() -> dict[str, str]:
+    paths = [str(ROOT), str(Path(__file__).parent), os.environ.get('PYTHONPATH', '')]
+    return os.environ | {
+        'PYTHONPATH': os.pathsep.join(path for path in paths if path),
+        'ROS_DOMAIN_ID': str(1 + os.getpid() % 100),
+        'RCUTILS_LOGGING_BUFFERED_STREAM': '0',
+        'PYTHONUNBUFFERED': '1',
+    }
+
+
+def run_to_end(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *command], env=environment(), capture_output=True, text=True, timeout=TIMEOUT_S
+    )
+
+
+class Running:
+    """A process whose output is read line by line."""
+
+    def __init__(self, *command: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, *command],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self._news = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            with self._news:
+                self.lines.append(line)
+                self._news.notify_all()
+
+    def wait_for(self, text: str) -> None:
+        with self._news:
+            assert self._news.wait_for(lambda: any(text in line for line in self.lines), TIMEOUT_S), (
+                self.lines
+            )
+
+    def end_by(self, number: signal.Signals) -> tuple[int, str]:
+        self.process.send_signal(number)
+        code = self.process.wait(TIMEOUT_S)
+        self._reader.join(TIMEOUT_S)
+        return code, ''.join(self.lines)
+
+
+@contextmanager
+def running(*command: str) -> Iterator[Running]:
+    child = Running(*command)
+    try:
+        yield child
+    finally:
+        child.process.kill()
+        child.process.wait()
+        child._reader.join()
+        child.process.stdout.close()
+
+
+FAKE_NODE = str(Path(__file__).parent / 'fake_node.py')
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_node_with_code_0_and_no_traceback(number):
+    pytest.importorskip('rclpy')
+    with running(FAKE_NODE) as node:
+        node.wait_for('key frame every 5 frames')
+        code, output = node.end_by(number)
+    assert code == 0
+    assert 'Traceback' not in output
+    assert 'bundle fake, fake (none) on cpu, 1 threads: asked for by a test; key frame' in output
+    assert 'topics /image, /dff/segmentation, /dff/label_info, /dff/overlay, /dff/status' in output
+
+
+def test_a_signal_ends_a_node_that_was_never_configured():
+    pytest.importorskip('rclpy')
+    with running(FAKE_NODE, '--ros-args', '-p', 'autostart:=false', '-p', 'keyframe.intervall:=3') as node:
+        node.wait_for("did you mean 'keyframe.interval'?")  # the last line of its start
+        code, output = node.end_by(signal.SIGINT)
+    assert code == 0
+    assert 'Traceback' not in output
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'complaint'),
+    [
+        (['-p', 'keyframe.interval:=0'], 'keyframe.interval'),
+        (['-p', 'backend:=tensorflow'], "backend: got 'tensorflow', allowed is one of auto, onnx, torch"),
+        (['--params-file', 'missing.yaml'], 'missing.yaml'),
+    ],
+)
+def test_a_user_error_is_one_line_and_code_2(arguments, complaint):
+    pytest.importorskip('rclpy')
+    done = run_to_end(FAKE_NODE, '--ros-args', *arguments)
+    assert done.returncode == 2, done.stderr
+    assert complaint in done.stderr
+    ours = [line for line in done.stderr.splitlines() if '[rcl]' not in line]  # rcl adds a line of its own
+    assert len(ours) == 1
