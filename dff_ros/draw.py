@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_ros.errors import ShapeError
+from dff_ros.errors import DffError, ShapeError
 
 if TYPE_CHECKING:  # the node draws overlays without Pillow; only panels write text
     from PIL import ImageFont
@@ -68,6 +69,18 @@ def _lookup(colours: bytes) -> NDArray[np.uint8]:
     known = np.frombuffer(colours, np.uint8).reshape(-1, 1, 3)
     table[: len(known)] = known
     return table
+
+
+def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+    """An RGB (H, W, 3) picture or a label map (H, W) as a PNG file; DffError names one that cannot be written."""
+    from PIL import Image
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path, format='PNG')
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise DffError(f'cannot write {path}: {error.strerror or error}') from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,14 +11,12 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dff_ros.backends.base import open_backend
 from dff_ros.bundle import open_bundle
 from dff_ros.config import DffConfig
-from dff_ros.draw import Caption, Panel
+from dff_ros.draw import Caption, Panel, write_png
 from dff_ros.engine import Engine
-from dff_ros.errors import DffError
 from dff_ros.evaluation.metrics import ConfusionMatrix
 from dff_ros.report import STAGES, FrameStatistics, num_cores
 from dff_ros.sources import FrameSource, SourceFrame
@@ -87,7 +85,7 @@ class Runner:
             )
             self._writer.write(self._panel.draw(item.image_HW3, labels, caption), item.stamp_ns)
         if self._labels_folder is not None:
-            write_label_map(self._labels_folder / f'{index:06d}.png', labels)
+            write_png(self._labels_folder / f'{index:06d}.png', labels)
 
     def report(self) -> dict[str, object]:
         """The figures so far, with the keys of the demo's JSON where they apply; accuracies in percent."""
@@ -128,15 +126,3 @@ class Runner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def write_label_map(path: Path, label_map_HW: NDArray[np.uint8]) -> None:
-    """A label map as a PNG of class ids; DffError names the file that cannot be written."""
-    from PIL import Image
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(label_map_HW).save(path)
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise DffError(f'cannot write {path}: {error.strerror or error}') from error

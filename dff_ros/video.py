@@ -20,6 +20,9 @@ _DEFAULT_FPS = 30.0
 _TICKS_PER_S = 60000
 """Time base of written files: fine enough for any camera, and within the 16 bits MPEG-4 allows."""
 
+_LONGEST_PAUSE_NS = _NS_PER_S
+"""A gap in the stamps (another sequence, a paused camera) would be a frozen picture."""
+
 _ENCODERS = (
     ('libx264', {'preset': 'veryfast', 'crf': '20'}),
     ('libopenh264', {}),
@@ -94,12 +97,13 @@ class VideoWriter:
         self._fps = fps
         self._container: av.container.OutputContainer | None = None
         self._size: tuple[int, int] | None = None
-        self._first_ns: int | None = None
+        self._last_stamp_ns: int | None = None
+        self._time_ns: int | None = None
         self._last_tick = -1
 
     def write(self, image_HW3: NDArray[np.uint8], stamp_ns: int | None = None) -> None:
-        """Add a frame. It is shown at its stamp relative to the first's; without one, or where stamps do not grow,
-        one period (1 / fps) after the frame before."""
+        """Add a frame. It is shown as long after the one before as the stamps say, at most a second; without a stamp,
+        or where stamps do not grow, one period (1 / fps) after it."""
         try:
             if self._container is None:
                 self._open((image_HW3.shape[0], image_HW3.shape[1]))
@@ -139,14 +143,14 @@ class VideoWriter:
         self._size = size
 
     def _next_tick(self, stamp_ns: int | None) -> int:
-        period = max(1, round(_TICKS_PER_S / self._fps))
-        tick = 0 if self._last_tick < 0 else self._last_tick + period
+        step_ns = round(_NS_PER_S / self._fps)
         if stamp_ns is not None:
-            self._first_ns = stamp_ns if self._first_ns is None else self._first_ns
-            at_stamp = (stamp_ns - self._first_ns) * _TICKS_PER_S // _NS_PER_S
-            tick = at_stamp if at_stamp > self._last_tick else tick
-        self._last_tick = tick
-        return tick
+            if self._last_stamp_ns is not None and stamp_ns > self._last_stamp_ns:
+                step_ns = min(stamp_ns - self._last_stamp_ns, _LONGEST_PAUSE_NS)
+            self._last_stamp_ns = stamp_ns
+        self._time_ns = 0 if self._time_ns is None else self._time_ns + step_ns
+        self._last_tick = max(self._last_tick + 1, self._time_ns * _TICKS_PER_S // _NS_PER_S)
+        return self._last_tick
 
     def _mux(self, frame: VideoFrame | None) -> None:
         if self._container is not None:

@@ -1,0 +1,106 @@
+"""Processes that the demo starts: each in a group of its own, its output kept, ended for certain."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+
+from dff_ros.errors import DffError
+
+_TAIL_LINES = 12
+_GRACE_S = 5.0
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class Child:
+    """A Python module run as a process in a new group; a context manager that ends it.
+
+    Should this process be killed outright, the kernel sends the child SIGTERM (Linux).
+    """
+
+    def __init__(self, name: str, module: str, arguments: Sequence[str], env: Mapping[str, str]) -> None:
+        self.name = name
+        self._output = tempfile.TemporaryFile(prefix=f'dff_{name}_')
+        self._process = subprocess.Popen(
+            [sys.executable, '-m', module, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            env=dict(env),
+            start_new_session=True,
+            preexec_fn=_die_with_parent if sys.platform == 'linux' else None,
+        )
+
+    @property
+    def pid(self) -> int:
+        """Process id, also the id of its group."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
+    def tail(self) -> str:
+        """The last lines it wrote."""
+        size = os.fstat(self._output.fileno()).st_size
+        start = max(0, size - 16384)
+        text = os.pread(self._output.fileno(), size - start, start).decode(errors='replace')
+        return '\n'.join(deque(text.splitlines(), _TAIL_LINES))
+
+    def check(self) -> None:
+        """DffError, with its last lines, where it has ended by itself with a failure."""
+        code = self.exit_code
+        if code is not None and code != 0:
+            how = f'was ended by {signal.Signals(-code).name}' if code < 0 else f'ended with exit code {code}'
+            raise DffError(f'the {self.name} {how}; its last lines:\n{self.tail()}')
+
+    def interrupt(self) -> None:
+        """Ask it to end (SIGINT); harmless where it has ended."""
+        self._signal(signal.SIGINT)
+
+    def stop(self) -> None:
+        """End it and whatever it started: SIGINT, then SIGTERM, then SIGKILL, each after a grace period.
+
+        Calling it twice is harmless.
+        """
+        if self._output.closed:
+            return
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            self._signal(number)
+            try:
+                self._process.wait(_GRACE_S)
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        self._signal(signal.SIGKILL)  # what it may have left in its group
+        self._output.close()
+
+    def _signal(self, number: signal.Signals) -> None:
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            pass  # the whole group has ended
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+_libc = ctypes.CDLL(None) if sys.platform == 'linux' else None
+
+
+def _die_with_parent() -> None:
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,86 @@
+"""`make demo`: camera and node as two processes over real DDS, watched by a third that writes video and figures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dff_ros.errors import ConfigError, DffError
+from dff_ros.flags import add_config_flags, config_from_flags
+from dff_ros.sources import STREET, FrameSource, open_source
+
+if TYPE_CHECKING:
+    from dff_ros.ros.session import Settings
+
+_DEFAULT_DURATION_S = 20.0
+_MAX_RATE_HZ = 1000.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo: 0 at its end, 2 on an error the user can mend, 128 + number after a signal."""
+    args = _parser().parse_args(argv)
+    try:
+        from dff_ros.ros.session import run_session
+
+        return run_session(_settings(args))
+    except DffError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='demo', description='A camera and the node over real ROS 2, with a live table, a video and a JSON file.'
+    )
+    parser.add_argument(
+        '--source', default=STREET, help=f'{STREET}, video file, folder of images, CamVid folder or /dev/videoN'
+    )
+    parser.add_argument('--split', default='val', help='split of a CamVid folder (default: val)')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the simulated street (default: 0)')
+    parser.add_argument(
+        '--rate', type=float, help="frames/s of the camera (default: the source's own); 0 waits for each answer"
+    )
+    parser.add_argument(
+        '--duration',
+        type=float,
+        help=f'seconds until the end (default: {_DEFAULT_DURATION_S:g}; with --rate 0 until the source ends)',
+    )
+    parser.add_argument('--out', type=Path, default=Path('out'), help='folder of the results (default: out)')
+    add_config_flags(parser)
+    return parser
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    from dff_ros.ros.session import Settings
+
+    if args.rate is not None and not 0 <= args.rate <= _MAX_RATE_HZ:
+        raise ConfigError(f'--rate: got {args.rate:g}, allowed is 0 (wait for each answer) to {_MAX_RATE_HZ:g}')
+    if args.duration is not None and not args.duration > 0:
+        raise ConfigError(f'--duration: got {args.duration:g}, must be above 0 seconds')
+    source = open_source(args.source, split=args.split, seed=args.seed, fps=args.rate or None)
+    return Settings(
+        config=config_from_flags(args),
+        source=source,
+        source_text=args.source,
+        split=args.split,
+        seed=args.seed,
+        rate_hz=source.fps if args.rate is None else args.rate,
+        duration_s=_duration_s(args, source),
+        out=args.out,
+    )
+
+
+def _duration_s(args: argparse.Namespace, source: FrameSource) -> float | None:
+    """None where the source's own end ends the demo: accuracy counts on every frame."""
+    if args.duration is None and args.rate == 0 and source.num_frames is not None:
+        return None
+    return args.duration or _DEFAULT_DURATION_S
+
+
+if __name__ == '__main__':
+    sys.exit(main())

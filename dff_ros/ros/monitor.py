@@ -1,0 +1,197 @@
+"""Follows camera and node from outside: pairs what belongs to one frame by its stamp, and keeps the figures."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from numpy.typing import NDArray
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+
+from dff_ros.report import STAGES, FrameStatistics
+from dff_ros.ros.camera import FINISHED
+from dff_ros.ros.conversions import diagnostic_values, stamp_to_ns, to_frame
+from dff_ros.ros.status import DROPPED, KEY
+
+_DEPTH = 200
+_MAX_OPEN = 4096
+_MAX_IMAGE_BYTES = 128 << 20
+_MIN_IMAGES = 16
+_FPS_WINDOW = 60
+
+
+@dataclass(slots=True)
+class Answer:
+    """One published frame, as far as its parts have come: `index` is its number in the source.
+
+    `image_HW3` stays None where the image did not reach the monitor, or had to be given up for memory.
+    """
+
+    stamp_ns: int
+    index: int | None = None
+    image_HW3: NDArray[np.uint8] | None = None
+    label_map_HW: NDArray[np.uint8] | None = None
+    facts: Mapping[str, str] | None = None
+    latency_ms: float = 0.0
+
+    @property
+    def is_answered(self) -> bool:
+        """Label map and status have come."""
+        return self.label_map_HW is not None and self.facts is not None
+
+
+class Monitor(Node):
+    """Subscribes to camera and node; calls `on_answer` once for each answered frame, in order of completion.
+
+    Latency runs from the image's stamp to the receipt of its label map where `is_live` (stamps are wall-clock), else
+    it is the node's own, from the receipt of the image to the published label map.
+    """
+
+    def __init__(self, on_answer: Callable[[Answer], None], *, is_live: bool, **options: Any) -> None:
+        super().__init__('dff_monitor', **options)
+        self.statistics = FrameStatistics()
+        self.totals: Mapping[str, str] = {}
+        self.num_published = 0
+        self.is_finished = False
+        self.last_news_s = time.monotonic()
+        self._on_answer = on_answer
+        self._is_live = is_live
+        self._open: OrderedDict[int, Answer] = OrderedDict()
+        self._answered_s: deque[float] = deque(maxlen=_FPS_WINDOW)
+        self._first_answer_s: float | None = None
+        self._num_label_maps = 0
+        for kind, topic, callback, reliability in (
+            (Image, 'image', self._on_image, ReliabilityPolicy.BEST_EFFORT),
+            (Image, 'dff/segmentation', self._on_label_map, ReliabilityPolicy.RELIABLE),
+            (DiagnosticArray, 'dff/status', self._on_status, ReliabilityPolicy.RELIABLE),
+            (DiagnosticArray, 'dff_camera/status', self._on_camera, ReliabilityPolicy.RELIABLE),
+        ):
+            profile = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=_DEPTH, reliability=reliability)
+            self.create_subscription(kind, topic, callback, profile)
+
+    @property
+    def num_processed(self) -> int:
+        """Frames whose label map and status have come."""
+        return self.statistics.num_frames + sum(answer.is_answered for answer in self._open.values())
+
+    @property
+    def is_settled(self) -> bool:
+        """Every published frame is answered, or dropped by the node for a reason."""
+        return self.num_processed + sum(self.node_drops().values()) >= self.num_published
+
+    def fps(self, *, recent: bool = False) -> float | None:
+        """Answers per second from the first to the last, or over the latest ones; None before the second."""
+        if len(self._answered_s) < 2 or self._first_answer_s is None:
+            return None
+        start_s, count = (self._answered_s[0], len(self._answered_s)) if recent else (
+            self._first_answer_s, self._num_label_maps
+        )
+        return (count - 1) / max(self._answered_s[-1] - start_s, 1e-9)
+
+    def node_drops(self) -> dict[str, int]:
+        """The node's own drops by reason, as its latest status counts them."""
+        prefix = 'dropped.'
+        return {
+            name.removeprefix(prefix): int(number) for name, number in self.totals.items() if name.startswith(prefix)
+        }
+
+    def drops(self) -> dict[str, int]:
+        """Every published frame that was not answered, by reason; call it when the graph has come to rest.
+
+        `transport`: the node never received the image. `answer_transport`: the node answered, but label map or status
+        did not reach the monitor.
+        """
+        drops = self.node_drops()
+        received = int(self.totals.get('received', 0))
+        on_the_way = {
+            'transport': self.num_published - received,
+            'answer_transport': received - self.num_processed - sum(drops.values()),
+        }
+        return drops | {reason: number for reason, number in on_the_way.items() if number}
+
+    def flush(self) -> None:
+        """Complete answers whose image never came."""
+        for answer in list(self._open.values()):
+            self._finish(answer)
+
+    def _on_camera(self, message: DiagnosticArray) -> None:
+        self.last_news_s = time.monotonic()
+        facts = diagnostic_values(message)
+        self.num_published = max(self.num_published, int(facts['published']))
+        if facts['state'] == FINISHED:
+            self.is_finished = True
+            return
+        answer = self._part(message)
+        answer.index = int(facts['index'])
+        self._settle(answer)
+
+    def _on_image(self, message: Image) -> None:
+        self.last_news_s = time.monotonic()
+        answer = self._part(message)
+        answer.image_HW3 = to_frame(message).image_HW3
+        self._limit_images(answer.image_HW3.nbytes)
+        self._settle(answer)
+
+    def _on_label_map(self, message: Image) -> None:
+        now_ns = time.time_ns()
+        self.last_news_s = time.monotonic()
+        answer = self._part(message)
+        answer.label_map_HW = np.frombuffer(message.data, np.uint8).reshape(message.height, message.width)
+        answer.latency_ms = (now_ns - answer.stamp_ns) / 1e6
+        self._answered_s.append(self.last_news_s)
+        self._num_label_maps += 1
+        if self._first_answer_s is None:
+            self._first_answer_s = self.last_news_s
+        self._settle(answer)
+
+    def _on_status(self, message: DiagnosticArray) -> None:
+        self.last_news_s = time.monotonic()
+        self.totals = diagnostic_values(message)
+        if self.totals['state'] == DROPPED:
+            return
+        answer = self._part(message)
+        answer.facts = self.totals
+        self._settle(answer)
+
+    def _part(self, message: Image | DiagnosticArray) -> Answer:
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        if stamp_ns not in self._open:
+            self._open[stamp_ns] = Answer(stamp_ns)
+            if len(self._open) > _MAX_OPEN:
+                self._finish(next(iter(self._open.values())))
+        return self._open[stamp_ns]
+
+    def _limit_images(self, image_bytes: int) -> None:
+        held = [answer for answer in self._open.values() if answer.image_HW3 is not None]
+        if len(held) > max(_MIN_IMAGES, _MAX_IMAGE_BYTES // image_bytes):
+            held[0].image_HW3 = None
+
+    def _settle(self, answer: Answer) -> None:
+        if not answer.is_answered or answer.index is None or answer.image_HW3 is None:
+            return
+        # Each topic is in order, so what an older frame still lacks will never come.
+        for stamp_ns in sorted(stamp for stamp in self._open if stamp <= answer.stamp_ns):
+            self._finish(self._open[stamp_ns])
+
+    def _finish(self, answer: Answer) -> None:
+        del self._open[answer.stamp_ns]
+        if answer.facts is None or answer.label_map_HW is None:
+            return  # an image without an answer: the node's counts say why
+        facts = answer.facts
+        if not self._is_live:
+            answer.latency_ms = float(facts['latency_ms'])
+        self.statistics.add(
+            is_key=facts['state'] == KEY,
+            latency_ms=answer.latency_ms,
+            age_frames=int(facts['age_frames']),
+            stages_ms={stage: float(facts[f'{stage}_ms']) for stage in STAGES},
+            reset_cause=facts['reset_cause'],
+        )
+        self._on_answer(answer)

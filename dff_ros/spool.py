@@ -1,0 +1,57 @@
+"""Label maps kept for later scoring: compressed in a temporary file, so that memory stays flat on long runs."""
+
+from __future__ import annotations
+
+import tempfile
+import zlib
+from collections.abc import Iterator
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dff_ros.errors import DffError
+
+_LEVEL = 1
+"""Fastest zlib level: label maps are flat, so it already shrinks them some fifty times."""
+
+
+class LabelSpool:
+    """(key, label map) pairs in the order they were added; a context manager that removes its file."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix='dff_labels_')
+        self._entries: list[tuple[int, int, tuple[int, ...]]] = []
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, key: int, label_map_HW: NDArray[np.uint8]) -> None:
+        """Keep a uint8 label map; DffError where the temporary folder is full."""
+        packed = zlib.compress(np.ascontiguousarray(label_map_HW), _LEVEL)
+        try:
+            self._file.write(packed)
+        except OSError as error:
+            raise DffError(
+                f'cannot keep label maps in the temporary folder {tempfile.gettempdir()}: {error.strerror}; '
+                'set TMPDIR to a folder with more space'
+            ) from error
+        self._entries.append((key, len(packed), label_map_HW.shape))
+
+    def __iter__(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Every pair from the first on; adding during an iteration is not allowed."""
+        self._file.seek(0)
+        for key, length, shape in self._entries:
+            yield key, np.frombuffer(zlib.decompress(self._file.read(length)), np.uint8).reshape(shape)
+
+    def close(self) -> None:
+        """Remove the file; calling it twice is harmless."""
+        self._file.close()
+
+    def __enter__(self) -> LabelSpool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
