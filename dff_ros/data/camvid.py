@@ -67,7 +67,9 @@ class CamVid:
     def _read_list(self) -> list[str]:
         path = self.root / 'splits' / f'{self.split}.txt'
         if not self.root.is_dir():
-            raise DataError(f'camvid folder {self.root} does not exist: give the one with images/, labels/ and splits/')
+            raise DataError(
+                f'camvid folder {self.root} does not exist: give the one with images/, labels/ and splits/'
+            )
         try:
             names = path.read_text(encoding='utf-8').split()
         except (OSError, UnicodeDecodeError) as error:
@@ -112,5 +114,7 @@ def _read_labels(path: Path) -> NDArray[np.uint8]:
     if labels.ndim != 2 or labels.dtype != np.uint8:
         raise DataError(f'{path} must have one channel of 8 bits, it is {labels.dtype} {labels.shape}')
     if labels.max() > _VOID:
-        raise DataError(f'{path} has class id {labels.max()}; allowed are 0 to {_VOID - 1}, and {_VOID} for void')
+        raise DataError(
+            f'{path} has class id {labels.max()}; allowed are 0 to {_VOID - 1}, and {_VOID} for void'
+        )
     return np.where(labels == _VOID, np.uint8(IGNORE_ID), labels)

@@ -70,7 +70,9 @@ class StreetSet:
             self._images = np.load(folder / IMAGES_FILE, mmap_mode='r')
             self._labels = np.load(folder / LABELS_FILE, mmap_mode='r')
         except (OSError, ValueError, EOFError) as error:
-            raise DataError(f'the rendered street in {folder} is unusable: {error}. Delete the folder') from error
+            raise DataError(
+                f'the rendered street in {folder} is unusable: {error}. Delete the folder'
+            ) from error
         expected = (spec.num_frames, *spec.size)
         if self._labels.shape != expected or self._images.shape != (*expected, 3):
             raise DataError(f'{folder} has labels {self._labels.shape}, not {expected}. Delete the folder')

@@ -57,17 +57,27 @@ def place(sample: Sample, placement: Placement, crop: tuple[int, int]) -> tuple[
     height, width = crop
     matrix = placement.matrix(width)
     image = cv2.warpAffine(
-        sample.image_HW3, matrix, (width, height), flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT, borderValue=_PADDING_RGB,
+        sample.image_HW3,
+        matrix,
+        (width, height),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=_PADDING_RGB,
     )
     labels = cv2.warpAffine(
-        sample.labels_HW, matrix, (width, height), flags=cv2.INTER_NEAREST,
-        borderMode=cv2.BORDER_CONSTANT, borderValue=(IGNORE_ID,),
+        sample.labels_HW,
+        matrix,
+        (width, height),
+        flags=cv2.INTER_NEAREST,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(IGNORE_ID,),
     )
     return np.asarray(image, np.uint8), np.asarray(labels, np.uint8)
 
 
-def draw_colour_matrix(config: AugmentConfig, rng: np.random.Generator, mean_grey: float) -> NDArray[np.float64]:
+def draw_colour_matrix(
+    config: AugmentConfig, rng: np.random.Generator, mean_grey: float
+) -> NDArray[np.float64]:
     """Random hue, saturation, contrast (around `mean_grey`) and brightness as one matrix (3, 4) on RGB 0..255."""
     turn = math.radians(rng.uniform(-config.hue, config.hue))
     cos, sin = math.cos(turn), math.sin(turn)

@@ -28,7 +28,9 @@ class ConfusionMatrix:
     def update(self, labels_HW: NDArray[np.uint8], predicted_HW: NDArray[np.uint8]) -> None:
         """Count one frame (or batch); ShapeError on unequal shapes or a class id beyond the last class."""
         if labels_HW.shape != predicted_HW.shape:
-            raise ShapeError(f'labels are {labels_HW.shape} and the prediction {predicted_HW.shape}: they must be equal')
+            raise ShapeError(
+                f'labels are {labels_HW.shape} and the prediction {predicted_HW.shape}: they must be equal'
+            )
         is_labelled = labels_HW != UNLABELED
         truth = labels_HW[is_labelled].astype(np.int64)
         predicted = predicted_HW[is_labelled].astype(np.int64)
@@ -42,7 +44,9 @@ class ConfusionMatrix:
     def merge(self, other: ConfusionMatrix) -> None:
         """Add the counts of another one; ShapeError where it has another number of classes."""
         if other.num_classes != self.num_classes:
-            raise ShapeError(f'cannot add counts of {other.num_classes} classes to those of {self.num_classes}')
+            raise ShapeError(
+                f'cannot add counts of {other.num_classes} classes to those of {self.num_classes}'
+            )
         self.counts_KK1 += other.counts_KK1
 
     @property

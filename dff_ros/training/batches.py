@@ -103,7 +103,9 @@ class Batches:
             for slot, (number, index) in enumerate(self.picks(step))
         ]
 
-    def _make(self, step: int, slot: int, number: int, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def _make(
+        self, step: int, slot: int, number: int, index: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         rng = np.random.default_rng((self._seed, _AUGMENT, step, slot))
         return augment(self._config, rng, self._sources[number].samples[index], self._crop)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from dff_ros.config import Scalar
@@ -45,7 +45,9 @@ def save_checkpoint(path: Path, step: int, config: Mapping[str, Scalar], state: 
     replace_file(path, lambda temporary: torch.save(content, temporary))
 
 
-def load_checkpoint(path: Path, config: Mapping[str, Scalar], changeable: tuple[str, ...]) -> tuple[int, dict[str, Any]]:
+def load_checkpoint(
+    path: Path, config: Mapping[str, Scalar], changeable: tuple[str, ...]
+) -> tuple[int, dict[str, Any]]:
     """(steps done, state) of a run with the same settings, except the `changeable` ones.
 
     Raises DataError on a missing, damaged or newer file, and ConfigError naming each setting that differs.
@@ -55,7 +57,15 @@ def load_checkpoint(path: Path, config: Mapping[str, Scalar], changeable: tuple[
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
         version, step, saved, state = (content[name] for name in ('version', 'step', 'config', 'state'))
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        KeyError,
+        TypeError,
+        ValueError,
+        pickle.UnpicklingError,
+    ) as error:
         raise DataError(f'{path} is damaged: {" ".join(str(error).split())[:200]}') from error
     if version != _VERSION:
         raise DataError(f'{path} has version {version}; this program reads {_VERSION}')
@@ -66,13 +76,13 @@ def load_checkpoint(path: Path, config: Mapping[str, Scalar], changeable: tuple[
 def save_model(directory: Path, weights: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:
     """The trained model: float32 weights as safetensors, and its spec with the facts of training as JSON."""
     tensors = {name: tensor.detach().cpu().float().contiguous() for name, tensor in weights.items()}
-    replace_file(directory / WEIGHTS_FILE, lambda temporary: save_file(tensors, temporary))
+    replace_file(directory / WEIGHTS_FILE, lambda temporary: _write(temporary, save(tensors)))
     text = json.dumps(facts, indent=2) + '\n'
-    replace_file(directory / MODEL_FILE, lambda temporary: _write_text(temporary, text))
+    replace_file(directory / MODEL_FILE, lambda temporary: _write(temporary, text.encode()))
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding='utf-8')
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 def _compare(
@@ -80,7 +90,9 @@ def _compare(
 ) -> None:
     names = [name for name in {**saved, **config} if name not in changeable]
     differing = [
-        f'{name} was {saved.get(name)!r}, is {config.get(name)!r}' for name in names if saved.get(name) != config.get(name)
+        f'{name} was {saved.get(name)!r}, is {config.get(name)!r}'
+        for name in names
+        if saved.get(name) != config.get(name)
     ]
     if differing:
         raise ConfigError(

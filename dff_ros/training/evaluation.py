@@ -41,7 +41,9 @@ def predict(model: DffModel, image_HW3: NDArray[np.uint8], device: torch.device)
         )
     image = torch.from_numpy(image_HW3).to(device).permute(2, 0, 1)[None]
     scores = model(model.normalise(image).contiguous(memory_format=torch.channels_last))
-    full = upsample_scores(scores, _matrix(height, model.stride, device), _matrix(width, model.stride, device).T)
+    full = upsample_scores(
+        scores, _matrix(height, model.stride, device), _matrix(width, model.stride, device).T
+    )
     labels: NDArray[np.uint8] = full.argmax(1)[0].to(torch.uint8).cpu().numpy()
     return labels
 

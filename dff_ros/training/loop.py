@@ -26,8 +26,14 @@ from dff_ros.evaluation.metrics import ConfusionMatrix
 from dff_ros.nets.dff import DffModel
 from dff_ros.training import run_log
 from dff_ros.training.batches import Batches, InMemory, Source
-from dff_ros.training.checkpoint import CHECKPOINT_FILE, MODEL_FILE, load_checkpoint, save_checkpoint, save_model
-from dff_ros.training.config import CHANGEABLE, TrainConfig
+from dff_ros.training.checkpoint import (
+    CHECKPOINT_FILE,
+    MODEL_FILE,
+    load_checkpoint,
+    save_checkpoint,
+    save_model,
+)
+from dff_ros.training.config import CHANGEABLE, LOCAL, TrainConfig
 from dff_ros.training.evaluation import evaluate
 from dff_ros.training.progress import progress_bar
 from dff_ros.training.trainer import Trainer, lr_schedule, model_spec
@@ -68,7 +74,9 @@ def train(config: TrainConfig, resume: bool = False) -> int:
     finally:
         batches.close()
     if done < config.steps:
-        print(f'stopped after step {done} of {config.steps}; the same command with --resume goes on from there')
+        print(
+            f'stopped after step {done} of {config.steps}; the same command with --resume goes on from there'
+        )
         return 128 + stop.signal
     _finish(trainer, log)
     return 0
@@ -79,7 +87,9 @@ def open_sources(config: TrainConfig) -> list[Source]:
     sources: list[Source] = []
     num_street = 0 if not config.street else config.street_per_batch if config.camvid else config.batch
     if config.camvid:
-        sources.append(Source(InMemory(CamVid(config.camvid, 'train'), config.workers), config.batch - num_street))
+        sources.append(
+            Source(InMemory(CamVid(config.camvid, 'train'), config.workers), config.batch - num_street)
+        )
     if num_street:
         from dff_ros.data.street_set import open_street_set
 
@@ -163,7 +173,14 @@ class _Window:
         loss = float(torch.stack(self._losses).mean())
         norm = float(torch.stack(self._norms).mean())
         rate = self._trainer.config.lr * lr_schedule(self._trainer.config, step - 1)
-        self._log.write('step', step=step, loss=round(loss, 5), lr=rate, grad_norm=round(norm, 4), step_s=round(seconds, 4))
+        self._log.write(
+            'step',
+            step=step,
+            loss=round(loss, 5),
+            lr=rate,
+            grad_norm=round(norm, 4),
+            step_s=round(seconds, 4),
+        )
         self._losses.clear()
         self._norms.clear()
         self._since = time.monotonic()
@@ -175,7 +192,7 @@ def _finish(trainer: Trainer, log: run_log.RunLog) -> None:
     config = trainer.config
     run = Path(config.run)
     model = trainer.trained_model().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    facts: dict[str, object] = {'commit': _commit(), 'steps': config.steps, 'config': to_flat(config)}
+    facts = _training_facts(config)
     save_model(run, model.state_dict(), {**model.spec.to_dict(), 'training': facts})
     if config.camvid:
         accuracy: dict[str, object] = {}
@@ -187,6 +204,12 @@ def _finish(trainer: Trainer, log: run_log.RunLog) -> None:
         facts['accuracy'] = accuracy
         save_model(run, model.state_dict(), {**model.spec.to_dict(), 'training': facts})
     print(f'model written to {run / MODEL_FILE}; plot: {run_log.plot(run)}')
+
+
+def _training_facts(config: TrainConfig) -> dict[str, object]:
+    settings = {name: value for name, value in to_flat(config).items() if name not in LOCAL}
+    data = ['camvid train'] * bool(config.camvid) + ['simulated street'] * bool(config.street)
+    return {'commit': _commit(), 'data': data, 'start_weights': Path(config.init).name, 'settings': settings}
 
 
 def _evaluate_split(model: DffModel, samples: CamVid, split: str) -> ConfusionMatrix:
@@ -232,7 +255,9 @@ def _commit() -> str:
     """The version of this source tree as git names it ('-dirty': with changes); empty without git."""
     command = ['git', 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*']
     try:
-        answer = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+        answer = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        )
     except OSError:
         return ''
     return answer.stdout.strip() if answer.returncode == 0 else ''

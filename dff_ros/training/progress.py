@@ -8,7 +8,14 @@ from datetime import timedelta
 from time import monotonic
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 _LINE_EVERY_S = 30.0
 
@@ -53,8 +60,13 @@ def progress_bar(title: str) -> Iterator[Bar]:
     """A bar on standard error for the time of the block."""
     console = Console(stderr=True)
     columns = (
-        TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        TextColumn('left'), TimeRemainingColumn(), TextColumn('{task.fields[note]}'),
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn('left'),
+        TimeRemainingColumn(),
+        TextColumn('{task.fields[note]}'),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         yield Bar(title, progress)

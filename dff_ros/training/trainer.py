@@ -36,7 +36,9 @@ def choose_device(name: str) -> torch.device:
     """`auto` takes CUDA where torch has it; BackendUnavailableError where CUDA is asked for and missing."""
     has_cuda = torch.cuda.is_available()
     if name == 'cuda' and not has_cuda:
-        raise BackendUnavailableError('device: cuda was asked for, but torch finds no CUDA GPU; use --device cpu')
+        raise BackendUnavailableError(
+            'device: cuda was asked for, but torch finds no CUDA GPU; use --device cpu'
+        )
     return torch.device('cuda' if has_cuda and name != 'cpu' else 'cpu')
 
 
@@ -63,7 +65,9 @@ def new_model(config: TrainConfig, spec: ModelSpec) -> tuple[DffModel, set[str]]
     if not config.init:
         return model, set()
     if known is None:
-        raise ConfigError(f'init: no start weights are known for {config.feature_net}; known: {", ".join(START_WEIGHTS)}')
+        raise ConfigError(
+            f'init: no start weights are known for {config.feature_net}; known: {", ".join(START_WEIGHTS)}'
+        )
     left = load_start_weights(model.feature_net, Path(config.init), known.channel_order, known.batch_norm_eps)
     return model, {name for name, _ in model.feature_net.named_parameters(prefix='feature_net')} - {
         f'feature_net.{name}' for name in left
@@ -123,7 +127,9 @@ class Trainer:
         return folded
 
     def _loss(self, images_BHW3: Tensor, labels_BHW: Tensor) -> Tensor:
-        images = self.model.normalise(images_BHW3.permute(0, 3, 1, 2)).contiguous(memory_format=torch.channels_last)
+        images = self.model.normalise(images_BHW3.permute(0, 3, 1, 2)).contiguous(
+            memory_format=torch.channels_last
+        )
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
             scores = self.model(images)
         # Interpolation and softmax stay in float32: bfloat16 has 8 bits, too few for a sum over a crop's pixels.
@@ -142,7 +148,9 @@ class Trainer:
         decay = min(self.config.ema, (1 + number) / (_EMA_RAMP + number))
         current = self.model.state_dict()
         floating = [name for name, tensor in self.ema.items() if tensor.is_floating_point()]
-        torch._foreach_lerp_([self.ema[name] for name in floating], [current[name] for name in floating], 1 - decay)
+        torch._foreach_lerp_(
+            [self.ema[name] for name in floating], [current[name] for name in floating], 1 - decay
+        )
 
 
 def _groups(model: nn.Module, started: set[str], config: TrainConfig) -> Iterator[dict[str, Any]]:
@@ -150,6 +158,8 @@ def _groups(model: nn.Module, started: set[str], config: TrainConfig) -> Iterato
     trainable = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     for has_start, multiple in ((True, config.trunk_lr), (False, 1.0)):
         for is_weight, decay in ((True, config.weight_decay), (False, 0.0)):
-            chosen = [p for name, p in trainable if (name in started) == has_start and (p.ndim > 1) == is_weight]
+            chosen = [
+                p for name, p in trainable if (name in started) == has_start and (p.ndim > 1) == is_weight
+            ]
             if chosen:
                 yield {'params': chosen, 'lr_multiple': multiple, 'weight_decay': decay}
