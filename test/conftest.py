@@ -34,11 +34,14 @@ def claim_domain_id(directory: Path, domain_ids: range = DOMAIN_IDS) -> tuple[in
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give this process, and all that it starts, its own domain and log directory."""
+    """Give this process, and all that it starts, its own domain on this machine and its own log directory."""
     domain_id, lock = claim_domain_id(Path(tempfile.gettempdir()))
     config.add_cleanup(lock.close)
     os.environ['ROS_DOMAIN_ID'] = str(domain_id)
-    os.environ.setdefault('ROS_LOG_DIR', tempfile.mkdtemp(prefix='dff_ros_test_log_'))
+    os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+    logs = tempfile.TemporaryDirectory(prefix='dff_ros_test_log_')
+    config.add_cleanup(logs.cleanup)
+    os.environ['ROS_LOG_DIR'] = logs.name
     os.environ.setdefault('OMP_NUM_THREADS', '2')
 
 
