@@ -71,6 +71,8 @@ def test_status_tells_key_age_times_and_totals_with_the_header_of_the_image(grap
         'age_s': '0.000',
         'coverage': '1.000',
         'interval': '2',
+        'backend': 'fake',
+        'device': 'cpu',
         'processed': '1',
         'dropped': '0',
     }
@@ -317,7 +319,9 @@ def test_topics_and_their_quality_of_service(graph):
     for topic in ('segmentation', 'overlay', 'status', 'label_info'):
         endpoint = node.get_publishers_info_by_topic(f'/dff/{topic}')[0].qos_profile
         assert endpoint.reliability == ReliabilityPolicy.RELIABLE
-        assert (endpoint.durability == DurabilityPolicy.TRANSIENT_LOCAL) == (topic == 'label_info')
+        assert (endpoint.durability == DurabilityPolicy.TRANSIENT_LOCAL) == (
+            topic in ('label_info', 'status')
+        )
     assert node.get_parameter('qos_overrides./image.subscription.depth').value == 1
     assert node.get_parameter('qos_overrides./dff/segmentation.publisher.depth').value == 3
 

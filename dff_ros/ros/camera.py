@@ -108,8 +108,8 @@ class CameraNode(Node):
     def _run(self) -> None:
         code = process.EXIT_FAILURE
         try:
-            self._wait_for_subscribers()
-            self._play()
+            if self._wait_for_subscribers():
+                self._play()
             self._tell(Header(frame_id=self._config.frame_id), FINISHED, {})
             self._status.wait_for_all_acked(Duration(seconds=2))
             self.get_logger().info(f'{self._source.name}: {self._num_published} images published')
@@ -120,11 +120,13 @@ class CameraNode(Node):
             self.get_logger().fatal(traceback.format_exc())
         self._finish(code)
 
-    def _wait_for_subscribers(self) -> None:
+    def _wait_for_subscribers(self) -> bool:
+        """Whether they came before the end."""
         while not self._stop.wait(_POLL_S):  # ROS has no event for a matched graph
             is_followed = self._image.get_subscription_count() >= self._config.min_subscribers
             if is_followed and (not self._is_lock_step or self.count_publishers('dff/status')):
-                return
+                return True
+        return False
 
     def _play(self) -> None:
         start_s = due_s = time.monotonic()

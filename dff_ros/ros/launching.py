@@ -1,4 +1,4 @@
-"""What the launch file knows: its arguments, the parameters and the environment that follow from them. No rclpy."""
+"""The arguments of the launch file, and the parameters and environment that follow from them. No rclpy."""
 
 from __future__ import annotations
 

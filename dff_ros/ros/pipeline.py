@@ -92,9 +92,8 @@ class Pipeline:
         self._publishers.publish_segmentation(header, result.segmentation.label_map_HW)
         latency_ms = _ms_since(item.received_ns)
         self._publishers.publish_overlay(header, frame, result, model.spec, self._applied.overlay.alpha)
-        facts = status.answered(result, convert_ms, latency_ms) | {
-            'interval': self._applied.keyframe.interval
-        }
+        facts = status.answered(result, convert_ms, latency_ms)
+        facts |= status.setup(self._applied, model.engine.backend.info)
         self._publishers.publish_status(header, facts | status.totals(self._mailbox.done(), self._resets))
 
     def fail(self, item: Received, error: Exception) -> None:

@@ -23,8 +23,8 @@ def image_output() -> QoSProfile:
 
 
 def status_output() -> QoSProfile:
-    """Reliable; small messages, so a second of them is kept for a subscriber that falls behind."""
-    return _keep_last(30, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
+    """Reliable, a second of small messages; who subscribes by this profile also gets those just before."""
+    return _keep_last(30, ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 def history_output() -> QoSProfile:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from dff_ros.backends.base import BackendInfo
+from dff_ros.config import DffConfig
 from dff_ros.ros.mailbox import Counts
 from dff_ros.types import StepResult
 
@@ -31,6 +33,11 @@ def answered(result: StepResult, convert_ms: float, latency_ms: float) -> dict[s
 def dropped(reason: str, detail: str) -> dict[str, object]:
     """The facts of a frame that reached the engine thread and was dropped there."""
     return {'state': DROPPED, 'reason': reason, 'detail': detail}
+
+
+def setup(config: DffConfig, info: BackendInfo) -> dict[str, object]:
+    """What answered the frame."""
+    return {'interval': config.keyframe.interval, 'backend': info.name, 'device': info.device}
 
 
 def totals(counts: Counts, resets: Mapping[str, int]) -> dict[str, object]:
