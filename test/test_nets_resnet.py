@@ -39,8 +39,8 @@ def test_grid_is_size_over_stride_rounded_up(size, grid, pool_padding):
 @pytest.mark.parametrize('pool_padding, shift_px', [('both', 0), ('end', 2)])
 def test_a_cell_is_centred_on_its_pixel(pool_padding, shift_px):
     # Positive weights keep every ReLU alive, and on a hill around the cell's centre the max-pool chooses
-    # symmetrically, so what influences cell (9, 9) is symmetric about that centre: pixel 16 * 9 in the project's
-    # convention, 2 px further with the pooling windows of Caffe.
+    # symmetrically, so what influences cell (9, 9) is symmetric about that centre: pixel 16 * 9 in the
+    # project's convention, 2 px further with the pooling windows of Caffe.
     net = ResNetFeature(18, 1, last_stage=4, batch_norm=False, pool_padding=pool_padding).double()
     for parameter in net.parameters():
         torch.nn.init.constant_(parameter, 0.01)

@@ -1,16 +1,16 @@
-"""Start weights: every combination of folded and unfolded file and network computes the same; bad files are named."""
+"""Start weights: any mix of folded and unfolded file and network gives the same; bad files are named."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from test_nets_resnet import image, randomised
 from torch.nn import functional as F
 
 from dff_ros.errors import DataError
 from dff_ros.nets.resnet import ResNetFeature, fold_batch_norm
 from dff_ros.nets.weights import START_WEIGHTS, load_start_weights, start_feature_net
-from test_nets_resnet import image, randomised
 
 SHARED_WEIGHTS = Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'weights'
 

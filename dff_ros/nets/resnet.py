@@ -102,13 +102,12 @@ class ResNetFeature(nn.Module):
     `stride_in_1x1`: a stage's stride sits in the first 1x1 conv of a bottleneck (the paper's release, Caffe)
     instead of its 3x3 (torchvision).
     `batch_norm`: False builds convs with biases and no normalisation, for weights with it folded in.
-    `freeze_batch_norm`: batch norm keeps its statistics and its scale and shift in training, as the paper
-    trains.
+    `freeze_batch_norm`: batch norm keeps its statistics, scale and shift in training, as the paper trains.
     `frozen_stages`: that many stages from the first are not trained (2 in the paper).
     `last_stage`: 5, or 4 to leave out the dilated stage and reduce from stage 4.
     `pool_padding`: 'both' pads the max-pool by 1 on each side (torchvision), 'end' only at the bottom and
-    right (Caffe's padding 0 with sizes rounded up; the MSRA weights). Raises ConfigError on an option outside
-    these. Source: the paper's section 4 and He et al. 2016.
+    right (Caffe's padding 0 with sizes rounded up; the MSRA weights; its cells sit 2 px further in).
+    Raises ConfigError on an option outside these. Source: the paper's section 4 and He et al. 2016.
     """
 
     stride = 16
