@@ -34,9 +34,9 @@ class ConfusionMatrix:
         is_labelled = labels_HW != UNLABELED
         truth = labels_HW[is_labelled].astype(np.int64)
         predicted = predicted_HW[is_labelled].astype(np.int64)
+        self._check('labels', truth)
+        self._check('prediction', predicted[predicted != UNLABELED])
         predicted[predicted == UNLABELED] = self.num_classes
-        self._check('labels', truth, self.num_classes - 1)
-        self._check('prediction', predicted, self.num_classes)
         columns = self.num_classes + 1
         counts = np.bincount(truth * columns + predicted, minlength=self.num_classes * columns)
         self.counts_KK1 += counts.reshape(self.counts_KK1.shape)
@@ -85,10 +85,9 @@ class ConfusionMatrix:
             'iou_per_class': per_class,
         }
 
-    @staticmethod
-    def _check(what: str, ids: NDArray[np.int64], highest: int) -> None:
-        if ids.size and ids.max() > highest:
-            raise ShapeError(f'{what}: class id {ids.max()} is beyond the highest, {highest}')
+    def _check(self, what: str, ids: NDArray[np.int64]) -> None:
+        if ids.size and ids.max() >= self.num_classes:
+            raise ShapeError(f'{what}: class id {ids.max()} is beyond the highest, {self.num_classes - 1}')
 
 
 def percentiles(values: Sequence[float], ranks: Sequence[float] = (50, 99)) -> dict[str, float | None]:
