@@ -36,7 +36,7 @@ class _Site:
     def at(self, s: float, d: float) -> np.ndarray:
         return self.layout.course.locate(s, d)[0]
 
-    def is_open(self, side: int, s: float, margin: float) -> bool:
+    def is_in_side_street(self, side: int, s: float, margin: float) -> bool:
         return bool(self.layout.in_junction(side, np.array([s]), margin)[0])
 
     def wall(self, side: int, s0: float, s1: float, d: float, high: float, texture: Texture, label: int) -> None:
@@ -154,7 +154,7 @@ class _Site:
         s = self.start
         while s < self.start + ZONE_M - 3:
             width = rng.uniform(10, 25)
-            if not self.is_open(side, s, 4.0) and not self.is_open(side, s + width, 4.0):
+            if not self.is_in_side_street(side, s, 4.0) and not self.is_in_side_street(side, s + width, 4.0):
                 if rng.random() < 0.45:
                     self._house(side, (s, s + width), d + rng.uniform(0, 5), rng.uniform(5, 11), "brick", "plain")
                 else:
@@ -178,12 +178,12 @@ class _Site:
         spacing, size = rng.uniform(8, 20), rng.uniform(4.5, 9)
         s = self.start + rng.uniform(0, spacing)
         while s < self.start + ZONE_M:
-            if not self.is_open(side, s, 2.5):
+            if not self.is_in_side_street(side, s, 2.5):
                 self._tree(s, side * (road.kerb(side) + 0.7), size * rng.uniform(0.8, 1.2))
             s += spacing * rng.uniform(0.8, 1.3)
 
     def _tree(self, s: float, d: float, size: float) -> None:
-        texture = library.tree(self.layout.seed, int(self.rng.integers(14)), self.road.leafiness)
+        texture = library.tree(self.layout.seed, int(self.rng.integers(14)), self.road.leafiness, 1 if d > 0 else -1)
         turn = -math.copysign(self.rng.uniform(0.0, 0.35), d)
         self.sprite(texture, s, d, (size * self.rng.uniform(0.85, 1.1), size), TREE, turn=turn)
         angle = np.linspace(0, 2 * math.pi, 9)[:-1]
@@ -219,22 +219,22 @@ class _Site:
         high, spacing = rng.uniform(5, 8.5), rng.uniform(22, 38)
         s = self.start + rng.uniform(0, spacing)
         while s < self.start + ZONE_M:
-            if not self.is_open(side, s, 1.0):
+            if not self.is_in_side_street(side, s, 1.0):
                 self.post(s, side * lamp_d, high, 0.16)
                 arm = library.arm(self.layout.seed, side)
                 self.sprite(arm, s - 0.05, side * (lamp_d - 0.9), (1.8, 0.45), POLE, high - 0.42)
             s += spacing
-        for _ in range(int(rng.integers(0, 5))):
+        for _ in range(int(rng.integers(1, 8))):
             s = self.start + rng.uniform(0, ZONE_M)
-            if not self.is_open(side, s, 1.0):
+            if not self.is_in_side_street(side, s, 1.0):
                 self.post_with_sign(s, side * rng.uniform(inner, max(inner, outer)))
         if rng.random() < 0.35:
             s, step = self.start + rng.uniform(0, 60), rng.uniform(1.2, 2.0)
             for k in range(int(rng.integers(3, 9))):
-                if not self.is_open(side, s + k * step, 0.5):
+                if not self.is_in_side_street(side, s + k * step, 0.5):
                     self.post(s + k * step, side * inner, 1.0, 0.13)
-        if rng.random() < 0.3 and not road.has_parking[side > 0]:
-            s0, length = self.start + rng.uniform(0, 8), rng.uniform(8, 16)
+        if rng.random() < 0.4 and not road.has_parking[side > 0]:
+            s0, length = self.start + rng.uniform(0, 4), rng.uniform(8, 16)
             texture = facades.fence(rng, length, 1.05)
             self.wall(side, s0, s0 + length, road.kerb(side) + 0.25, 1.05, texture, FENCE)
 
@@ -260,7 +260,7 @@ class _Site:
         for k in range(int(ZONE_M / 6.1)):
             s = self.start + 3.05 + k * 6.1
             is_near_crossing = 56 < s - self.start < 74 and self.layout.is_crossing(int(self.start // 10) + 6)
-            if rng.random() > share or self.is_open(side, s, 3.5) or is_near_crossing:
+            if rng.random() > share or self.is_in_side_street(side, s, 3.5) or is_near_crossing:
                 continue
             d = side * (road.half_width + 1.08)
             xz, heading = self.layout.course.locate(s + rng.uniform(-0.4, 0.4), d)

@@ -19,7 +19,10 @@ def lit_windows(seed: int) -> float:
 
 
 @lru_cache(maxsize=_KEPT)
-def tree(seed: int, variant: int, leafiness: float) -> Texture:
+def tree(seed: int, variant: int, leafiness: float, side: int) -> Texture:
+    """A tree that leans away from the road; side -1 left, 1 right."""
+    if side < 0:
+        return tree(seed, variant, leafiness, 1).mirrored()
     rng = rng_of(seed, 61, variant)
     return sprites.tree(rng, float(np.clip(leafiness + rng.normal(0, 0.22), 0, 1)))
 
@@ -72,4 +75,4 @@ def person(seed: int, variant: int) -> tuple[Texture, Texture]:
 @lru_cache(maxsize=_KEPT)
 def rider(seed: int, variant: int) -> tuple[Texture, Texture]:
     """Cyclist seen along and across the road."""
-    return sprites.rider_back(rng_of(seed, 70, variant)), sprites.rider_side(rng_of(seed, 70, variant))
+    return sprites.rider(rng_of(seed, 70, variant))

@@ -62,8 +62,8 @@ def light_of(seed: int) -> Light:
         sky_low=tuple(np.clip(np.array(low) + 0.5 * tint, 0, 255)),
         cloud=cloud * rng.uniform(0.5, 1.4),
         haze_per_m=haze * rng.uniform(0.5, 1.5),
-        exposure=rng.uniform(*exposure),
-        gamma=rng.uniform(0.85, 1.5),
+        exposure=1.12 * rng.uniform(*exposure),
+        gamma=rng.uniform(0.8, 1.25),
         white=(1 + warm, 1 + rng.normal(0, 0.012), 1 - warm),
         saturation=rng.uniform(0.65, 1.15),
         noise=rng.uniform(0.8, 4.0),
@@ -107,13 +107,13 @@ class Road:
 
 def road_of(seed: int) -> Road:
     rng = rng_of(seed, 22)
-    grey = rng.uniform(62, 122)
+    grey = rng.uniform(76, 128)
     paving = rng.uniform(105, 165)
     green = rng.random() < 0.3
     return Road(
-        half_width=rng.uniform(2.9, 4.6),
+        half_width=rng.uniform(2.7, 4.2),
         has_parking=(bool(rng.random() < 0.45), bool(rng.random() < 0.45)),
-        pavement=(rng.uniform(1.5, 3.8), rng.uniform(1.5, 3.8)),
+        pavement=(rng.uniform(1.6, 4.5), rng.uniform(1.6, 4.5)),
         verge=(rng.uniform(1.0, 2.5) * green, rng.uniform(1.0, 2.5) * green),
         drives_left=bool(rng.random() < 0.75),
         asphalt=tuple(grey + rng.normal(0, 4, 3)),

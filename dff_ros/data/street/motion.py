@@ -75,7 +75,7 @@ class Drive:
         self._lane_d = lane_d
         self.cruise = float(rng.uniform(5.0, 12.0))
         self._height = float(rng.uniform(1.25, 1.6))
-        self._pitch = float(rng.uniform(0.0, 0.045))
+        self._pitch = float(rng.uniform(-0.03, 0.025))
         self._yaw = float(rng.normal(0.0, 0.015))
         self._shake = float(rng.uniform(0.3, 1.2))
         self._phase = rng.uniform(0.0, 2 * math.pi, 8)

@@ -11,7 +11,7 @@ _SKIN = ((226, 186, 160), (196, 150, 120), (140, 98, 72), (92, 64, 50), (236, 20
 
 
 def tree(rng: np.random.Generator, leafiness: float) -> Texture:
-    """A tree, square, trunk at the bottom middle; bare, sparse or full crown."""
+    """A tree, square, trunk at the bottom middle, leaning right; bare, sparse or full crown."""
     size, large = 288, 640
     wood = np.zeros((large, large), np.uint8)
     shoots: list[tuple[float, float]] = []
@@ -25,6 +25,9 @@ def tree(rng: np.random.Generator, leafiness: float) -> Texture:
     wood = cv2.warpAffine(wood, matrix, (size, size), flags=cv2.INTER_AREA)
     wood = np.clip(wood.astype(np.float32) * 1.3, 0, 255).astype(np.uint8)
     tips = [(scale * (a - large / 2) + size / 2, size - scale * (large - b)) for a, b in shoots]
+    tips = [tip for tip in tips if tip[1] < 0.6 * size]
+    if np.mean([tip[0] for tip in tips] or [size]) < size / 2:
+        wood, tips = np.ascontiguousarray(wood[:, ::-1]), [(size - x, y) for x, y in tips]
     bark = np.array([84, 74, 64], np.float32) * rng.uniform(0.55, 1.1)
     colour = flat((size, size), bark) * (1 + 0.3 * noise(rng, (size, size), (12, 3), (0.5, 0.7))[..., None])
     if leafiness < 0.45:
@@ -37,7 +40,7 @@ def tree(rng: np.random.Generator, leafiness: float) -> Texture:
         cv2.circle(shade, (int(x - radius * 0.3), int(y - radius * 0.4)), int(radius * 0.7), float(rng.uniform(0.2, 0.7)), -1)
     leaves = cv2.GaussianBlur(leaves, (0, 0), 3)
     fine = noise(rng, (size, size), (14, 5, 2), (0.35, 0.45, 0.5))
-    mask = leaves + fine * 0.75 > 1.15 - 0.75 * leafiness
+    mask = leaves + fine * 0.75 * np.minimum(1, 2 * leaves) > 1.15 - 0.75 * leafiness
     green = np.array([(76, 92, 44), (92, 98, 46), (58, 76, 44), (112, 98, 48), (66, 84, 54)][rng.integers(5)], np.float32)
     tone = 0.6 + 0.55 * cv2.GaussianBlur(shade, (0, 0), 4) + 0.42 * fine
     tone *= np.linspace(1.18, 0.75, size, dtype=np.float32)[:, None]
@@ -131,10 +134,15 @@ def leg(rng: np.random.Generator) -> Texture:
     return Texture(rgba_of(colour, alpha))
 
 
-def rider_back(rng: np.random.Generator) -> Texture:
-    """Cyclist along the road: 128 x 56 texels for 1.75 x 0.75 m."""
+def rider(rng: np.random.Generator) -> tuple[Texture, Texture]:
+    """A cyclist seen along the road (1.75 x 0.75 m) and across it, riding to the right (1.75 x 1.75 m)."""
+    coat = np.array([200.0, 230.0, 40.0]) if rng.random() < 0.3 else _clothes(rng)
+    trousers = _clothes(rng) * 0.7
+    return _rider_along(rng, coat, trousers), _rider_across(rng, coat, trousers)
+
+
+def _rider_along(rng: np.random.Generator, coat: np.ndarray, trousers: np.ndarray) -> Texture:
     h, w = 128, 56
-    coat = np.array([200, 230, 40]) if rng.random() < 0.3 else _clothes(rng)
     colour, alpha = flat((h, w), coat), np.zeros((h, w), np.uint8)
     cv2.fillConvexPoly(alpha, np.array([[14, 30], [20, 23], [36, 23], [42, 30], [38, 70], [18, 70]]), 255, cv2.LINE_AA)
     for side in (-1, 1):
@@ -146,15 +154,14 @@ def rider_back(rng: np.random.Generator) -> Texture:
         colour[:9, 18:38] = rng.uniform(20, 240, 3)
     cv2.line(alpha, (28, 66), (28, 126), 255, 5)
     cv2.line(alpha, (6, 58), (50, 58), 255, 2)
-    colour[68:] = _clothes(rng) * 0.7
+    colour[68:] = trousers
     colour[84:, 24:33] = 24
     colour[72:76, 25:32] = (190, 20, 20)
     colour *= 1 + 0.2 * noise(rng, (h, w), (16, 4), (0.7, 0.5))[..., None]
     return Texture(rgba_of(colour, alpha))
 
 
-def rider_side(rng: np.random.Generator) -> Texture:
-    """Cyclist across the view, riding to the right: 128 x 128 texels for 1.75 x 1.75 m."""
+def _rider_across(rng: np.random.Generator, coat: np.ndarray, trousers: np.ndarray) -> Texture:
     size = 128
     colour, alpha = flat((size, size), (28, 28, 30)), np.zeros((size, size), np.uint8)
     for x in (26, 102):
@@ -163,7 +170,6 @@ def rider_side(rng: np.random.Generator) -> Texture:
     cv2.polylines(alpha, [np.array(frame)], False, 255, 3, cv2.LINE_AA)
     cv2.polylines(alpha, [np.array([(60, 102), (50, 62)])], False, 255, 3, cv2.LINE_AA)
     cv2.polylines(alpha, [np.array([(102, 102), (88, 60), (96, 56)])], False, 255, 3, cv2.LINE_AA)
-    coat, trousers = _clothes(rng), _clothes(rng) * 0.8
     for canvas, paint in ((alpha, (255, 255, 255)), (colour, (trousers, coat, coat))):
         tones = [p if isinstance(p, int) else _vec(p) for p in paint]
         cv2.polylines(canvas, [np.array([(50, 60), (72, 76), (64, 106)])], False, tones[0], 10)
@@ -205,7 +211,7 @@ def sign(rng: np.random.Generator) -> tuple[Texture, float, float]:
     """A road sign: texture, width and height in metres."""
     n = 64
     colour, alpha = flat((n, n), (240, 240, 238)), np.zeros((n, n), np.uint8)
-    kind = rng.choice(["ring", "blue", "triangle", "board", "advert", "green"], p=[0.25, 0.15, 0.2, 0.2, 0.12, 0.08])
+    kind = rng.choice(["ring", "blue", "triangle", "board", "advert", "green"], p=[0.2, 0.12, 0.18, 0.22, 0.18, 0.1])
     if kind in ("ring", "blue"):
         cv2.circle(alpha, (32, 32), 31, 255, -1, cv2.LINE_AA)
         colour[:] = (238, 238, 236) if kind == "ring" else (20, 70, 160)
@@ -227,5 +233,5 @@ def sign(rng: np.random.Generator) -> tuple[Texture, float, float]:
         x1 = int(rng.integers(24, 58))
         cv2.rectangle(colour, (8, y), (x1, y + 6), _vec(255 - np.array(ground) * 0.4), -1)
     cv2.rectangle(colour, (1, 1), (62, 62), (236.0,) * 3, 2)
-    wide = float(rng.uniform(0.6, 1.6))
+    wide = float(rng.uniform(0.7, 2.0))
     return Texture(rgba_of(colour, alpha)), wide, wide * float(rng.uniform(0.6, 1.3))

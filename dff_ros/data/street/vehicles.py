@@ -134,7 +134,7 @@ def _glazed(rng: np.random.Generator, colour: np.ndarray, taper: float, has_glas
         shine = np.clip(noise(rng, (h, w), (40, 15), (0.7, 0.3)) + 0.3, 0, 1)[..., None]
         pane = dark + shine * np.array([90, 104, 116]) * np.linspace(1, 0.3, h)[:, None, None]
         for x in (0.3, 0.7):
-            cv2.ellipse(pane, (int(x * w), int(h * 0.66)), (10, 14), 0, 0, 360, (22.0, 22.0, 24.0), -1)
+            cv2.ellipse(pane, (int(x * w), int(h * 0.66)), (9, 12), 0, 0, 360, _vec(dark * 0.9 + 12), -1)
         paint += (pane - paint) * (mask[..., None] / 255.0)
     return Texture(rgba_of(paint, alpha))
 
