@@ -67,7 +67,8 @@ def test_every_ros_package_that_the_code_imports_is_declared():
     imported = set()
     for path in [*ROOT.glob('dff_ros/**/*.py'), *ROOT.glob('launch/*.py')]:
         imported |= set(re.findall(r'^\s*(?:from|import) (\w+)', path.read_text(), re.M))
-    ros = {name for name in imported if re.search(r'_(msgs|srvs|interfaces)$|^(rclpy|launch|ament_index)', name)}
+    is_ros = re.compile(r'_(msgs|srvs|interfaces)$|^(rclpy|launch|ament_index)')
+    ros = {name for name in imported if is_ros.search(name)}
     assert {'rclpy', 'sensor_msgs', 'vision_msgs'} <= ros
     assert ros - declared == set()
 
