@@ -27,7 +27,9 @@ _MIN_TEXT_PX = 11
 def colourise(label_map_HW: NDArray[np.uint8], colours_N3: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """RGB picture (H, W, 3) of a label map; ids without a colour (255, unlabelled) are black."""
     if label_map_HW.ndim != 2 or label_map_HW.dtype != np.uint8:
-        raise ShapeError(f'a label map is uint8 (height, width), got {label_map_HW.dtype} {label_map_HW.shape}')
+        raise ShapeError(
+            f'a label map is uint8 (height, width), got {label_map_HW.dtype} {label_map_HW.shape}'
+        )
     return np.asarray(cv2.applyColorMap(label_map_HW, _lookup(colours_N3.tobytes())))
 
 
@@ -45,7 +47,7 @@ def blend(
     mixed = cv2.addWeighted(image_HW3, 1.0 - alpha, colourise(label_map_HW, colours_N3), alpha, 0.0)
     num_classes = len(colours_N3)
     if int(label_map_HW.max()) >= num_classes:
-        cv2.copyTo(image_HW3, cv2.compare(label_map_HW, num_classes - 1, cv2.CMP_GT), mixed)
+        cv2.copyTo(image_HW3, (label_map_HW >= num_classes).view(np.uint8), mixed)
     return np.asarray(mixed)
 
 
@@ -53,14 +55,9 @@ def mark_key(picture_HW3: NDArray[np.uint8]) -> None:
     """Put the amber frame of a key frame around a picture, in place."""
     thickness = max(2, min(picture_HW3.shape[:2]) // 90)
     height, width = picture_HW3.shape[:2]
-    cv2.rectangle(picture_HW3, (0, 0), (width - 1, height - 1), _KEY, 2 * thickness - 1)  # half of it lies outside
-
-
-def mark_key(picture_HW3: NDArray[np.uint8]) -> None:
-    """Draw the amber frame of a key frame into a picture, in place."""
-    width = max(3, round(min(picture_HW3.shape[:2]) / 90))
-    for edge in (np.s_[:width], np.s_[-width:], np.s_[:, :width], np.s_[:, -width:]):
-        picture_HW3[edge] = _KEY
+    cv2.rectangle(
+        picture_HW3, (0, 0), (width - 1, height - 1), _KEY, 2 * thickness - 1
+    )  # half of it lies outside
 
 
 @lru_cache(maxsize=16)
@@ -72,7 +69,9 @@ def _lookup(colours: bytes) -> NDArray[np.uint8]:
 
 
 def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
-    """An RGB (H, W, 3) picture or a label map (H, W) as a PNG file; DffError names one that cannot be written."""
+    """An RGB (H, W, 3) picture or a label map (H, W) as a PNG file; DffError names one that cannot be
+    written.
+    """
     from PIL import Image
 
     try:
@@ -94,10 +93,11 @@ class Caption:
 
 
 class Panel:
-    """Draws image | overlay side by side, a header above, the class legend below; key frames have an amber frame.
+    """Draws image | overlay side by side, a header above, the class legend below; key frames have an amber
+    frame.
 
-    The layout is that of images of `size` (height, width); other images are scaled into it, with borders. `shape` is
-    the (height, width, 3) of every panel, with even sides. Use from one thread.
+    The layout is that of images of `size` (height, width); other images are scaled into it, with borders.
+    `shape` is the (height, width, 3) of every panel, with even sides. Use from one thread.
     """
 
     def __init__(
@@ -130,7 +130,10 @@ class Panel:
         self._borders = (
             (slice(self._header_height, top), slice(0, right)),
             (slice(top + height, rows.stop), slice(0, right)),
-            *((rows, slice(left, left + self._border)) for left in (0, width + self._border, right - self._border)),
+            *(
+                (rows, slice(left, left + self._border))
+                for left in (0, width + self._border, right - self._border)
+            ),
         )
         self.shape = self._canvas.shape
 
@@ -161,7 +164,9 @@ class Panel:
         if caption.is_key:
             badge = 'KEY FRAME'
             end = x + pen.textlength(badge, font) + 2 * self._pad
-            pen.rounded_rectangle((x, self._pad // 2, end, self._header_height - self._pad // 2), self._pad, _KEY)
+            pen.rounded_rectangle(
+                (x, self._pad // 2, end, self._header_height - self._pad // 2), self._pad, _KEY
+            )
             pen.text((x + self._pad, middle), badge, _BACKGROUND, font, anchor='lm')
         else:
             of = '' if self._interval is None else f' of {self._interval - 1}'

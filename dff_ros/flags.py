@@ -44,7 +44,7 @@ def add_flags(group: argparse._ActionsContainer, config_type: type) -> None:
 
 
 def config_from_flags(args: argparse.Namespace) -> DffConfig:
-    """The config of parsed flags: defaults, then `--config`, then the flags given. ConfigError on bad values."""
+    """The config of parsed flags: defaults, `--config`, then the flags given. ConfigError on bad values."""
     config = DffConfig()
     if args.config is not None:
         config = replace(config, read_config_file(args.config))
@@ -54,7 +54,9 @@ def config_from_flags(args: argparse.Namespace) -> DffConfig:
 def given_flags(args: argparse.Namespace) -> dict[str, object]:
     """{dotted name: value} of the settings that were given as flags."""
     return {
-        dest.removeprefix(_DEST_PREFIX): value for dest, value in vars(args).items() if dest.startswith(_DEST_PREFIX)
+        dest.removeprefix(_DEST_PREFIX): value
+        for dest, value in vars(args).items()
+        if dest.startswith(_DEST_PREFIX)
     }
 
 

@@ -24,14 +24,14 @@ Item = tuple[NDArray[np.uint8], NDArray[np.uint8], Caption, int]
 class Recorder:
     """Writes image | overlay panels to a video; a context manager that finishes the file.
 
-    At most 256 MB of frames wait; a frame beyond that is left out of the video and counted in `num_skipped`. `still`
-    is the panel of a propagated frame that shows the most classes, None before the first.
+    At most 256 MB of frames wait; a frame beyond that is left out of the video and counted in `num_skipped`.
+    `still` is the panel of a propagated frame that shows the most classes, None before the first.
     """
 
     def __init__(self, path: Path, fps: float, spec: ModelSpec, *, alpha: float, interval: int) -> None:
         self.num_skipped = 0
         self.still: NDArray[np.uint8] | None = None
-        self._best_richness = -1
+        self._best_richness = (False, False, -1)
         self._spec = spec
         self._alpha = alpha
         self._interval = interval
@@ -57,7 +57,9 @@ class Recorder:
             raise self._failure
 
     def close(self) -> None:
-        """Write what waits and finish the file; raises DffError where it could not be written. Harmless twice."""
+        """Write what waits and finish the file; raises DffError where it could not be written. Harmless
+        twice.
+        """
         self._queue.put(None)
         self._thread.join()
         self._writer.close()
@@ -86,11 +88,11 @@ class Recorder:
             self._best_richness, self.still = richness, picture
         self._writer.write(picture, stamp_ns)
 
-    def _richness(self, label_map_HW: NDArray[np.uint8], caption: Caption) -> int:
-        """Classes to be seen; a key frame and the first frames rank behind."""
+    def _richness(self, label_map_HW: NDArray[np.uint8], caption: Caption) -> tuple[bool, bool, int]:
+        """How well a frame would do as the still: past the first ones, propagated, many classes to be seen."""
         counts = np.bincount(label_map_HW.ravel()[::4], minlength=256)[: self._spec.num_classes]
         num_seen = int((counts * 4 > _MIN_CLASS_SHARE * label_map_HW.size).sum())
-        return num_seen if not caption.is_key and caption.number >= _WARM_UP_FRAMES else 0
+        return caption.number >= _WARM_UP_FRAMES, not caption.is_key, num_seen
 
     def __enter__(self) -> Recorder:
         return self

@@ -1,4 +1,6 @@
-"""What a run or a demo tells at its end: statistics of the answered frames, tables, the JSON file, the live view."""
+"""What a run or a demo tells at its end: statistics of the answered frames, tables, the JSON file, the live
+view.
+"""
 
 from __future__ import annotations
 
@@ -153,7 +155,12 @@ def _rows(report: Mapping[str, object]) -> list[tuple[str, str]]:
     for suffix, words in (('', ''), ('_key', ', key frames'), ('_propagated', ', propagated')):
         latency = cast('Mapping[str, float | None]', report[f'latency_ms{suffix}'])
         if latency['p50'] is not None:
-            rows.append((f'latency{words}', f'p50 {_number(latency["p50"], 1)} ms, p99 {_number(latency["p99"], 1)} ms'))
+            rows.append(
+                (
+                    f'latency{words}',
+                    f'p50 {_number(latency["p50"], 1)} ms, p99 {_number(latency["p99"], 1)} ms',
+                )
+            )
     stages = cast('Mapping[str, float]', report['stages_ms'])
     rows.append(('stages, mean', ', '.join(f'{name} {value:.1f} ms' for name, value in stages.items())))
     rows.append(('age, mean', f'{_number(report["age_frames_mean"], 2)} frames'))
@@ -170,7 +177,9 @@ class LiveView:
     def __init__(self, console: Console, title: str) -> None:
         self._console = console
         self._title = title
-        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self._live = (
+            Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        )
         self._shown_s = 0.0
 
     def update(self, facts: Mapping[str, str]) -> None:

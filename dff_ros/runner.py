@@ -27,8 +27,8 @@ from dff_ros.video import VideoWriter
 class Runner:
     """Answers the frames of a source and keeps what a report needs; a context manager.
 
-    `video` takes the annotated panels, `labels_folder` the label maps as `NUMBER.png` of class ids; None writes
-    nothing. Raises the errors of bundle, backend, source and writers as they are.
+    `video` takes the annotated panels, `labels_folder` the label maps as `NUMBER.png` of class ids; None
+    writes nothing. Raises the errors of bundle, backend, source and writers as they are.
     """
 
     def __init__(

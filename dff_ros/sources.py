@@ -26,7 +26,8 @@ STREET = 'street'
 
 @dataclass(frozen=True, slots=True)
 class SourceFrame:
-    """One frame: `image_HW3` uint8 RGB, C-contiguous; `labels_HW` uint8 class ids with 255 unlabelled, or None.
+    """One frame: `image_HW3` uint8 RGB, C-contiguous; `labels_HW` uint8 class ids with 255 unlabelled, or
+    None.
 
     `stamp_ns` is the time within the source, `name` says which frame it is in words (file, frame number).
     """
@@ -40,9 +41,10 @@ class SourceFrame:
 class FrameSource(Protocol):
     """Frames in order; every iteration starts at the first.
 
-    `size` is the (height, width) of the first frame (others may differ), `fps` the nominal rate, `num_frames` None
-    where the end is not known (street, cameras, some videos), `class_names` what label ids mean (empty: no labels).
-    An unreadable frame raises ConversionError or DataError naming the file.
+    `size` is the (height, width) of the first frame (others may differ), `fps` the nominal rate, `num_frames`
+    None where the end is not known (street, cameras, some videos), `class_names` what label ids mean (empty:
+    no labels), `is_rendered` whether frames and labels are computed, which takes time, rather than read. An
+    unreadable frame raises ConversionError or DataError naming the file.
     """
 
     name: str
@@ -50,6 +52,7 @@ class FrameSource(Protocol):
     size: tuple[int, int]
     num_frames: int | None
     class_names: tuple[str, ...]
+    is_rendered: bool
 
     def __iter__(self) -> Iterator[SourceFrame]:
         """The frames from the first on."""
@@ -65,6 +68,7 @@ class StreetSource:
 
     num_frames: int | None = None
     class_names = CAMVID_CLASSES
+    is_rendered = True
 
     def __init__(self, seed: int, size: tuple[int, int], fps: float) -> None:
         from dff_ros.data.street import Street
@@ -76,8 +80,7 @@ class StreetSource:
         index = 0
         while True:
             frame = self._street.frame(index)
-            stamp_ns = round(index * _NS_PER_S / self.fps)
-            yield SourceFrame(np.ascontiguousarray(frame.image_HW3), stamp_ns, frame.labels_HW, f'street {index}')
+            yield SourceFrame(frame.image_HW3, frame.stamp_ns, frame.labels_HW, f'street {index}')
             index += 1
 
     def labels(self, index: int) -> NDArray[np.uint8] | None:
@@ -89,6 +92,7 @@ class CamVidSource:
     """One split of CamVid; stamps are those of the 30 Hz recording."""
 
     class_names = CAMVID_CLASSES
+    is_rendered = False
 
     def __init__(self, root: Path, split: str) -> None:
         self._data = CamVid(root, split)
@@ -102,7 +106,9 @@ class CamVidSource:
     def __iter__(self) -> Iterator[SourceFrame]:
         for index in range(len(self._data)):
             sample = self._data[index]
-            yield SourceFrame(np.ascontiguousarray(sample.image_HW3), sample.stamp_ns, sample.labels_HW, sample.name)
+            yield SourceFrame(
+                np.ascontiguousarray(sample.image_HW3), sample.stamp_ns, sample.labels_HW, sample.name
+            )
 
     def labels(self, index: int) -> NDArray[np.uint8] | None:
         """The label map of frame `index`."""
@@ -110,13 +116,18 @@ class CamVidSource:
 
 
 class ImageFolderSource:
-    """The images of a folder in natural order (2 before 10), `1 / fps` apart; sizes may differ from image to image."""
+    """The images of a folder in natural order (2 before 10), `1 / fps` apart; sizes may differ from image to
+    image.
+    """
 
     class_names: tuple[str, ...] = ()
+    is_rendered = False
 
     def __init__(self, folder: Path, fps: float) -> None:
         try:
-            found = [path for path in folder.iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES and path.is_file()]
+            found = [
+                path for path in folder.iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES and path.is_file()
+            ]
         except OSError as error:
             raise ConversionError(f'cannot read the folder {folder}: {error.strerror}') from error
         if not found:
@@ -139,6 +150,7 @@ class VideoSource:
     """A video file, or a V4L2 camera where `device` is true."""
 
     class_names: tuple[str, ...] = ()
+    is_rendered = False
 
     def __init__(self, path: str, *, device: bool = False, options: dict[str, str] | None = None) -> None:
         from dff_ros.video import VideoReader
@@ -169,11 +181,13 @@ def open_source(
     size: tuple[int, int] | None = None,
     fps: float | None = None,
 ) -> FrameSource:
-    """The source that a word or path names: `street`, `/dev/videoN`, a CamVid root, a folder of images, a video file.
+    """The source that a word or path names: `street`, `/dev/videoN`, a CamVid root, a folder of images, a
+    video file.
 
-    `split` chooses in CamVid, `seed` the street. `fps` is for the street, cameras and folders of images; a video and
-    CamVid keep their own. `size` (height, width) is for the street and cameras. ConfigError for a size elsewhere and
-    where nothing has that name; ConversionError or DataError, naming the file, where it cannot be read.
+    `split` chooses in CamVid, `seed` the street. `fps` is for the street, cameras and folders of images; a
+    video and CamVid keep their own. `size` (height, width) is for the street and cameras. ConfigError for a
+    size elsewhere and where nothing has that name; ConversionError or DataError, naming the file, where it
+    cannot be read.
     """
     if fps is not None and not 0 < fps <= 1000:
         raise ConfigError(f'frames per second must be above 0 and at most 1000, got {fps:g}')
@@ -182,7 +196,9 @@ def open_source(
     if re.fullmatch(r'/dev/video\d+', text):
         return _open_camera(text, size, fps)
     if size is not None:
-        raise ConfigError(f'{text} has its own frame size; a size can be chosen for {STREET} and /dev/videoN only')
+        raise ConfigError(
+            f'{text} has its own frame size; a size can be chosen for {STREET} and /dev/videoN only'
+        )
     path = Path(text).expanduser()
     if path.is_dir():
         is_camvid = (path / 'splits').is_dir() and (path / 'images').is_dir()
@@ -193,6 +209,20 @@ def open_source(
             f'or /dev/videoN'
         )
     return VideoSource(str(path))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRequest:
+    """The arguments of `open_source`, to open the same source in another process."""
+
+    text: str
+    split: str = 'val'
+    seed: int = 0
+    fps: float | None = None
+
+    def open(self) -> FrameSource:
+        """The source; raises as `open_source`."""
+        return open_source(self.text, split=self.split, seed=self.seed, fps=self.fps)
 
 
 def _open_camera(text: str, size: tuple[int, int] | None, fps: float | None) -> FrameSource:
@@ -206,7 +236,9 @@ def _open_camera(text: str, size: tuple[int, int] | None, fps: float | None) -> 
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """An image file as uint8 RGB (H, W, 3), turned upright as its EXIF says; ConversionError names a damaged one."""
+    """An image file as uint8 RGB (H, W, 3), turned upright as its EXIF says; ConversionError names a damaged
+    one.
+    """
     from PIL import Image, ImageOps
 
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import TracebackType
 
 import numpy as np
@@ -16,11 +17,24 @@ _LEVEL = 1
 """Fastest zlib level: label maps are flat, so it already shrinks them some fifty times."""
 
 
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A compressed label map and the key it was added with."""
+
+    key: int
+    shape: tuple[int, ...]
+    data: bytes
+
+    def unpack(self) -> NDArray[np.uint8]:
+        """The uint8 label map (H, W), read-only."""
+        return np.frombuffer(zlib.decompress(self.data), np.uint8).reshape(self.shape)
+
+
 class LabelSpool:
-    """(key, label map) pairs in the order they were added; a context manager that removes its file."""
+    """Label maps with integer keys, in the order they were added; a context manager that removes its file."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix='dff_labels_')
+        self._file = tempfile.TemporaryFile(prefix='dff_labels_')  # noqa: SIM115 (closed by close)
         self._entries: list[tuple[int, int, tuple[int, ...]]] = []
 
     def __len__(self) -> int:
@@ -28,7 +42,7 @@ class LabelSpool:
 
     def add(self, key: int, label_map_HW: NDArray[np.uint8]) -> None:
         """Keep a uint8 label map; DffError where the temporary folder is full."""
-        packed = zlib.compress(np.ascontiguousarray(label_map_HW), _LEVEL)
+        packed = zlib.compress(np.ascontiguousarray(label_map_HW).data, _LEVEL)
         try:
             self._file.write(packed)
         except OSError as error:
@@ -38,11 +52,11 @@ class LabelSpool:
             ) from error
         self._entries.append((key, len(packed), label_map_HW.shape))
 
-    def __iter__(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Every pair from the first on; adding during an iteration is not allowed."""
+    def __iter__(self) -> Iterator[Packed]:
+        """Every label map from the first on; adding during an iteration is not allowed."""
         self._file.seek(0)
         for key, length, shape in self._entries:
-            yield key, np.frombuffer(zlib.decompress(self._file.read(length)), np.uint8).reshape(shape)
+            yield Packed(key, shape, self._file.read(length))
 
     def close(self) -> None:
         """Remove the file; calling it twice is harmless."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import cast
 
 import av
 import numpy as np
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from dff_ros.errors import ConversionError, DffError, ShapeError
@@ -23,7 +26,7 @@ _TICKS_PER_S = 60000
 _LONGEST_PAUSE_NS = _NS_PER_S
 """A gap in the stamps (another sequence, a paused camera) would be a frozen picture."""
 
-_ENCODERS = (
+_ENCODERS: tuple[tuple[str, dict[str, str]], ...] = (
     ('libx264', {'preset': 'veryfast', 'crf': '20'}),
     ('libopenh264', {}),
     ('mpeg4', {'qscale': '3'}),
@@ -33,12 +36,14 @@ _ENCODERS = (
 class VideoReader:
     """The frames of a video file or capture device, decoded one at a time; a context manager.
 
-    `size` is the (height, width) of the stream, `fps` its mean rate, `num_frames` None where the file does not say.
-    Raises ConversionError, naming the file, where it is missing, no video, or damaged; frames before a damage are
-    delivered.
+    `size` is the (height, width) of the stream, `fps` its mean rate, `num_frames` None where the file does
+    not say. Raises ConversionError, naming the file, where it is missing, no video, or damaged; frames before
+    a damage are delivered.
     """
 
-    def __init__(self, path: str | Path, *, device: str | None = None, options: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, path: str | Path, *, device: str | None = None, options: dict[str, str] | None = None
+    ) -> None:
         self.path = str(path)
         try:
             self._container = av.open(self.path, format=device, options=options or {})
@@ -86,9 +91,10 @@ class VideoReader:
 class VideoWriter:
     """Writes RGB frames to a video file (yuv420p); a context manager.
 
-    The file appears under its name when it is closed, also on Ctrl-C; until then it is `NAME.part`, which is removed
-    where nothing could be written. Sides are padded to even numbers. Raises DffError, naming the file, when it cannot
-    be written (folder missing, disk full), ShapeError for a frame of another size than the first.
+    The file appears under its name when it is closed, also on Ctrl-C; until then it is `NAME.part`, which is
+    removed where nothing could be written. Sides are padded to even numbers. Raises DffError, naming the
+    file, when it cannot be written (folder missing, disk full), ShapeError for a frame of another size than
+    the first.
     """
 
     def __init__(self, path: str | Path, fps: float) -> None:
@@ -102,8 +108,9 @@ class VideoWriter:
         self._last_tick = -1
 
     def write(self, image_HW3: NDArray[np.uint8], stamp_ns: int | None = None) -> None:
-        """Add a frame. It is shown as long after the one before as the stamps say, at most a second; without a stamp,
-        or where stamps do not grow, one period (1 / fps) after it."""
+        """Add a frame. It is shown as long after the one before as the stamps say, at most a second; without
+        a stamp, or where stamps do not grow, one period (1 / fps) after it.
+        """
         try:
             if self._container is None:
                 self._open((image_HW3.shape[0], image_HW3.shape[1]))
@@ -136,7 +143,8 @@ class VideoWriter:
         self._container = av.open(str(self._part), 'w', format=form)
         codec, options = next(item for item in _ENCODERS if item[0] in av.codecs_available)
         rate = Fraction(self._fps).limit_denominator(1001)
-        self._stream = self._container.add_stream(codec, rate=rate, options=dict(options))
+        stream = self._container.add_stream(codec, rate=rate, options=dict(options))
+        self._stream = cast(VideoStream, stream)
         self._stream.height, self._stream.width = (side + side % 2 for side in size)
         self._stream.pix_fmt = 'yuv420p'
         self._stream.codec_context.time_base = Fraction(1, _TICKS_PER_S)
@@ -158,13 +166,11 @@ class VideoWriter:
 
     def _discard(self) -> None:
         container, self._container = self._container, None
-        try:
+        # The error that led here is the one to report.
+        with contextlib.suppress(OSError, av.error.FFmpegError):
             if container is not None:
                 container.close()
-        except (OSError, av.error.FFmpegError):
-            pass  # the error that led here is the one to report
-        finally:
-            self._part.unlink(missing_ok=True)
+        self._part.unlink(missing_ok=True)
 
     def __enter__(self) -> VideoWriter:
         return self

@@ -26,6 +26,8 @@ ALLOWED = {  # ring 1 and 2: the runtimes that a module or package may import
     'video': {'av'},
     'draw': {'cv2'},
     'runner': {'cv2', 'av'},
+    'recorder': {'cv2', 'av'},
+    'scoring': {'cv2'},
     'cli': set(),
     'commands': set(),  # heavy imports happen inside run()
 }

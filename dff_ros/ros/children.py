@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 
 from dff_ros.errors import DffError
@@ -25,15 +26,14 @@ class Child:
     Should this process be killed outright, the kernel sends the child SIGTERM (Linux).
     """
 
-    def __init__(self, name: str, module: str, arguments: Sequence[str], env: Mapping[str, str]) -> None:
+    def __init__(self, name: str, module: str, arguments: Sequence[str]) -> None:
         self.name = name
-        self._output = tempfile.TemporaryFile(prefix=f'dff_{name}_')
+        self._output = tempfile.TemporaryFile(prefix=f'dff_{name}_')  # noqa: SIM115 (closed by stop)
         self._process = subprocess.Popen(
             [sys.executable, '-m', module, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=subprocess.STDOUT,
-            env=dict(env),
             start_new_session=True,
             preexec_fn=_die_with_parent if sys.platform == 'linux' else None,
         )
@@ -84,10 +84,8 @@ class Child:
         self._output.close()
 
     def _signal(self, number: signal.Signals) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):  # the whole group has ended
             os.killpg(self.pid, number)
-        except ProcessLookupError:
-            pass  # the whole group has ended
 
     def __enter__(self) -> Child:
         return self

@@ -1,4 +1,6 @@
-"""`make demo`: camera and node as two processes over real DDS, watched by a third that writes video and figures."""
+"""`make demo`: camera and node as two processes over real DDS, watched by a third that writes video and
+figures.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dff_ros.bundle import open_bundle
 from dff_ros.errors import ConfigError, DffError
 from dff_ros.flags import add_config_flags, config_from_flags
-from dff_ros.sources import STREET, FrameSource, open_source
+from dff_ros.model_spec import ModelSpec
+from dff_ros.sources import STREET, FrameSource, SourceRequest
 
 if TYPE_CHECKING:
-    from dff_ros.ros.session import Settings
+    from dff_ros.ros.outputs import Settings
 
+NODE_MODULE = 'dff_ros.ros.node'
 _DEFAULT_DURATION_S = 20.0
 _MAX_RATE_HZ = 1000.0
 
@@ -35,15 +40,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog='demo', description='A camera and the node over real ROS 2, with a live table, a video and a JSON file.'
+        prog='demo',
+        description='A camera and the node over real ROS 2, with a live table, a video and a JSON file.',
     )
     parser.add_argument(
-        '--source', default=STREET, help=f'{STREET}, video file, folder of images, CamVid folder or /dev/videoN'
+        '--source',
+        default=STREET,
+        help=f'{STREET}, video file, folder of images, CamVid folder or /dev/videoN',
     )
     parser.add_argument('--split', default='val', help='split of a CamVid folder (default: val)')
     parser.add_argument('--seed', type=int, default=0, help='seed of the simulated street (default: 0)')
     parser.add_argument(
-        '--rate', type=float, help="frames/s of the camera (default: the source's own); 0 waits for each answer"
+        '--rate',
+        type=float,
+        help="frames/s of the camera (default: the source's own); 0 waits for each answer",
     )
     parser.add_argument(
         '--duration',
@@ -56,23 +66,32 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings(args: argparse.Namespace) -> Settings:
-    from dff_ros.ros.session import Settings
+    from dff_ros.ros.outputs import Settings
 
     if args.rate is not None and not 0 <= args.rate <= _MAX_RATE_HZ:
-        raise ConfigError(f'--rate: got {args.rate:g}, allowed is 0 (wait for each answer) to {_MAX_RATE_HZ:g}')
+        raise ConfigError(
+            f'--rate: got {args.rate:g}, allowed is 0 (wait for each answer) to {_MAX_RATE_HZ:g}'
+        )
     if args.duration is not None and not args.duration > 0:
         raise ConfigError(f'--duration: got {args.duration:g}, must be above 0 seconds')
-    source = open_source(args.source, split=args.split, seed=args.seed, fps=args.rate or None)
+    config = config_from_flags(args)
+    request = SourceRequest(text=args.source, split=args.split, seed=args.seed, fps=args.rate or None)
+    source = request.open()
     return Settings(
-        config=config_from_flags(args),
+        config=config,
+        spec=read_spec(config.bundle),
+        request=request,
         source=source,
-        source_text=args.source,
-        split=args.split,
-        seed=args.seed,
         rate_hz=source.fps if args.rate is None else args.rate,
         duration_s=_duration_s(args, source),
         out=args.out,
+        node_module=NODE_MODULE,
     )
+
+
+def read_spec(bundle: str) -> ModelSpec:
+    """Class names and colours of a bundle; BundleError as `open_bundle`. The node checks its files."""
+    return open_bundle(bundle, verify=False).spec
 
 
 def _duration_s(args: argparse.Namespace, source: FrameSource) -> float | None:

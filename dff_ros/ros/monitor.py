@@ -50,8 +50,8 @@ class Answer:
 class Monitor(Node):
     """Subscribes to camera and node; calls `on_answer` once for each answered frame, in order of completion.
 
-    Latency runs from the image's stamp to the receipt of its label map where `is_live` (stamps are wall-clock), else
-    it is the node's own, from the receipt of the image to the published label map.
+    Latency runs from the image's stamp to the receipt of its label map where `is_live` (stamps are
+    wall-clock), else it is the node's own, from the receipt of the image to the published label map.
     """
 
     def __init__(self, on_answer: Callable[[Answer], None], *, is_live: bool, **options: Any) -> None:
@@ -90,8 +90,10 @@ class Monitor(Node):
         """Answers per second from the first to the last, or over the latest ones; None before the second."""
         if len(self._answered_s) < 2 or self._first_answer_s is None:
             return None
-        start_s, count = (self._answered_s[0], len(self._answered_s)) if recent else (
-            self._first_answer_s, self._num_label_maps
+        start_s, count = (
+            (self._answered_s[0], len(self._answered_s))
+            if recent
+            else (self._first_answer_s, self._num_label_maps)
         )
         return (count - 1) / max(self._answered_s[-1] - start_s, 1e-9)
 
@@ -99,14 +101,16 @@ class Monitor(Node):
         """The node's own drops by reason, as its latest status counts them."""
         prefix = 'dropped.'
         return {
-            name.removeprefix(prefix): int(number) for name, number in self.totals.items() if name.startswith(prefix)
+            name.removeprefix(prefix): int(number)
+            for name, number in self.totals.items()
+            if name.startswith(prefix)
         }
 
     def drops(self) -> dict[str, int]:
         """Every published frame that was not answered, by reason; call it when the graph has come to rest.
 
-        `transport`: the node never received the image. `answer_transport`: the node answered, but label map or status
-        did not reach the monitor.
+        `transport`: the node never received the image. `answer_transport`: the node answered, but label map
+        or status did not reach the monitor.
         """
         drops = self.node_drops()
         received = int(self.totals.get('received', 0))

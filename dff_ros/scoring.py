@@ -1,0 +1,82 @@
+"""Accuracy of spooled label maps against the ground truth of their source."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+
+from dff_ros.evaluation.metrics import ConfusionMatrix
+from dff_ros.report import num_cores
+from dff_ros.sources import FrameSource, SourceRequest
+from dff_ros.spool import LabelSpool, Packed
+
+_CHUNK = 16
+"""Frames per task: enough to make up for sending them, few enough to fill all cores."""
+
+_source: FrameSource | None = None  # of a worker process
+
+
+def score(spool: LabelSpool, request: SourceRequest, num_classes: int, console: Console) -> ConfusionMatrix:
+    """The confusion matrix of all frames that have a ground truth, with a progress bar.
+
+    Frames whose truth must be rendered are shared among the cores.
+    """
+    confusion = ConfusionMatrix(num_classes)
+    source = request.open()
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task('scoring', total=len(spool))
+        for chunk, counts in _counts(spool, source, request, num_classes):
+            confusion.counts_KK1 += counts
+            progress.update(bar, advance=len(chunk))
+    return confusion
+
+
+def _counts(
+    spool: LabelSpool, source: FrameSource, request: SourceRequest, num_classes: int
+) -> Iterator[tuple[list[Packed], NDArray[np.int64]]]:
+    chunks = list(_chunks(spool))
+    if not source.is_rendered or num_cores() == 1 or len(chunks) == 1:
+        for chunk in chunks:
+            yield chunk, _score_chunk(source, chunk, num_classes)
+        return
+    context = multiprocessing.get_context('spawn')  # fork would copy the threads of DDS
+    num_workers = min(num_cores(), len(chunks))
+    with ProcessPoolExecutor(num_workers, context, _open_in_worker, (request,)) as pool:
+        tasks = [pool.submit(_score_in_worker, chunk, num_classes) for chunk in chunks]
+        for chunk, task in zip(chunks, tasks, strict=True):
+            yield chunk, task.result()
+
+
+def _chunks(spool: LabelSpool) -> Iterator[list[Packed]]:
+    items = iter(spool)
+    while chunk := list(itertools.islice(items, _CHUNK)):
+        yield chunk
+
+
+def _score_chunk(source: FrameSource, chunk: list[Packed], num_classes: int) -> NDArray[np.int64]:
+    confusion = ConfusionMatrix(num_classes)
+    for packed in chunk:
+        labels = source.labels(packed.key)
+        if labels is not None:
+            confusion.update(labels, packed.unpack())
+    return confusion.counts_KK1
+
+
+def _open_in_worker(request: SourceRequest) -> None:
+    global _source
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the pool
+    _source = request.open()
+
+
+def _score_in_worker(chunk: list[Packed], num_classes: int) -> NDArray[np.int64]:
+    if _source is None:
+        raise RuntimeError('the worker has no source')
+    return _score_chunk(_source, chunk, num_classes)

@@ -1,0 +1,23 @@
+"""The demo with dff_node on the fake backend, as a process of its own; takes the demo's arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from unittest import mock
+
+from ros_helpers import SPEC
+
+from dff_ros.data.classes import CAMVID_CLASSES, CAMVID_COLOURS
+from dff_ros.ros import demo
+
+CAMVID_SPEC = dataclasses.replace(
+    SPEC, class_names=CAMVID_CLASSES, class_colours=tuple(tuple(rgb) for rgb in CAMVID_COLOURS.tolist())
+)
+
+if __name__ == '__main__':
+    with (
+        mock.patch('dff_ros.ros.demo.read_spec', return_value=CAMVID_SPEC),
+        mock.patch('dff_ros.ros.demo.NODE_MODULE', 'fake_node'),
+    ):
+        sys.exit(demo.main())
