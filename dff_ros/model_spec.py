@@ -8,17 +8,20 @@ from dataclasses import dataclass
 
 from dff_ros.errors import ConfigError
 
-FLOW_SOURCES = ('dis', 'zero', 'flownet_s', 'flownet_half', 'flownet_inception')
-"""`dis` and `zero` (feature copied) need no network and have scale map 1; the others are flow networks."""
+HAND_MADE_FLOWS = ('dis', 'zero')
+"""Flow sources that are no networks and have scale map 1; `zero` copies the feature."""
+
+FLOW_SOURCES = (*HAND_MADE_FLOWS, 'flownet_s', 'flownet_half', 'flownet_inception')
+"""What a model can propagate with; all but the hand-made ones are flow networks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """Architecture and input convention of a model.
 
-    `feature_net` is a name of nets.resnet.FEATURE_NETS; `last_stage` 5 is the paper's trunk, 4 leaves stage 5 out.
-    `nominal_size` is the (height, width) the model was trained at. `mean` and `std` are RGB on a 0..1 scale.
-    `class_colours` are RGB 0..255, one for each name.
+    `feature_net` is a name of nets.resnet.FEATURE_NETS; `last_stage` 5 is the paper's trunk, 4 leaves stage 5
+    out. `nominal_size` is the (height, width) the model was trained at. `mean` and `std` are RGB on a 0..1
+    scale. `class_colours` are RGB 0..255, one for each name.
     """
 
     class_names: tuple[str, ...]
@@ -40,12 +43,15 @@ class ModelSpec:
         if len(self.class_names) > 255:
             raise ConfigError(f'at most 255 classes fit a mono8 label map, got {len(self.class_names)}')
         if self.flow_source not in FLOW_SOURCES:
-            raise ConfigError(f'flow_source: got {self.flow_source!r}, allowed is one of {", ".join(FLOW_SOURCES)}')
+            raise ConfigError(
+                f'flow_source: got {self.flow_source!r}, allowed is one of {", ".join(FLOW_SOURCES)}'
+            )
         if self.last_stage not in (4, 5):
             raise ConfigError(f'last_stage: got {self.last_stage!r}, allowed is 4 or 5')
         if self.channels < 1 or min(self.nominal_size) < 16:
             raise ConfigError(
-                f'channels must be positive and nominal_size at least 16x16, got {self.channels}, {self.nominal_size}'
+                'channels must be positive and nominal_size at least 16x16, '
+                f'got {self.channels}, {self.nominal_size}'
             )
 
     @property
@@ -63,7 +69,9 @@ class ModelSpec:
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = set(values) - known
         if unknown:
-            raise ConfigError(f'model: unknown entries {", ".join(sorted(unknown))}; known are {", ".join(sorted(known))}')
+            raise ConfigError(
+                f'model: unknown entries {", ".join(sorted(unknown))}; known are {", ".join(sorted(known))}'
+            )
         try:
             return cls(**{name: _tuples(value) for name, value in values.items()})  # type: ignore[arg-type]
         except TypeError as error:

@@ -1,14 +1,27 @@
-"""The seam between the engine and everything numeric."""
+"""The seam between the engine and everything numeric, and the choice of what stands behind it."""
 
 from __future__ import annotations
 
+import importlib.util
+import logging
+import os
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dff_ros.bundle import Bundle
+from dff_ros.config import DffConfig
+from dff_ros.errors import BackendUnavailableError
+from dff_ros.model_spec import HAND_MADE_FLOWS
 from dff_ros.types import ContextT, FeatureT, KeyFeature, Propagation, Segmentation
+
+if TYPE_CHECKING:
+    from dff_ros.backends.flow import FlowSource
+    from dff_ros.backends.graph import GraphRunner
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +38,8 @@ class BackendInfo:
 class Backend(Protocol[FeatureT, ContextT]):
     """Three verbs over opaque handles, called from one thread at a time.
 
-    Images are (H, W, 3) uint8 RGB, C-contiguous, of any size from MIN_SIDE up. Handles own their memory: a cached
-    key feature stays valid until the caller drops it, whatever is computed in between.
+    Images are (H, W, 3) uint8 RGB, C-contiguous, of any size from MIN_SIDE up. Handles own their memory: a
+    cached key feature stays valid until the caller drops it, whatever is computed in between.
     """
 
     @property
@@ -50,7 +63,9 @@ class Backend(Protocol[FeatureT, ContextT]):
     def predict(
         self, feature: FeatureT, source_size: tuple[int, int], output_size: tuple[int, int]
     ) -> Segmentation:
-        """Run the segmentation head; the label map has `output_size`. `source_size` is the image's (height, width)."""
+        """Run the segmentation head; the label map has `output_size`. `source_size` is the image's (height,
+        width).
+        """
         ...
 
     def warm_up(self, size: tuple[int, int]) -> None:
@@ -60,3 +75,90 @@ class Backend(Protocol[FeatureT, ContextT]):
     def close(self) -> None:
         """Free sessions and memory; the backend is unusable afterwards. Calling it twice is harmless."""
         ...
+
+
+def open_backend(bundle: Bundle, config: DffConfig) -> Backend[object, object]:
+    """Load a bundle into the runtime that `backend`, `device` and `flow` of the config ask for.
+
+    Logs one line that says what was chosen and why. Raises BackendUnavailableError naming what to install
+    where a runtime or device is missing, BundleError for files that the runtime does not take.
+    """
+    from dff_ros.backends.graph import GraphBackend
+
+    name, choice = choose_backend(config)
+    num_threads = config.num_threads or available_cores()
+    flow = bundle.spec.flow_source if config.flow == 'bundle' else config.flow
+    runner = _open_runner(bundle, name, config.device, num_threads, has_flow_net=flow not in HAND_MADE_FLOWS)
+    info = BackendInfo(name, runner.device, runner.runtime, num_threads, choice)
+    source = _open_dis(bundle.stride, num_threads) if flow == 'dis' else None
+    _logger.info(
+        'bundle %s: %s on %s, %d threads, flow %s (%s)',
+        bundle.name,
+        info.runtime,
+        info.device,
+        num_threads,
+        flow,
+        choice,
+    )
+    backend = GraphBackend(runner, bundle.spec, bundle.stride, info, flow, source)
+    return cast(Backend[object, object], backend)
+
+
+def choose_backend(config: DffConfig) -> tuple[str, str]:
+    """Name of the backend that a config leads to ('onnx' or 'torch'), and why."""
+    if config.backend != 'auto':
+        if config.backend == 'onnx' and config.device == 'cuda':
+            raise BackendUnavailableError(
+                'the onnx backend runs on the CPU: use backend torch for device cuda'
+            )
+        return config.backend, f'backend {config.backend} was asked for'
+    if config.device == 'cuda':
+        return 'torch', 'auto: device cuda was asked for, which the torch backend has'
+    if _is_installed('onnxruntime'):
+        return 'onnx', 'auto: onnxruntime is installed'
+    if _is_installed('torch'):
+        return 'torch', 'auto: onnxruntime is not installed, torch is'
+    raise BackendUnavailableError(
+        'no runtime for the networks is installed: '
+        'pip install "dff_ros[onnxruntime,opencv]" or "dff_ros[torch,opencv]"'
+    )
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):  # hidden by an import hook, or set to None in sys.modules
+        return False
+
+
+def _open_runner(
+    bundle: Bundle, name: str, device: str, num_threads: int, has_flow_net: bool
+) -> GraphRunner[object]:
+    try:
+        if name == 'onnx':
+            from dff_ros.backends.onnx import OnnxRunner
+
+            return cast('GraphRunner[object]', OnnxRunner(bundle, num_threads, has_flow_net))
+        from dff_ros.backends.torch import TorchRunner
+
+        return cast('GraphRunner[object]', TorchRunner(bundle, num_threads, has_flow_net, device))
+    except ImportError as error:
+        extra = {'onnx': 'onnxruntime', 'torch': 'torch'}[name]
+        raise BackendUnavailableError(
+            f'backend {name} cannot be loaded ({error}): pip install "dff_ros[{extra}]"'
+        ) from error
+
+
+def _open_dis(stride: int, num_threads: int) -> FlowSource:
+    try:
+        from dff_ros.backends.dis import DisFlow
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f'DIS flow needs OpenCV ({error}): pip install "dff_ros[opencv]", or set flow to zero'
+        ) from error
+    return DisFlow(stride, num_threads)

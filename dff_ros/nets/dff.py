@@ -12,14 +12,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dff_ros.errors import ConfigError, DataError
-from dff_ros.model_spec import ModelSpec
+from dff_ros.model_spec import HAND_MADE_FLOWS, ModelSpec
 from dff_ros.nets.flownet import FLOW_NETS, make_flow_net
 from dff_ros.nets.resnet import fold_batch_norm, make_feature_net
 from dff_ros.nets.segmentation import SegmentationHead
 from dff_ros.nets.warp import propagate
-
-HAND_MADE_FLOWS = ('dis', 'zero')
-"""Flow sources that are no networks; their scale map is 1."""
 
 
 class DffModel(nn.Module):
@@ -41,31 +38,38 @@ class DffModel(nn.Module):
         self.flow_net = None if is_hand_made else make_flow_net(spec.flow_source, spec.channels)
         self.heads = nn.ModuleDict({SegmentationHead.task: SegmentationHead(spec.channels, spec.num_classes)})
         self.stride = self.feature_net.stride
-        # (rgb / 255 - mean) / std as one multiplication and one addition; no weights, so not in the state dict.
+        # (rgb / 255 - mean) / std as one multiplication and one addition; no weights, so not in the state
+        # dict.
         mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
         self.register_buffer('pixel_scale', (1 / (255 * std)).view(3, 1, 1), persistent=False)
         self.register_buffer('pixel_offset', (-mean / std).view(3, 1, 1), persistent=False)
 
     def normalise(self, image_B3HW: Tensor) -> Tensor:
-        """RGB 0..255 of any dtype -> what the networks take: (rgb / 255 - mean) / std, in the buffers' dtype."""
+        """RGB 0..255 of any dtype -> what the networks take: (rgb / 255 - mean) / std."""
         scale: Tensor = self.pixel_scale  # type: ignore[assignment]
         offset: Tensor = self.pixel_offset  # type: ignore[assignment]
         return image_B3HW.to(scale.dtype) * scale + offset
 
     def forward(self, image: Tensor) -> Tensor:
-        """Per-frame inference: normalised images (B, 3, H, W) -> class scores (B, K, h, w) at the feature grid."""
+        """Per-frame inference: normalised images (B, 3, H, W) -> class scores (B, K, h, w) at the feature
+        grid.
+        """
         scores: Tensor = self.heads['segmentation'](self.feature_net(image))
         return scores
 
     def propagate(self, current: Tensor, key: Tensor, key_feature: Tensor) -> Tensor:
         """Equation (3) with the model's own flow net; images normalised. ConfigError on hand-made flow."""
         if self.flow_net is None:
-            raise ConfigError(f'flow_source {self.spec.flow_source!r} is no network; known are {", ".join(FLOW_NETS)}')
+            raise ConfigError(
+                f'flow_source {self.spec.flow_source!r} is no network; known are {", ".join(FLOW_NETS)}'
+            )
         flow, scale_map = self.flow_net(current, key)
         return propagate(key_feature, flow, scale_map)
 
     def folded(self) -> DffModel:
-        """A copy for inference: batch norm folded into the convs, as `DffModel(spec, batch_norm=False)` has them."""
+        """A copy for inference: batch norm folded into the convs, as `DffModel(spec, batch_norm=False)` has
+        them.
+        """
         folded = fold_batch_norm(self)
         if not isinstance(folded, DffModel):
             raise TypeError(f'folding gave a {type(folded).__name__}')
@@ -96,7 +100,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
         if key not in tensors:
             raise DataError(f'weights {path} lack {key}: they are of another model')
         if tensors[key].shape != value.shape:
-            raise DataError(f'weights {path}: {key} is {tuple(tensors[key].shape)}, the model takes {tuple(value.shape)}')
+            raise DataError(
+                f'weights {path}: {key} is {tuple(tensors[key].shape)}, the model takes {tuple(value.shape)}'
+            )
     unknown = sorted(set(tensors) - set(state))
     if unknown:
         raise DataError(f'weights {path}: the model has no place for {unknown[0]}')
@@ -104,7 +110,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def read_spec(path: Path) -> tuple[ModelSpec, dict[str, object]]:
-    """Spec and further facts of a training run's `model.json`; DataError naming the file where it is unusable."""
+    """Spec and further facts of a training run's `model.json`; DataError naming the file where it is
+    unusable.
+    """
     try:
         values = json.loads(path.read_text(encoding='utf-8'))
     except OSError as error:

@@ -1,9 +1,10 @@
-"""The three graphs of a bundle: what torch runs and what is exported to ONNX, with pre- and post-processing inside.
+"""The three graphs of a bundle: what torch runs and what is exported to ONNX, with pre- and post-processing
+inside.
 
-Sizes never appear in them. The caller hands in the resize of the image as taps (`geometry.resample_taps`, transposed:
-for each output row or column its K source indices and weights) and that of the scores as two matrices
-(`geometry.upsample_matrix`), so every axis but the channels is dynamic. Operators and their order were chosen by timing
-both runtimes on the CPU.
+Sizes never appear in them. The caller hands in the resize of the image as taps (`geometry.resample_taps`,
+transposed: for each output row or column its K source indices and weights) and that of the scores as two
+matrices (`geometry.upsample_matrix`), so every axis but the channels is dynamic. Operators and their order
+were chosen by timing both runtimes on the CPU.
 """
 
 from __future__ import annotations
@@ -19,17 +20,24 @@ TAP_NAMES = ('row_index', 'row_weight', 'col_index', 'col_weight')
 
 
 class _Resample(nn.Module):
-    """uint8 image (H, W, 3) and taps -> normalised network image (1, 3, h, w). Rows first: they are contiguous."""
+    """uint8 image (H, W, 3) and taps -> normalised network image (1, 3, h, w). Rows first: they are
+    contiguous.
+    """
 
     def __init__(self, model: DffModel) -> None:
         super().__init__()
         self.model = model
 
     def forward(
-        self, image_HW3: Tensor, row_index_hK: Tensor, row_weight_hK: Tensor, col_index_wK: Tensor, col_weight_wK: Tensor
+        self,
+        image_HW3: Tensor,
+        row_index_hK: Tensor,
+        row_weight_hK: Tensor,
+        col_index_wK: Tensor,
+        col_weight_wK: Tensor,
     ) -> Tensor:
-        # A product of each output's weights with its gathered lines: several times faster than a weighted sum of
-        # slices, because nothing of the size of the source is written as float.
+        # A product of each output's weights with its gathered lines: several times faster than a weighted sum
+        # of slices, because nothing of the size of the source is written as float.
         lines_hKx = image_HW3.flatten(1)[row_index_hK].float()
         rows_h1x = torch.matmul(row_weight_hK.unsqueeze(1), lines_hKx)
         planes_Wx = rows_h1x.reshape(rows_h1x.shape[0], -1, 3).permute(1, 2, 0).flatten(1)
@@ -55,14 +63,17 @@ class ExtractGraph(nn.Module):
 
 
 class WarpGraph(nn.Module):
-    """Hand-made flow, scale map 1: feature (1, C, gh, gw), flow (1, 2, gh, gw) in cells -> feature, validity (gh, gw)."""
+    """Hand-made flow, scale map 1: feature (1, C, gh, gw), flow (1, 2, gh, gw) in cells -> feature, validity
+    (gh, gw).
+    """
 
     def forward(self, feature: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
         return warp(feature, flow), coverage(flow)[0, 0]
 
 
 class PropagateGraph(nn.Module):
-    """Equation (3) with the model's flow net: current source image and taps, the key frame's normalised image and
+    """Equation (3) with the model's flow net: current source image and taps, the key frame's normalised image
+    and
     feature -> feature, validity (gh, gw), flow (1, 2, gh, gw) in cells."""
 
     def __init__(self, model: DffModel) -> None:
@@ -88,7 +99,8 @@ class PropagateGraph(nn.Module):
 
 
 class PredictGraph(nn.Module):
-    """Feature (1, C, gh, gw), row matrix (H, gh), column matrix (gw, W) -> label map and confidence, uint8 (H, W).
+    """Feature (1, C, gh, gw), row matrix (H, gh), column matrix (gw, W) -> label map and confidence, uint8
+    (H, W).
 
     Confidence is 255 x the softmax probability of the label, rounded. The first of equal scores wins.
     """
@@ -98,13 +110,15 @@ class PredictGraph(nn.Module):
         self.head = model.heads['segmentation']
 
     def forward(self, feature: Tensor, row_matrix: Tensor, col_matrix: Tensor) -> tuple[Tensor, Tensor]:
-        # One class plane at a time and a running maximum: arg-max and softmax over the leading axis of one large
-        # array take twice as long in ONNX Runtime and ten times in torch.
+        # One class plane at a time and a running maximum: arg-max and softmax over the leading axis of one
+        # large array take twice as long in ONNX Runtime and ten times in torch.
         columns = self.head(feature)[0] @ col_matrix
         planes = [row_matrix @ plane for plane in columns.unbind(0)]
         best, label = planes[0], torch.zeros_like(planes[0], dtype=torch.uint8)
         for index, plane in enumerate(planes[1:], start=1):
-            label = torch.where(plane > best, torch.tensor(index, dtype=torch.uint8, device=plane.device), label)
+            label = torch.where(
+                plane > best, torch.tensor(index, dtype=torch.uint8, device=plane.device), label
+            )
             best = torch.maximum(best, plane)
         total = torch.exp(planes[0] - best)
         for plane in planes[1:]:

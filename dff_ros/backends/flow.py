@@ -1,0 +1,34 @@
+"""Flow sources that are no networks: the seam, and the length of a flow."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class FlowSource(Protocol):
+    """Backward flow, current -> key, at the feature grid, from two images."""
+
+    def prepare(self, image_HW3: NDArray[np.uint8], network_size: tuple[int, int]) -> NDArray[np.uint8]:
+        """What `flow` needs of an image; owned by the caller."""
+        ...
+
+    def flow(
+        self, current: NDArray[np.uint8], key: NDArray[np.uint8], network_size: tuple[int, int]
+    ) -> NDArray[np.float32]:
+        """Flow (2, gh, gw), x then y, in feature cells, from two results of `prepare` at one network size.
+
+        The flow of cell i is that around network pixel stride * i.
+        """
+        ...
+
+
+def motion_px(
+    flow_2hw: NDArray[np.float32], stride: int, source_size: tuple[int, int], network_size: tuple[int, int]
+) -> float:
+    """95th percentile of the length of a flow in cells, in source-image pixels."""
+    x = flow_2hw[0] * (stride * source_size[1] / network_size[1])
+    y = flow_2hw[1] * (stride * source_size[0] / network_size[0])
+    return float(np.percentile(np.hypot(x, y), 95))

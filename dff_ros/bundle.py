@@ -1,0 +1,273 @@
+"""A model directory: the manifest, what may stand in it, and how it is found, checked and read.
+
+A bundle holds graphs and weights, never code. `manifest.json` names each file with its size and SHA-256; a
+file that differs is refused. Texts for people (README.md, MODEL_CARD.md) lie beside them and are not part of
+what is checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import cast
+
+from dff_ros.errors import BundleError, ConfigError
+from dff_ros.model_spec import ModelSpec
+
+FORMAT = 'dff_ros bundle'
+VERSION = 1
+MANIFEST = 'manifest.json'
+WEIGHTS = 'weights.safetensors'
+GRAPHS = ('extract', 'propagate', 'predict', 'warp')
+"""Graph names. `warp` (of a flow made elsewhere) is there if the bundle's own `propagate` contains a flow
+net.
+"""
+
+_ENTRIES = {'format', 'version', 'model', 'stride', 'graphs', 'files', 'created_by', 'figures'}
+_MAX_MANIFEST_BYTES = 1 << 20
+_EXPORT_AGAIN = 'export the model again (dff export) or fetch the directory again'
+
+
+@dataclass(frozen=True, slots=True)
+class GraphFile:
+    """One ONNX graph: its file name and the names of its inputs and outputs, in order."""
+
+    file: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """Size in bytes and SHA-256 (hex) of a file."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A bundle whose manifest is valid. `stride`: image pixels per feature cell. `figures`: measured facts,
+    as JSON.
+    """
+
+    path: Path
+    spec: ModelSpec
+    stride: int
+    graphs: Mapping[str, GraphFile]
+    files: Mapping[str, FileFacts]
+    created_by: str = ''
+    figures: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Name of the directory."""
+        return self.path.name
+
+    def graph_path(self, graph: str) -> Path:
+        """Path of a graph's file; BundleError if the bundle has no such graph."""
+        if graph not in self.graphs:
+            raise BundleError(f'bundle {self.path} has no graph {graph!r}; it has {", ".join(self.graphs)}')
+        return self.path / self.graphs[graph].file
+
+    @property
+    def weights_path(self) -> Path:
+        """Path of the weights that the torch backend reads."""
+        return self.path / WEIGHTS
+
+    def verify(self) -> None:
+        """Compare every file with the manifest; BundleError naming the first that is missing or differs."""
+        for name, facts in self.files.items():
+            path = self.path / name
+            try:
+                size = path.stat().st_size
+                is_same = size == facts.size and file_facts(path).sha256 == facts.sha256
+            except OSError as error:
+                raise BundleError(f'{path} cannot be read ({error.strerror}): {_EXPORT_AGAIN}') from error
+            if size != facts.size:
+                raise BundleError(f'{path} has {size} bytes, the manifest says {facts.size}: {_EXPORT_AGAIN}')
+            if not is_same:
+                raise BundleError(
+                    f'{path} is not the file of the manifest (SHA-256 differs): {_EXPORT_AGAIN}'
+                )
+
+    def manifest(self) -> dict[str, object]:
+        """As `manifest.json` stores it."""
+        return {
+            'format': FORMAT,
+            'version': VERSION,
+            'model': self.spec.to_dict(),
+            'stride': self.stride,
+            'graphs': {
+                name: {'file': graph.file, 'inputs': list(graph.inputs), 'outputs': list(graph.outputs)}
+                for name, graph in self.graphs.items()
+            },
+            'files': {
+                name: {'size': facts.size, 'sha256': facts.sha256} for name, facts in self.files.items()
+            },
+            'created_by': self.created_by,
+            'figures': dict(self.figures),
+        }
+
+
+def open_bundle(path_or_name: str | Path, *, verify: bool = True) -> Bundle:
+    """The bundle of a directory, or of a name that `bundle_names` lists; nothing in it is executed.
+
+    Raises BundleError, naming the file and what to do, for a directory or manifest that is missing, not
+    valid, of another format or version, and (with `verify`) for a file that is not the one in the manifest.
+    """
+    path = _find(path_or_name)
+    bundle = _parse(path, _read_manifest(path / MANIFEST))
+    if verify:
+        bundle.verify()
+    return bundle
+
+
+def bundle_names() -> list[str]:
+    """Names of the bundles that come with the package."""
+    return sorted(
+        {entry.parent.name for folder in _model_folders() for entry in folder.glob(f'*/{MANIFEST}')}
+    )
+
+
+def file_facts(path: Path) -> FileFacts:
+    """Size and SHA-256 of a file."""
+    with path.open('rb') as stream:
+        digest = hashlib.file_digest(stream, 'sha256')
+        return FileFacts(stream.tell(), digest.hexdigest())
+
+
+def _model_folders() -> Iterator[Path]:
+    """The source tree's models/, then share/ of every prefix that this package may be installed below."""
+    package = Path(__file__).resolve().parent
+    prefixes = [
+        Path(prefix) for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if prefix
+    ]
+    yield package.parent / 'models'
+    yield from (prefix / 'share' / 'dff_ros' / 'models' for prefix in [*package.parents, *prefixes])
+
+
+def _find(path_or_name: str | Path) -> Path:
+    path = Path(path_or_name).expanduser()
+    if path.is_dir():
+        return path
+    if str(path_or_name) == path.name:
+        for folder in _model_folders():
+            if (folder / path.name / MANIFEST).is_file():
+                return folder / path.name
+    known = ', '.join(bundle_names()) or 'none'
+    raise BundleError(
+        f'there is no bundle {str(path_or_name)!r}: give a directory that `dff export` wrote, '
+        f'or a name (known: {known})'
+    )
+
+
+def _read_manifest(path: Path) -> Mapping[str, object]:
+    try:
+        if path.stat().st_size > _MAX_MANIFEST_BYTES:
+            raise BundleError(
+                f'{path} is larger than {_MAX_MANIFEST_BYTES} bytes: no manifest of a bundle is'
+            )
+        values: object = json.loads(path.read_text(encoding='utf-8'))
+    except FileNotFoundError:
+        raise BundleError(
+            f'{path} is missing: {path.parent} is no bundle, or an incomplete one; {_EXPORT_AGAIN}'
+        ) from None
+    except OSError as error:
+        raise BundleError(f'{path} cannot be read: {error.strerror}') from error
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f'{path} is not valid JSON ({error}): {_EXPORT_AGAIN}') from error
+    manifest = _mapping(values, path, 'the manifest')
+    version = manifest.get('version')
+    if manifest.get('format') != FORMAT or type(version) is not int or version < 1:
+        raise BundleError(f'{path} is not the manifest of a {FORMAT}')
+    if version > VERSION:
+        raise BundleError(
+            f'{path} has format version {version}, this program reads up to {VERSION}: update dff_ros'
+        )
+    if set(manifest) != _ENTRIES:
+        differing = ', '.join(sorted(set(manifest) ^ _ENTRIES))
+        raise BundleError(f'{path}: unknown or missing entries ({differing}): {_EXPORT_AGAIN}')
+    return manifest
+
+
+def _parse(path: Path, manifest: Mapping[str, object]) -> Bundle:
+    source = path / MANIFEST
+    try:
+        spec = ModelSpec.from_dict(_mapping(manifest['model'], source, 'model'))
+    except ConfigError as error:
+        raise BundleError(f'{source}: {error}') from error
+    files = _parse_files(manifest['files'], source)
+    graphs = _parse_graphs(manifest['graphs'], source)
+    for name in [*(graph.file for graph in graphs.values()), WEIGHTS]:
+        if name not in files:
+            raise BundleError(f'{source}: files has no entry for {name}: {_EXPORT_AGAIN}')
+    stride = manifest['stride']
+    if type(stride) is not int or stride < 1:
+        raise BundleError(f'{source}: stride is {stride!r}, expected a positive number')
+    return Bundle(
+        path=path,
+        spec=spec,
+        stride=stride,
+        graphs=graphs,
+        files=files,
+        created_by=str(manifest['created_by']),
+        figures=_mapping(manifest['figures'], source, 'figures'),
+    )
+
+
+def _parse_files(values: object, source: Path) -> dict[str, FileFacts]:
+    files: dict[str, FileFacts] = {}
+    for name, entry in _mapping(values, source, 'files').items():
+        facts = _mapping(entry, source, f'files.{name}')
+        size, sha256 = facts.get('size'), facts.get('sha256')
+        if type(size) is not int or not isinstance(sha256, str):
+            raise BundleError(f'{source}: files.{name} needs size (bytes) and sha256')
+        files[_file_name(name, source)] = FileFacts(size, sha256)
+    return files
+
+
+def _parse_graphs(values: object, source: Path) -> dict[str, GraphFile]:
+    graphs: dict[str, GraphFile] = {}
+    for name, entry in _mapping(values, source, 'graphs').items():
+        facts = _mapping(entry, source, f'graphs.{name}')
+        if name not in GRAPHS:
+            raise BundleError(f'{source}: unknown graph {name!r}; known are {", ".join(GRAPHS)}')
+        inputs, outputs = (
+            _names(facts.get(key), source, f'graphs.{name}.{key}') for key in ('inputs', 'outputs')
+        )
+        graphs[name] = GraphFile(_file_name(facts.get('file'), source), inputs, outputs)
+    missing = [name for name in GRAPHS[:3] if name not in graphs]
+    if missing:
+        raise BundleError(f'{source}: graphs has no {missing[0]}: {_EXPORT_AGAIN}')
+    return graphs
+
+
+def _file_name(value: object, source: Path) -> str:
+    """A plain file name: a manifest must not make the program read elsewhere."""
+    if (
+        not isinstance(value, str)
+        or PurePosixPath(value).name != value
+        or '\\' in value
+        or value in ('', '..')
+    ):
+        raise BundleError(
+            f'{source}: {value!r} is not a plain file name; files must lie in the bundle itself'
+        )
+    return value
+
+
+def _names(value: object, source: Path, what: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise BundleError(f'{source}: {what} must be a list of names')
+    return tuple(value)
+
+
+def _mapping(value: object, source: Path, what: str) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise BundleError(f'{source}: {what} must be a JSON object, not {type(value).__name__}')
+    return cast(Mapping[str, object], value)
