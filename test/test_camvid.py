@@ -53,7 +53,9 @@ def test_an_unknown_split_lists_the_known_ones(tmp_path: Path):
 
 
 def test_a_missing_folder_or_list_is_named(tmp_path: Path):
-    with pytest.raises(DataError, match='none does not exist: give the one with images/, labels/ and splits/'):
+    with pytest.raises(
+        DataError, match='none does not exist: give the one with images/, labels/ and splits/'
+    ):
         CamVid(tmp_path / 'none', 'val')
     write_camvid(tmp_path)
     with pytest.raises(DataError, match=r'list .*splits/train\.txt cannot be read'):
@@ -67,7 +69,9 @@ def test_missing_files_are_counted_and_the_first_named(tmp_path: Path):
     write_camvid(tmp_path)
     (tmp_path / 'labels' / 'val' / f'{NAMES[1]}.png').unlink()
     (tmp_path / 'images' / 'val' / f'{NAMES[3]}.jpg').unlink()
-    with pytest.raises(DataError, match=r'2 of 8 files are missing, the first is .*labels/val/0016E5_07961\.png'):
+    with pytest.raises(
+        DataError, match=r'2 of 8 files are missing, the first is .*labels/val/0016E5_07961\.png'
+    ):
         CamVid(tmp_path, 'val')
 
 
@@ -81,8 +85,14 @@ def test_a_name_without_number_is_refused(tmp_path: Path):
     ('labels', 'text'),
     [
         (np.zeros((12, 32), np.uint8), r'07959\.png is 32x12 pixels, its image 32x24: they must be equal'),
-        (np.full((24, 32), 12, np.uint8), r'07959\.png has class id 12; allowed are 0 to 10, and 11 for void'),
-        (np.zeros((24, 32, 3), np.uint8), r'07959\.png must have one channel of 8 bits, it is uint8 \(24, 32, 3\)'),
+        (
+            np.full((24, 32), 12, np.uint8),
+            r'07959\.png has class id 12; allowed are 0 to 10, and 11 for void',
+        ),
+        (
+            np.zeros((24, 32, 3), np.uint8),
+            r'07959\.png must have one channel of 8 bits, it is uint8 \(24, 32, 3\)',
+        ),
         (np.zeros((24, 32), np.uint16), r'07959\.png must have one channel of 8 bits, it is uint16'),
     ],
 )
@@ -102,7 +112,9 @@ def test_a_damaged_image_is_named(tmp_path: Path):
 
 
 @pytest.mark.data
-@pytest.mark.parametrize(('split', 'count', 'period_s'), [('train', 367, 1), ('val', 101, 1 / 15), ('test', 233, 1)])
+@pytest.mark.parametrize(
+    ('split', 'count', 'period_s'), [('train', 367, 1), ('val', 101, 1 / 15), ('test', 233, 1)]
+)
 def test_the_real_splits(shared_data: Path, split: str, count: int, period_s: float):
     samples = CamVid(shared_data / 'camvid', split)
     assert len(samples) == count

@@ -100,6 +100,11 @@ def test_number_of_classes_is_checked():
 
 
 def test_percentiles_interpolate_between_neighbours():
-    assert percentiles([4, 1, 3, 2], (0, 50, 90, 100)) == {'p0': 1, 'p50': 2.5, 'p90': pytest.approx(3.7), 'p100': 4}
+    assert percentiles([4, 1, 3, 2], (0, 50, 90, 100)) == {
+        'p0': 1,
+        'p50': 2.5,
+        'p90': pytest.approx(3.7),
+        'p100': 4,
+    }
     assert percentiles([7.0]) == {'p50': 7, 'p99': 7}
     assert percentiles([]) == {'p50': None, 'p99': None}

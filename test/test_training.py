@@ -5,17 +5,18 @@ import os
 import signal
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
 
 from dff_ros.config import replace, to_flat, walk
+from dff_ros.data import street_set
 from dff_ros.data.augment_config import AugmentConfig
 from dff_ros.data.samples import Sample
+from dff_ros.data.street import Street
 from dff_ros.errors import BackendUnavailableError, ConfigError, DataError
 from dff_ros.nets.dff import build_model, read_spec
-from dff_ros.training import checkpoint, loop, run_log, trainer
+from dff_ros.training import checkpoint, loop, run_log, sources, trainer
 from dff_ros.training.batches import Batches, Source
 from dff_ros.training.config import CHANGEABLE, TrainConfig
 
@@ -43,8 +44,8 @@ class Samples:
 STILL = {
     f'augment.{name}': value
     for name, value in {
-        'scale_min': 1.0, 'scale_max': 1.0, 'flip': 0.0, 'brightness': 0.0, 'contrast': 0.0, 'saturation': 0.0,
-        'hue': 0.0, 'gamma': 0.0, 'blur': 0.0, 'noise': 0.0,
+        'scale_min': 1.0, 'scale_max': 1.0, 'flip': 0.0, 'brightness': 0.0, 'contrast': 0.0,
+        'saturation': 0.0, 'hue': 0.0, 'gamma': 0.0, 'blur': 0.0, 'noise': 0.0,
     }.items()
 }  # fmt: skip
 
@@ -52,7 +53,8 @@ STILL = {
 def config_of(run: Path, **changes: object) -> TrainConfig:
     settings = {
         'run': str(run), 'street': 1, 'steps': 6, 'batch': 2, 'crop_height': SIZE[0], 'crop_width': SIZE[1],
-        'warmup': 0, 'threads': 1, 'device': 'cpu', 'log_every': 2, 'channels': 16, 'last_stage': 4, 'bf16': False,
+        'warmup': 0, 'threads': 1, 'device': 'cpu', 'log_every': 2, 'channels': 16, 'last_stage': 4,
+        'bf16': False,
     }  # fmt: skip
     return replace(TrainConfig(), {**settings, **changes})
 
@@ -109,18 +111,18 @@ def test_each_source_fills_its_share_of_a_batch():
 def test_class_weights_are_powers_of_the_frequency_with_pixel_mean_one():
     labels = np.repeat(np.array([0, 1, 255], np.uint8), [160, 40, 56]).reshape(16, 16)
     source = Source([Sample('a', np.zeros((16, 16, 3), np.uint8), labels)], 1)  # type: ignore[arg-type]
-    weights = loop.class_weights([source], 0.5, 3)
+    weights = sources.class_weights([source], 0.5, 3)
     # frequencies 0.8 and 0.2: weights 0.8^-0.5 and 0.2^-0.5 over their pixel mean 0.8^0.5 + 0.2^0.5
     scale = 0.8**0.5 + 0.2**0.5
     np.testing.assert_allclose(weights, [0.8**-0.5 / scale, 0.2**-0.5 / scale, 1.0], rtol=1e-6)
-    np.testing.assert_allclose(loop.class_weights([source], 0.0, 3), [1, 1, 1], rtol=1e-6)
+    np.testing.assert_allclose(sources.class_weights([source], 0.0, 3), [1, 1, 1], rtol=1e-6)
 
 
 def test_class_weights_count_sources_by_their_share_of_a_batch():
     one, two = (np.full((16, 16), k, np.uint8) for k in (0, 1))
     image = np.zeros((16, 16, 3), np.uint8)
-    sources = [Source([Sample('a', image, one)], 3), Source([Sample('b', image, two)] * 9, 1)]  # type: ignore[arg-type]
-    weights = loop.class_weights(sources, 1.0, 2)
+    both = [Source([Sample('a', image, one)], 3), Source([Sample('b', image, two)] * 9, 1)]  # type: ignore[arg-type]
+    weights = sources.class_weights(both, 1.0, 2)
     assert weights[1] / weights[0] == pytest.approx(3.0)
 
 
@@ -139,12 +141,14 @@ def test_learning_rate_warms_up_and_decays(step: int, expected: float):
 def test_four_made_frames_are_learnt(tmp_path: Path):
     config = config_of(tmp_path / 'run', steps=80, batch=4, lr=2e-3, ema=0.9, **STILL)
     assert loop.train(config) == 0
-    losses = [float(entry['loss']) for entry in run_log.read_log(tmp_path / 'run') if entry['event'] == 'step']
+    losses = [
+        float(entry['loss']) for entry in run_log.read_log(tmp_path / 'run') if entry['event'] == 'step'
+    ]
     assert losses[0] > 1.0
     assert losses[-1] < 0.25
     model = build_model(read_spec(tmp_path / 'run' / 'model.json')[0], batch_norm=False)
     model.load_state_dict(weights_of(tmp_path / 'run'))
-    counts = list(loop.evaluate(model.eval(), Samples()))[-1]
+    counts = loop.evaluate(model.eval(), Samples())
     assert counts.pixel_accuracy() > 90
     assert counts.num_pixels == 4 * 46 * 64
 
@@ -159,7 +163,8 @@ def test_resume_equals_an_uninterrupted_run_bit_for_bit(tmp_path: Path, monkeypa
     assert not (tmp_path / 'parts' / checkpoint.MODEL_FILE).exists()
     assert loop.train(interrupted, resume=True) == 0
     whole, parts = (
-        torch.load(tmp_path / name / checkpoint.CHECKPOINT_FILE, weights_only=True) for name in ('whole', 'parts')
+        torch.load(tmp_path / name / checkpoint.CHECKPOINT_FILE, weights_only=True)
+        for name in ('whole', 'parts')
     )
     assert whole['step'] == parts['step'] == 6
     for kind in ('model', 'ema'):
@@ -167,7 +172,9 @@ def test_resume_equals_an_uninterrupted_run_bit_for_bit(tmp_path: Path, monkeypa
             assert torch.equal(tensor, parts['state'][kind][name]), (kind, name)
     for key, expected in whole['state']['optimiser']['state'].items():
         assert torch.equal(expected['exp_avg_sq'], parts['state']['optimiser']['state'][key]['exp_avg_sq'])
-    losses = [[e['loss'] for e in run_log.steps_of(run_log.read_log(tmp_path / n))][-1] for n in ('whole', 'parts')]
+    losses = [
+        [e['loss'] for e in run_log.steps_of(run_log.read_log(tmp_path / n))][-1] for n in ('whole', 'parts')
+    ]
     assert losses[0] == losses[1]
     assert (tmp_path / 'parts' / 'log.png').read_bytes()[:4] == b'\x89PNG'
 
@@ -184,7 +191,9 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, number: signal.Signa
     monkeypatch.setattr(trainer.Trainer, 'step', stepping)
 
 
-def test_ctrl_c_leaves_a_checkpoint_of_the_steps_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+def test_ctrl_c_leaves_a_checkpoint_of_the_steps_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
     stop_after(monkeypatch, 2, signal.SIGINT)
     assert loop.train(config_of(tmp_path)) == 130
     assert checkpoint.load_checkpoint(tmp_path / 'checkpoint.pt', to_flat(config_of(tmp_path)), ())[0] == 2
@@ -216,7 +225,9 @@ def test_layers_with_start_weights_learn_slower_and_biases_do_not_decay(tmp_path
     model, _ = trainer.new_model(config, trainer.model_spec(config, SIZE))
     started = {name for name, _ in model.named_parameters() if name.startswith('feature_net.layer1')}
     groups = list(trainer._groups(model, started, config))
-    facts = [(group['lr_multiple'], group['weight_decay'], {p.ndim for p in group['params']}) for group in groups]
+    facts = [
+        (group['lr_multiple'], group['weight_decay'], {p.ndim for p in group['params']}) for group in groups
+    ]
     assert facts == [(0.25, 0.02, {4}), (0.25, 0.0, {1}), (1.0, 0.02, {4}), (1.0, 0.0, {1})]
     assert len(groups[0]['params']) == 4  # two blocks of two convs
     assert sum(len(group['params']) for group in groups) == len(list(model.parameters()))
@@ -244,7 +255,10 @@ def test_settings_that_do_not_go_together():
     for changes, text in (
         ({}, 'run: give the directory'),
         ({'run': 'r'}, 'nothing to train on: give --camvid PATH, or --street N'),
-        ({'run': 'r', 'camvid': 'c', 'batch': 2, 'street_per_batch': 2}, 'must leave room for CamVid in a batch of 2'),
+        (
+            {'run': 'r', 'camvid': 'c', 'batch': 2, 'street_per_batch': 2},
+            'must leave room for CamVid in a batch of 2',
+        ),
     ):
         with pytest.raises(ConfigError, match=text):
             replace(TrainConfig(), changes).check_together()
@@ -277,14 +291,20 @@ def test_resume_errors(tmp_path: Path):
         checkpoint.load_checkpoint(path, to_flat(config), ())
 
 
-def test_a_loss_that_is_not_finite_stops_and_leaves_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_loss_that_is_not_finite_stops_and_leaves_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     config = config_of(tmp_path, log_every=100, checkpoint_s=1.0)
     checkpoint.save_checkpoint(tmp_path / 'checkpoint.pt', 2, to_flat(config), new_state(config))
     before = (tmp_path / 'checkpoint.pt').read_bytes()
-    clock = iter(range(0, 10_000, 100))  # each look at the clock is 100 s later: a checkpoint is due at every step
+    clock = iter(
+        range(0, 10_000, 100)
+    )  # each look at the clock is 100 s later: a checkpoint is due at every step
     monkeypatch.setattr(loop.time, 'monotonic', lambda: float(next(clock)))
     monkeypatch.setattr(trainer.Trainer, '_loss', lambda self, images, labels: nan_loss(self.model))
-    with pytest.raises(DataError, match='the loss is not finite within the 1 steps before step 3: lower --lr'):
+    with pytest.raises(
+        DataError, match='the loss is not finite within the 1 steps before step 3: lower --lr'
+    ):
         loop.train(config, resume=True)
     assert (tmp_path / 'checkpoint.pt').read_bytes() == before
 
@@ -305,7 +325,9 @@ def test_a_refused_write_keeps_the_last_checkpoint(tmp_path: Path):
         temporary.write_bytes(b'half')
         raise OSError(28, 'No space left on device')
 
-    with pytest.raises(DataError, match='cannot write .*No space left on device; what was there before is unchanged'):
+    with pytest.raises(
+        DataError, match='cannot write .*No space left on device; what was there before is unchanged'
+    ):
         checkpoint.replace_file(path, full_disk)
     assert checkpoint.load_checkpoint(path, {}, ())[0] == 1
     assert [entry.name for entry in tmp_path.iterdir()] == ['checkpoint.pt']
@@ -357,21 +379,38 @@ def test_every_setting_is_a_flag():
     assert given_flags(parser.parse_args(['segmentation', '--bf16'])) == {'bf16': True}
 
 
-def test_the_cache_of_the_street_is_read_back(tmp_path: Path):
-    from dff_ros.data.street import Street
-    from dff_ros.data.street_set import open_street_set
-
+def test_the_street_is_rendered_once_for_each_renderer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     shown: list[tuple[int, int]] = []
-    made = open_street_set(tmp_path, 2, 4, lambda *done: shown.append(done), size=(48, 64), processes=1)
+
+    def open_set() -> street_set.StreetSet:
+        return street_set.open_street_set(
+            tmp_path, 2, 4, lambda *done: shown.append(done), size=(48, 64), processes=1
+        )
+
+    monkeypatch.setattr(street_set, '_renderer_digest', lambda: 'one')
+    made = open_set()
     assert shown == [(2, 2)]
     frame = Street(4 * 1_000_003 + 1, (48, 64)).frame(90)
     np.testing.assert_array_equal(made[1].image_HW3, frame.image_HW3)
     np.testing.assert_array_equal(made[1].labels_HW, frame.labels_HW)
-    again = open_street_set(tmp_path, 2, 4, lambda *done: shown.append(done), size=(48, 64), processes=1)
-    assert len(again) == 2
+    np.testing.assert_array_equal(open_set()[1].image_HW3, frame.image_HW3)
     assert shown == [(2, 2)]  # not rendered again
-    folder = next(tmp_path.iterdir())
+    monkeypatch.setattr(street_set, '_renderer_digest', lambda: 'two')
+    open_set()
+    assert shown == [(2, 2)] * 2
+    folder = next(path for path in tmp_path.iterdir() if path.name.endswith('two'))
     (folder / 'labels.npy').write_bytes(b'broken')
     with pytest.raises(DataError, match='is unusable.*Delete the folder'):
-        open_street_set(tmp_path, 2, 4, size=(48, 64))
-    cv2.setNumThreads(-1)
+        open_set()
+
+
+def test_a_broken_off_rendering_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupt(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(street_set, '_render_street', interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        street_set.open_street_set(tmp_path / 'cache', 2, 4, size=(48, 64), processes=1)
+    assert list((tmp_path / 'cache').iterdir()) == []
+    with pytest.raises(ConfigError, match='at least 1 frame, got 0'):
+        street_set.open_street_set(tmp_path / 'cache', 0, 4)

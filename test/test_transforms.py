@@ -16,15 +16,19 @@ from dff_ros.data.transforms import (
 )
 
 STILL = AugmentConfig(
-    scale_min=1.0, scale_max=1.0, flip=0.0, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, gamma=0.0, blur=0.0,
-    noise=0.0,
+    scale_min=1.0, scale_max=1.0, flip=0.0, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, gamma=0.0,
+    blur=0.0, noise=0.0,
 )  # fmt: skip
 PADDING = (124, 116, 104)
 
 
 def sample_of(height: int = 24, width: int = 32, seed: int = 0) -> Sample:
     rng = np.random.default_rng(seed)
-    return Sample('s', rng.integers(0, 256, (height, width, 3), np.uint8), rng.integers(0, 11, (height, width), np.uint8))
+    return Sample(
+        's',
+        rng.integers(0, 256, (height, width, 3), np.uint8),
+        rng.integers(0, 11, (height, width), np.uint8),
+    )
 
 
 def blocks(cell: int = 8, rows: int = 6, columns: int = 8) -> Sample:
@@ -48,7 +52,9 @@ def test_all_zero_settings_are_the_identity():
 @pytest.mark.parametrize(('width', 'crop'), [(32, (24, 32)), (31, (24, 31)), (32, (10, 13))])
 def test_a_flip_mirrors_image_and_labels(width: int, crop: tuple[int, int]):
     sample = sample_of(width=width)
-    plain, flipped = (place(sample, Placement(1.0, (3.0, 2.0), is_flipped), crop) for is_flipped in (False, True))
+    plain, flipped = (
+        place(sample, Placement(1.0, (3.0, 2.0), is_flipped), crop) for is_flipped in (False, True)
+    )
     np.testing.assert_array_equal(flipped[0], plain[0][:, ::-1])
     np.testing.assert_array_equal(flipped[1], plain[1][:, ::-1])
 

@@ -27,10 +27,10 @@ _NAME = re.compile(r'(?P<sequence>.+?)_f?(?P<number>\d+)$')
 class CamVid:
     """One split (`train`, `val` or `test`) in the order of its list; void is 255.
 
-    Stamps are the frame numbers of the 30 Hz recording; each further sequence begins a minute after the one before,
-    so that they never go backward and a stream that plays them sees the pause.
-    Raises DataError on an unknown split, a missing folder, list or file, and, when a sample is read, on a damaged
-    file, a label map of another size than its image, or a class id that does not exist.
+    Stamps are the frame numbers of the 30 Hz recording; each further sequence begins a minute after the one
+    before, so that they never go backward and a stream that plays them sees the pause. Raises DataError on an
+    unknown split, a missing folder, list or file, and, when a sample is read, on a damaged file, a label map
+    of another size than its image, or a class id that does not exist.
     """
 
     def __init__(self, root: str | Path, split: str) -> None:
@@ -83,7 +83,8 @@ class CamVid:
         missing = [path for path in paths if not path.is_file()]
         if missing:
             raise DataError(
-                f'camvid {self.split}: {len(missing)} of {len(paths)} files are missing, the first is {missing[0]}'
+                f'camvid {self.split}: {len(missing)} of {len(paths)} files are missing, '
+                f'the first is {missing[0]}'
             )
 
 

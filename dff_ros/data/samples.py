@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """`image_HW3`: uint8 RGB; `labels_HW`: uint8 class ids, 255 unlabelled; `stamp_ns`: time within the data set."""
+    """`image_HW3`: uint8 RGB; `labels_HW`: uint8 class ids, 255 unlabelled; `stamp_ns` in the data set."""
 
     name: str
     image_HW3: NDArray[np.uint8]

@@ -1,7 +1,7 @@
-"""A training set of the simulated street: frames of many streets, rendered once into a folder and mapped from there.
+"""A training set of the simulated street: frames of many streets, rendered once and mapped from a folder.
 
-Kept as two plain arrays (.npy): a batch then costs a few page reads, where decoding PNG would cost more than the
-whole augmentation.
+Kept as two plain arrays (.npy): a batch then costs a few page reads, where decoding PNG would cost more than
+the whole augmentation.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ShowProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class StreetSetSpec:
-    """What a set holds; `renderer` is a digest of the renderer's source, which makes a change of it a new set."""
+    """What a set holds; `renderer` is a digest of the renderer's source: a change of it makes a new set."""
 
     num_frames: int
     size: tuple[int, int]
@@ -63,7 +63,7 @@ class StreetSetSpec:
 
 
 class StreetSet:
-    """The rendered samples in a folder. Raises DataError where files are missing, damaged or of another set."""
+    """The rendered samples in a folder; DataError where files are missing, damaged or of another set."""
 
     def __init__(self, folder: Path, spec: StreetSetSpec) -> None:
         try:
@@ -96,8 +96,9 @@ def open_street_set(
 ) -> StreetSet:
     """The set in `cache`, rendered now if it is not there; `show(done, total)` is called as frames are done.
 
-    The frames depend on `seed`, `size` and the renderer only. A broken-off rendering leaves nothing behind that a
-    later call would take for a set. Raises ConfigError on fewer than 1 frame, DataError where the disk refuses.
+    The frames depend on `seed`, `size` and the renderer only. A broken-off rendering leaves nothing behind
+    that a later call would take for a set. Raises ConfigError on fewer than 1 frame, DataError where the disk
+    refuses.
     """
     if num_frames < 1:
         raise ConfigError(f'a street set needs at least 1 frame, got {num_frames}')

@@ -1,4 +1,4 @@
-"""Seeded changes of an image and its label map for training: one affine map for both, then colours of the image."""
+"""Seeded changes of an image and its label map: one affine map for both, then colours of the image."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """How the source is laid under a crop: scaled about pixel centres, moved left and up by `offset_xy`, then flipped."""
+    """How the source lies under a crop: scaled about pixel centres, moved left and up, then flipped."""
 
     scale: float
     offset_xy: tuple[float, float]
@@ -78,7 +78,7 @@ def place(sample: Sample, placement: Placement, crop: tuple[int, int]) -> tuple[
 def draw_colour_matrix(
     config: AugmentConfig, rng: np.random.Generator, mean_grey: float
 ) -> NDArray[np.float64]:
-    """Random hue, saturation, contrast (around `mean_grey`) and brightness as one matrix (3, 4) on RGB 0..255."""
+    """Random hue, saturation, contrast (around `mean_grey`), brightness: one matrix (3, 4) on RGB 0..255."""
     turn = math.radians(rng.uniform(-config.hue, config.hue))
     cos, sin = math.cos(turn), math.sin(turn)
     rotation = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])

@@ -15,8 +15,8 @@ from dff_ros.types import UNLABELED
 class ConfusionMatrix:
     """Counts pixels by true and predicted class, over any number of frames.
 
-    `counts_KK1[t, p]` are the pixels of true class t that were given class p; the last column holds those left
-    without a decision (255), which count as missed. Pixels whose truth is 255 are left out.
+    `counts_KK1[t, p]` are the pixels of true class t that were given class p; the last column holds those
+    left without a decision (255), which count as missed. Pixels whose truth is 255 are left out.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -55,7 +55,7 @@ class ConfusionMatrix:
         return int(self.counts_KK1.sum())
 
     def iou_per_class(self) -> NDArray[np.float64]:
-        """Intersection over union of each class in percent, (K,); NaN for a class the ground truth never has."""
+        """Intersection over union of each class in percent, (K,); NaN where the truth lacks the class."""
         square = self.counts_KK1[:, : self.num_classes]
         hit = np.diagonal(square).astype(np.float64)
         truth = self.counts_KK1.sum(1)
@@ -63,7 +63,7 @@ class ConfusionMatrix:
         return np.where(truth > 0, 100.0 * hit / np.maximum(union, 1), np.nan)
 
     def miou(self) -> float:
-        """Mean of `iou_per_class` over the classes that the ground truth has, in percent; NaN without any pixel."""
+        """Mean of `iou_per_class` over the classes of the ground truth, in percent; NaN without any pixel."""
         iou = self.iou_per_class()
         present = iou[~np.isnan(iou)]
         return float(present.mean()) if present.size else math.nan
@@ -75,7 +75,7 @@ class ConfusionMatrix:
         return 100.0 * float(np.trace(self.counts_KK1[:, : self.num_classes])) / self.num_pixels
 
     def summary(self, class_names: Sequence[str]) -> dict[str, object]:
-        """As JSON stores it, rounded to 0.01: `miou`, `pixel_accuracy`, `iou_per_class` by name (None: not there)."""
+        """As JSON stores it, to 0.01: miou, pixel_accuracy, iou_per_class by name (None: not there)."""
         if len(class_names) != self.num_classes:
             raise ShapeError(f'{len(class_names)} class names for {self.num_classes} classes')
         per_class = dict(zip(class_names, map(_rounded, self.iou_per_class().tolist()), strict=True))

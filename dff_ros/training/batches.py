@@ -1,7 +1,7 @@
 """Batches as a pure function of seed and step, prepared ahead by threads.
 
-Decoding, affine maps and colour changes run outside Python's lock, so threads are enough, and data sets that are
-held in memory need no copies per worker.
+Decoding, affine maps and colour changes run outside Python's lock, so threads are enough, and data sets that
+are held in memory need no copies per worker.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ _VERSION = 1
 
 
 def replace_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file beside `path`, then move it there; DataError, with `path` as it was, where the disk refuses."""
+    """Write a file beside `path`, then move it there; DataError, with `path` kept, where the disk refuses."""
     temporary = path.with_name(f'.{path.name}.new')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,5 +96,6 @@ def _compare(
     ]
     if differing:
         raise ConfigError(
-            f'{path} belongs to a run with other settings: {"; ".join(differing)}. Give the same ones or another --run'
+            f'{path} belongs to a run with other settings: {"; ".join(differing)}. '
+            'Give the same ones or another --run'
         )

@@ -91,7 +91,8 @@ class TrainConfig(Validated):
             raise ConfigError('nothing to train on: give --camvid PATH, or --street N frames, or both')
         if self.street_per_batch >= self.batch and self.camvid:
             raise ConfigError(
-                f'street_per_batch: got {self.street_per_batch}, it must leave room for CamVid in a batch of {self.batch}'
+                f'street_per_batch: got {self.street_per_batch}, '
+                f'it must leave room for CamVid in a batch of {self.batch}'
             )
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -17,17 +17,22 @@ from dff_ros.nets.dff import DffModel
 from dff_ros.nets.segmentation import upsample_scores
 
 
-def evaluate(model: DffModel, samples: LabelledImages) -> Iterator[ConfusionMatrix]:
-    """Goes through the samples in order, float32; yields the counts so far after each, the last is the result.
+def evaluate(
+    model: DffModel, samples: LabelledImages, show: Callable[[int, int], None] | None = None
+) -> ConfusionMatrix:
+    """Pixel counts over all samples, in float32; `show(done, total)` is called after each.
 
-    The images must have the model's nominal size or another that network_size leaves alone; ShapeError otherwise.
+    The images must have the model's nominal size or another that network_size leaves alone; ShapeError
+    otherwise.
     """
     device = next(model.parameters()).device
     counts = ConfusionMatrix(model.spec.num_classes)
     for index in range(len(samples)):
         sample = samples[index]
         counts.update(sample.labels_HW, predict(model, sample.image_HW3, device))
-        yield counts
+        if show is not None:
+            show(index + 1, len(samples))
+    return counts
 
 
 @torch.inference_mode()

@@ -13,19 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dff_ros.config import to_flat
 from dff_ros.data.camvid import CamVid
-from dff_ros.data.classes import IGNORE_ID
 from dff_ros.errors import ConfigError, DataError
 from dff_ros.evaluation.metrics import ConfusionMatrix
 from dff_ros.nets.dff import DffModel
 from dff_ros.training import run_log
-from dff_ros.training.batches import Batches, InMemory, Source
+from dff_ros.training.batches import Batches, Source
 from dff_ros.training.checkpoint import (
     CHECKPOINT_FILE,
     MODEL_FILE,
@@ -36,11 +33,10 @@ from dff_ros.training.checkpoint import (
 from dff_ros.training.config import CHANGEABLE, LOCAL, TrainConfig
 from dff_ros.training.evaluation import evaluate
 from dff_ros.training.progress import progress_bar
+from dff_ros.training.sources import class_weights, open_sources
 from dff_ros.training.trainer import Trainer, lr_schedule, model_spec
 
 EVALUATION_SPLITS = ('test', 'val')
-_MAX_COUNTED = 400
-"""Class frequencies are taken from at most so many evenly spaced samples of a source."""
 
 
 @dataclasses.dataclass
@@ -53,8 +49,8 @@ class Stop:
 def train(config: TrainConfig, resume: bool = False) -> int:
     """Train to the end, evaluate and write the model; returns 0, or 128 + signal where one stopped it.
 
-    Raises ConfigError on a run directory in use or other settings than those of the run that is resumed, DataError on
-    unusable data, a full disk or a loss that is not finite; the last checkpoint stays as it was.
+    Raises ConfigError on a run directory in use or other settings than those of the run that is resumed,
+    DataError on unusable data, a full disk or a loss that is not finite; the last checkpoint stays as it was.
     """
     config.check_together()
     run = Path(config.run)
@@ -82,42 +78,6 @@ def train(config: TrainConfig, resume: bool = False) -> int:
     return 0
 
 
-def open_sources(config: TrainConfig) -> list[Source]:
-    """The data sets of a run, with their share of each batch; CamVid first."""
-    sources: list[Source] = []
-    num_street = 0 if not config.street else config.street_per_batch if config.camvid else config.batch
-    if config.camvid:
-        sources.append(
-            Source(InMemory(CamVid(config.camvid, 'train'), config.workers), config.batch - num_street)
-        )
-    if num_street:
-        from dff_ros.data.street_set import open_street_set
-
-        with progress_bar('rendering the street') as bar:
-            street = open_street_set(Path(config.street_cache), config.street, config.seed, bar.show)
-        sources.append(Source(street, num_street))
-    return sources
-
-
-def class_weights(sources: Sequence[Source], power: float, num_classes: int) -> NDArray[np.float32]:
-    """1 / frequency to a power for each class, (K,), so scaled that the mean over the pixels is 1.
-
-    A class that no counted sample has weighs 1.
-    """
-    frequency = np.zeros(num_classes)
-    for source in sources:
-        size = len(source.samples)
-        counts = np.zeros(IGNORE_ID + 1, np.int64)
-        for index in np.unique(np.linspace(0, size - 1, min(size, _MAX_COUNTED)).astype(int)):
-            counts += np.bincount(source.samples[int(index)].labels_HW.ravel(), minlength=IGNORE_ID + 1)
-        labelled = counts[:num_classes]
-        frequency += source.per_batch * labelled / max(labelled.sum(), 1)
-    frequency /= max(frequency.sum(), np.finfo(float).tiny)
-    weight = np.where(frequency > 0, np.maximum(frequency, 1e-12) ** -power, 0.0)
-    mean = float((weight * frequency).sum())
-    return np.where(frequency > 0, weight / (mean or 1.0), 1.0).astype(np.float32)
-
-
 def _loop(trainer: Trainer, batches: Batches, first: int, log: run_log.RunLog, stop: Stop) -> int:
     """Steps first .. end; returns the number of steps done."""
     config = trainer.config
@@ -143,7 +103,7 @@ def _loop(trainer: Trainer, batches: Batches, first: int, log: run_log.RunLog, s
 
 
 class _Window:
-    """Losses since the last log line; they are read only then, so that a GPU is not waited for at every step."""
+    """Losses since the last log line, read only then: a GPU is not waited for at every step."""
 
     def __init__(self, trainer: Trainer, log: run_log.RunLog) -> None:
         self._trainer = trainer
@@ -162,8 +122,8 @@ class _Window:
         values = torch.stack([*self._losses, *self._norms]) if self._losses else torch.zeros(1)
         if not bool(torch.isfinite(values).all()):
             raise DataError(
-                f'the loss is not finite within the {len(self._losses)} steps before step {step}: lower --lr or '
-                '--clip-norm, or train without --bf16; the last checkpoint is from before that'
+                f'the loss is not finite within the {len(self._losses)} steps before step {step}: '
+                'lower --lr or --clip_norm, or set --bf16 false; the last checkpoint is from before that'
             )
 
     def flush(self, step: int) -> str:
@@ -213,11 +173,8 @@ def _training_facts(config: TrainConfig) -> dict[str, object]:
 
 
 def _evaluate_split(model: DffModel, samples: CamVid, split: str) -> ConfusionMatrix:
-    counts = ConfusionMatrix(1)
     with progress_bar(f'evaluating {split}') as bar:
-        for number, counts in enumerate(evaluate(model, samples), 1):
-            bar.show(number, len(samples))
-    return counts
+        return evaluate(model, samples, bar.show)
 
 
 def _check_directory(run: Path, resume: bool) -> None:

@@ -44,7 +44,7 @@ def read_log(directory: Path) -> list[Entry]:
 
 
 def steps_of(entries: list[Entry]) -> list[Entry]:
-    """The `step` entries in order; where a resumed run repeated steps, its later entries are the ones kept."""
+    """The `step` entries in order; of steps that a resumed run repeated, the later entries."""
     kept: list[Entry] = []
     for entry in entries:
         if entry['event'] == 'step':

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from dff_ros.errors import BackendUnavailableError, ConfigError
 from dff_ros.geometry import upsample_matrix
 from dff_ros.model_spec import ModelSpec
 from dff_ros.nets.dff import DffModel
-from dff_ros.nets.segmentation import upsample_scores
+from dff_ros.nets.segmentation import SegmentationHead, upsample_scores
 from dff_ros.nets.weights import START_WEIGHTS, load_start_weights
 from dff_ros.training.batches import Batch
 from dff_ros.training.config import TrainConfig
@@ -132,10 +132,10 @@ class Trainer:
         )
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
             scores = self.model(images)
-        # Interpolation and softmax stay in float32: bfloat16 has 8 bits, too few for a sum over a crop's pixels.
+        # Interpolation and softmax stay in float32: 8 bits are too few to sum over a crop's pixels.
         full = upsample_scores(scores.float(), self._rows, self._cols)
-        loss: Tensor = self.model.heads['segmentation'].loss(full, labels_BHW, self._class_weight)  # type: ignore[operator]
-        return loss
+        head = cast(SegmentationHead, self.model.heads['segmentation'])
+        return head.loss(full, labels_BHW, self._class_weight)
 
     def _to_device(self, array: NDArray[np.uint8]) -> Tensor:
         tensor = torch.from_numpy(array)
