@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -431,3 +433,12 @@ def test_two_namespaces_do_not_mix(graph):
     assert right.calls[-1] == 'extract 5'
     assert left.calls == ['warm_up (32, 48)']
     assert peer.label_maps[0].header.stamp == image_message(5).header.stamp
+
+
+def test_images_lost_by_the_middleware_are_told(graph):
+    node = graph.start_node(FakeBackend())
+    peer = graph.start_peer()
+    for change in (3, 2):  # what Fast DDS reports when a best-effort image does not arrive whole
+        node._count_lost(SimpleNamespace(total_count_change=change))
+    answer = peer.ask(image_message(0))
+    assert (answer['lost'], answer['received'], answer['dropped']) == ('5', '1', '0')

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rclpy.event_handler import QoSMessageLostInfo, SubscriptionEventCallbacks, UnsupportedEventTypeError
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import Image
@@ -81,9 +82,7 @@ class DffNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the camera."""
-        self._subscription = self.create_subscription(
-            Image, 'image', self._store, qos.newest_image(), qos_overriding_options=qos.overridable()
-        )
+        self._subscription = self._subscribe(SubscriptionEventCallbacks(message_lost=self._count_lost))
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -112,8 +111,25 @@ class DffNode(LifecycleNode):
         self._release()
         super().destroy_node()
 
+    def _subscribe(self, events: SubscriptionEventCallbacks) -> Subscription:
+        try:
+            return self.create_subscription(
+                Image,
+                'image',
+                self._store,
+                qos.newest_image(),
+                event_callbacks=events,
+                qos_overriding_options=qos.overridable(),
+            )
+        except UnsupportedEventTypeError:  # this middleware does not tell of lost messages
+            return self._subscribe(SubscriptionEventCallbacks())
+
     def _store(self, message: Image) -> None:
         self._mailbox.put(Received(message, time.perf_counter_ns()))
+
+    def _count_lost(self, event: QoSMessageLostInfo) -> None:
+        if self._pipeline is not None:
+            self._pipeline.count_lost(event.total_count_change)
 
     def _reconfigure(self, config: DffConfig) -> None:
         if self._pipeline is not None:

@@ -13,7 +13,8 @@ from dff_ros.config import DffConfig
 from dff_ros.errors import DffError
 from dff_ros.ros import status
 from dff_ros.ros.conversions import stamp_to_ns, to_frame
-from dff_ros.ros.mailbox import Mailbox
+from dff_ros.ros.launching import PROFILES_VARIABLE, SHARED_MEMORY_PROFILE
+from dff_ros.ros.mailbox import Counts, Mailbox
 from dff_ros.ros.publishers import Publishers
 from dff_ros.ros.worker import Model
 from dff_ros.types import Frame
@@ -54,6 +55,7 @@ class Pipeline:
         self._logger = logger
         self._last_stamp_ns = 0
         self._resets: Counter[str] = Counter()
+        self._num_lost = 0
         self._logged_s: dict[str, float] = {}
 
     def answer(self, model: Model, item: Received) -> None:
@@ -94,7 +96,16 @@ class Pipeline:
         self._publishers.publish_overlay(header, frame, result, model.spec, self._applied.overlay.alpha)
         facts = status.answered(result, convert_ms, latency_ms)
         facts |= status.setup(self._applied, model.engine.backend.info)
-        self._publishers.publish_status(header, facts | status.totals(self._mailbox.done(), self._resets))
+        self._publishers.publish_status(header, facts | self._totals(self._mailbox.done()))
+
+    def count_lost(self, num_lost: int) -> None:
+        """Count images that the middleware lost before the node; called on the executor's thread."""
+        self._num_lost += num_lost
+        self._warn(
+            'lost',
+            f'{self._num_lost} images were lost on the way to the node; large images need shared memory: set '
+            f'{PROFILES_VARIABLE} to {SHARED_MEMORY_PROFILE} for the camera too, as in dff.launch.py',
+        )
 
     def fail(self, item: Received, error: Exception) -> None:
         """Account for a message whose answer raised."""
@@ -102,12 +113,19 @@ class Pipeline:
 
     def _drop(self, item: Received, reason: str, detail: str) -> None:
         counts = self._mailbox.drop(reason)
-        now_s = time.monotonic()
-        if now_s - self._logged_s.get(reason, -_LOG_PERIOD_S) >= _LOG_PERIOD_S:
-            self._logged_s[reason] = now_s
-            stamp_ns = stamp_to_ns(item.message.header.stamp)
-            self._logger.warning(
-                f'image {stamp_ns} ns dropped ({reason}, {counts.dropped[reason]} so far): {detail}'
-            )
-        facts = status.dropped(reason, detail) | status.totals(counts, self._resets)
+        stamp_ns = stamp_to_ns(item.message.header.stamp)
+        self._warn(
+            reason, f'image {stamp_ns} ns dropped ({reason}, {counts.dropped[reason]} so far): {detail}'
+        )
+        facts = status.dropped(reason, detail) | self._totals(counts)
         self._publishers.publish_status(item.message.header, facts)
+
+    def _totals(self, counts: Counts) -> dict[str, object]:
+        return status.totals(counts, self._resets, self._num_lost)
+
+    def _warn(self, topic: str, text: str) -> None:
+        """Log a warning, at most one on each topic in _LOG_PERIOD_S."""
+        now_s = time.monotonic()
+        if now_s - self._logged_s.get(topic, -_LOG_PERIOD_S) >= _LOG_PERIOD_S:
+            self._logged_s[topic] = now_s
+            self._logger.warning(text)

@@ -40,9 +40,13 @@ def setup(config: DffConfig, info: BackendInfo) -> dict[str, object]:
     return {'interval': config.keyframe.interval, 'backend': info.name, 'device': info.device}
 
 
-def totals(counts: Counts, resets: Mapping[str, int]) -> dict[str, object]:
-    """Counts since the node was configured: `received` = `processed` + `dropped` + `pending`."""
+def totals(counts: Counts, resets: Mapping[str, int], num_lost: int) -> dict[str, object]:
+    """Counts since the node was configured: `received` = `processed` + `dropped` + `pending`.
+
+    `lost` are images that the middleware lost before the node received them, as far as it tells.
+    """
     facts: dict[str, object] = {
+        'lost': num_lost,
         'received': counts.received,
         'processed': counts.processed,
         'pending': counts.pending,
