@@ -1,6 +1,8 @@
 """Fills a zone of the street with everything that stands still."""
 
+import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -9,7 +11,7 @@ from dff_ros.data.street import facades, library, sprites
 from dff_ros.data.street.hashing import rng_of
 from dff_ros.data.street.layout import ZONE_M, Caster, Layout, Zone
 from dff_ros.data.street.surfaces import Face, heading_rotation, plane, upright
-from dff_ros.data.street.texture import Texture
+from dff_ros.data.street.texture import Deferred, Texture
 
 _MATERIAL = {"terrace": ("brick", "brick", "render"), "detached": ("brick", "render"), "shops": ("brick", "render", "stone"),
              "blocks": ("modern", "brick"), "college": ("stone", "brick")}
@@ -39,7 +41,7 @@ class _Site:
     def is_in_side_street(self, side: int, s: float, margin: float) -> bool:
         return bool(self.layout.in_junction(side, np.array([s]), margin)[0])
 
-    def wall(self, side: int, s0: float, s1: float, d: float, high: float, texture: Texture, label: int) -> None:
+    def wall(self, side: int, s0: float, s1: float, d: float, high: float, texture: Texture | Deferred, label: int) -> None:
         """Something flat along the road, seen from it."""
         a, b = self.at(s0, side * d), self.at(s1, side * d)
         left, right = (a, b) if side < 0 else (b, a)
@@ -47,7 +49,7 @@ class _Site:
         if label in (BUILDING, TREE):
             self.zone.casters.append(Caster(np.stack([a, b]), high))
 
-    def sprite(self, texture: Texture, s: float, d: float, size: tuple[float, float], label: int, base: float = 0.0,
+    def sprite(self, texture: Texture | Deferred, s: float, d: float, size: tuple[float, float], label: int, base: float = 0.0,
                turn: float = 0.0) -> None:
         """A cut-out of (width, height) across the road, its normal turned by `turn`."""
         xz, heading = self.layout.course.locate(s, d)
@@ -110,26 +112,37 @@ class _Site:
         away = side * np.array([along[1], -along[0]])
         width, depth = float(np.linalg.norm(b - a)), float(rng.uniform(7, 11))
         rise = 0.0 if material == "modern" or rng.random() < 0.12 else float(rng.uniform(1.8, 3.6))
-        seed = rng_of(self.layout.seed, 52, self.zone.number, len(self.zone.things))
+        paint = self._painter()
         lit = library.lit_windows(self.layout.seed)
         left, right = (a, b) if side < 0 else (b, a)
-        faces = [Face(facades.facade(seed, width, height, material, ground, lit), upright(left, right, height), BUILDING)]
+        faces = [Face(paint(facades.facade, width, height, material, ground, lit), upright(left, right, height), BUILDING)]
         near, far = (a + away * depth, a) if side < 0 else (a, a + away * depth)
-        faces.append(Face(facades.gable(seed, depth, height, rise, material), upright(near, far, height + rise), BUILDING))
+        faces.append(Face(paint(facades.gable, depth, height + rise, rise, material), upright(near, far, height + rise), BUILDING))
         if rise:
             ridge = away * depth / 2
             corners = [np.array([*p]) for p in ((left + ridge), (right + ridge), left)]
             high = (height + rise, height + rise, height)
             points = [np.array([p[0], y, p[1]]) for p, y in zip(corners, high)]
             slope = math.hypot(rise, depth / 2)
-            faces.append(Face(facades.roof(seed, width, slope), plane(*points), BUILDING))
+            faces.append(Face(paint(facades.roof, width, slope), plane(*points), BUILDING))
             if rng.random() < 0.5:
                 at = a + along * width * rng.choice([0.06, 0.94]) + ridge
                 across = away * 0.5 * side
-                chimney = facades.plain(seed, 1.0, 1.6, material)
+                chimney = paint(facades.plain, 1.0, 1.6, material)
                 faces.append(Face(chimney, upright(at - across, at + across, height + rise + 1.1, height + rise - 0.6), BUILDING))
         self.zone.add(tuple(faces))
         self.zone.casters.append(Caster(np.stack([a, b, a + away * depth, b + away * depth]), height + 0.4 * rise))
+
+    def _painter(self) -> Callable[..., Deferred]:
+        """A function that defers a painter of `facades`, called with width, height and further arguments."""
+        keys = (self.layout.seed, 52, self.zone.number, len(self.zone.things))
+        count = itertools.count()
+
+        def defer(painter: Callable[..., Texture], width: float, height: float, *more: object) -> Deferred:
+            rng = rng_of(*keys, next(count))
+            return Deferred(facades.shape_of(width, height), lambda: painter(rng, width, height, *more))
+
+        return defer
 
     def _boundary(self, side: int, s0: float, s1: float, d: float, choices: tuple[str, ...]) -> None:
         rng = self.rng
@@ -143,10 +156,10 @@ class _Site:
         high = {"hedge": rng.uniform(0.8, 2.2), "wall": rng.uniform(0.6, 2.2), "fence": rng.uniform(0.9, 1.9)}[kind]
         paint, label = {
             "hedge": (facades.hedge, TREE),
-            "wall": (lambda *a: facades.plain(*a, kind="brick" if rng.random() < 0.7 else "stone"), BUILDING),
+            "wall": (facades.plain, BUILDING),
             "fence": (facades.fence, FENCE),
         }[kind]
-        self.wall(side, s0, s1, d, high, paint(rng, s1 - s0, high), label)
+        self.wall(side, s0, s1, d, high, self._painter()(paint, s1 - s0, high), label)
 
     def _behind(self, side: int, d: float) -> None:
         """A second row, seen through the gaps: trees and backs of houses."""
@@ -183,7 +196,7 @@ class _Site:
             s += spacing * rng.uniform(0.8, 1.3)
 
     def _tree(self, s: float, d: float, size: float) -> None:
-        texture = library.tree(self.layout.seed, int(self.rng.integers(14)), self.road.leafiness, 1 if d > 0 else -1)
+        texture = library.tree(self.layout.seed, int(self.rng.integers(10)), self.road.leafiness, 1 if d > 0 else -1)
         turn = -math.copysign(self.rng.uniform(0.0, 0.35), d)
         self.sprite(texture, s, d, (size * self.rng.uniform(0.85, 1.1), size), TREE, turn=turn)
         angle = np.linspace(0, 2 * math.pi, 9)[:-1]
@@ -235,7 +248,7 @@ class _Site:
                     self.post(s + k * step, side * inner, 1.0, 0.13)
         if rng.random() < 0.4 and not road.has_parking[side > 0]:
             s0, length = self.start + rng.uniform(0, 4), rng.uniform(8, 16)
-            texture = facades.fence(rng, length, 1.05)
+            texture = self._painter()(facades.fence, length, 1.05)
             self.wall(side, s0, s0 + length, road.kerb(side) + 0.25, 1.05, texture, FENCE)
 
     def crossing(self) -> None:

@@ -18,6 +18,11 @@ def pixels(metres: float, at_least: int = 8) -> int:
     return max(at_least, min(720, round(metres * _PX_PER_M)))
 
 
+def shape_of(width: float, height: float) -> tuple[int, int]:
+    """Rows and columns of a texture of this size in metres."""
+    return pixels(height), pixels(width)
+
+
 def masonry(rng: np.random.Generator, shape: tuple[int, int], kind: str) -> np.ndarray:
     """A bare wall (h, w, 3) float32: colour, stains, courses of bricks or stones."""
     colours = _WALLS[kind]
@@ -38,7 +43,7 @@ def masonry(rng: np.random.Generator, shape: tuple[int, int], kind: str) -> np.n
 
 def facade(rng: np.random.Generator, width: float, height: float, kind: str, ground: str, lit: float) -> Texture:
     """A front with rows of windows; ground is "door", "shop" or "plain"; lit is the share of lit windows."""
-    shape = (pixels(height), pixels(width))
+    shape = shape_of(width, height)
     wall = masonry(rng, shape, kind)
     storeys = max(1, round(height / rng.uniform(2.7, 3.3)))
     storey = shape[0] / storeys
@@ -157,12 +162,12 @@ def _shop(rng: np.random.Generator, wall: np.ndarray, top: int, lit: float) -> N
 
 
 def gable(rng: np.random.Generator, width: float, height: float, rise: float, kind: str) -> Texture:
-    """A side wall with few windows; the top `rise` metres form a triangle."""
-    shape = (pixels(height + rise), pixels(width))
+    """A side wall with few windows; the top `rise` metres of its height form a triangle."""
+    shape = shape_of(width, height)
     wall = masonry(rng, shape, kind)
     alpha = np.full(shape, 255, np.uint8)
     if rise > 0:
-        shoulder = int(shape[0] * rise / (height + rise))
+        shoulder = int(shape[0] * rise / height)
         alpha[:shoulder] = 0
         cv2.fillConvexPoly(alpha, np.array([[0, shoulder], [shape[1] // 2, 0], [shape[1], shoulder]]), 255)
     style = _window_style(rng, kind)
@@ -173,7 +178,7 @@ def gable(rng: np.random.Generator, width: float, height: float, rise: float, ki
 
 
 def roof(rng: np.random.Generator, width: float, slope: float) -> Texture:
-    shape = (pixels(slope), pixels(width))
+    shape = shape_of(width, slope)
     base = np.array([(88, 84, 86), (122, 78, 60), (70, 72, 78), (104, 92, 80)][rng.integers(4)], np.float32)
     tiles = flat(shape, base * rng.uniform(0.8, 1.15)) + 12 * noise(rng, shape, (40, 8, 1), (0.7, 0.5, 0.5))[..., None]
     tiles[:: max(3, shape[0] // 24)] *= 0.82
@@ -183,15 +188,16 @@ def roof(rng: np.random.Generator, width: float, slope: float) -> Texture:
     return Texture(rgba_of(tiles))
 
 
-def plain(rng: np.random.Generator, width: float, height: float, kind: str) -> Texture:
-    """A garden or college wall, a chimney."""
-    wall = masonry(rng, (pixels(height), pixels(width)), kind)
+def plain(rng: np.random.Generator, width: float, height: float, kind: str | None = None) -> Texture:
+    """A garden or college wall, a chimney; brick or stone where no kind is given."""
+    kind = kind or ("brick" if rng.random() < 0.7 else "stone")
+    wall = masonry(rng, shape_of(width, height), kind)
     wall[:3] = wall[:3] * 0.8 + 40
     return Texture(rgba_of(wall))
 
 
 def hedge(rng: np.random.Generator, width: float, height: float) -> Texture:
-    shape = (pixels(height), pixels(width))
+    shape = shape_of(width, height)
     leaves = noise(rng, shape, (16, 6, 2), (0.8, 0.7, 0.8))
     green = np.array([[62, 78, 40], [78, 84, 48], [48, 62, 38], [88, 80, 52]][rng.integers(4)], np.float32)
     colour = flat(shape, green) * (0.85 + 0.5 * leaves[..., None])
@@ -203,7 +209,7 @@ def hedge(rng: np.random.Generator, width: float, height: float) -> Texture:
 
 def fence(rng: np.random.Generator, width: float, height: float) -> Texture:
     """Iron railings, a galvanised guard rail or wooden boards."""
-    shape = (pixels(height), pixels(width))
+    shape = shape_of(width, height)
     kind = rng.integers(3)
     colour = flat(shape, [(34, 36, 40), (156, 160, 164), (128, 102, 74)][kind]) + 10 * noise(rng, shape, (9, 2), (1, 1))[..., None]
     if kind == 2:

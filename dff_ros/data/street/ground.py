@@ -1,6 +1,7 @@
 """The painted ground, in pieces of 10 m along the road: asphalt, markings, kerbs, pavement, plots, cast shadows."""
 
 import math
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -14,9 +15,27 @@ from dff_ros.data.street.surfaces import Face, Layer, Thing, plane
 from dff_ros.data.street.texture import Texture, noise, rgba_of
 
 PIECE_M = 10.0
-_HALF_X, _HALF_Z = 24.0, 8.0
+_HALF_X = 20.0
 _PX_X, _PX_Z = 26.0, 20.0
 _TILE_M = 36.0
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """The rectangle in the world (x, z) that holds one piece, and its place on the road."""
+
+    xz: np.ndarray
+    right: np.ndarray
+    forward: np.ndarray
+    half_z: float
+    middle: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return int(2 * self.half_z * _PX_Z), int(2 * _HALF_X * _PX_X)
+
+    def world(self, x: float | np.ndarray, z: float | np.ndarray) -> np.ndarray:
+        return self.xz + x * self.right + z * self.forward
 
 
 class Ground:
@@ -31,27 +50,32 @@ class Ground:
 
     def piece(self, number: int) -> Thing:
         """The ground for s in [10 number, 10 number + 10]."""
-        xz, heading = self._course.locate((number + 0.5) * PIECE_M)
-        forward = np.array([math.sin(heading), math.cos(heading)])
-        right = np.array([forward[1], -forward[0]])
-        s, d = self._road_coordinates(number, xz, right, forward)
+        sheet = self._sheet(number)
+        s, d = self._road_coordinates(sheet)
         colour, labels = self._paint(number, s, d)
-        self._cast_shadows(colour, number, xz, right, forward)
+        self._cast_shadows(colour, sheet)
         outside = np.maximum(number * PIECE_M - s, s - (number + 1) * PIECE_M)
         alpha = np.where(outside < 0.35, 255, 0)
-        corners = [xz + x * right + z * forward for x, z in ((-_HALF_X, _HALF_Z), (_HALF_X, _HALF_Z), (-_HALF_X, -_HALF_Z))]
+        corners = [sheet.world(x, z) for x, z in ((-_HALF_X, sheet.half_z), (_HALF_X, sheet.half_z), (-_HALF_X, -sheet.half_z))]
         frame = plane(*(np.array([c[0], 0.0, c[1]]) for c in corners))
         face = Face(Texture(rgba_of(colour, alpha), labels), frame, ROAD, is_lit=False, layer=Layer.GROUND)
         return Thing((0, number), (face,))
 
-    def _road_coordinates(
-        self, number: int, xz: np.ndarray, right: np.ndarray, forward: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _sheet(self, number: int) -> _Sheet:
+        middle = (number + 0.5) * PIECE_M
+        xz, heading = self._course.locate(middle)
+        forward = np.array([math.sin(heading), math.cos(heading)])
+        right = np.array([forward[1], -forward[0]])
+        ends = np.array([middle - PIECE_M / 2 - 0.4, middle + PIECE_M / 2 + 0.4]).repeat(2)
+        corners, _ = self._course.locate(ends, np.array([-_HALF_X, _HALF_X] * 2))
+        return _Sheet(xz, right, forward, float(np.abs((corners - xz) @ forward).max()), middle)
+
+    def _road_coordinates(self, sheet: _Sheet) -> tuple[np.ndarray, np.ndarray]:
         """s and d of every texel, from a coarse grid: the foot on the centre line by fixed-point steps."""
-        w, h = int(2 * _HALF_X * _PX_X), int(2 * _HALF_Z * _PX_Z)
-        z, x = np.meshgrid(np.linspace(_HALF_Z, -_HALF_Z, 33), np.linspace(-_HALF_X, _HALF_X, 49), indexing="ij")
-        points = xz + x[..., None] * right + z[..., None] * forward
-        s = (number + 0.5) * PIECE_M + z
+        h, w = sheet.shape
+        z, x = np.meshgrid(np.linspace(sheet.half_z, -sheet.half_z, 33), np.linspace(-_HALF_X, _HALF_X, 49), indexing="ij")
+        points = sheet.world(x[..., None], z[..., None])
+        s = sheet.middle + z
         for _ in range(4):
             foot, heading = self._course.locate(s)
             along = np.stack([np.sin(heading), np.cos(heading)], -1)
@@ -60,61 +84,53 @@ class Ground:
         d = ((points - foot) * np.stack([np.cos(heading), -np.sin(heading)], -1)).sum(-1)
         columns = np.linspace(0, 48, w, dtype=np.float32)[None].repeat(h, 0)
         rows = np.linspace(0, 32, h, dtype=np.float32)[:, None].repeat(w, 1)
-        return tuple(cv2.remap(a.astype(np.float32), columns, rows, cv2.INTER_LINEAR) for a in (s, d))
+        s, d = (cv2.remap(a.astype(np.float32), columns, rows, cv2.INTER_LINEAR) for a in (s, d))
+        return s, d
 
     def _paint(self, number: int, s: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Colour (h, w, 3) float32 and labels; each texel belongs to a material with a colour and two kinds of noise."""
         road = self._road
         rows, columns = (s % _TILE_M) * np.float32(_PX_Z), ((d + 2 * _TILE_M) % _TILE_M) * np.float32(_PX_X)
         grain, soil = (
             cv2.remap(t, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP) for t in (self._asphalt, self._soil)
         )
-        colour = np.array(road.asphalt, np.float32) + 22 * grain[..., None]
-        labels = np.full(s.shape, ROAD, np.uint8)
-        tracks = 5 * np.cos((np.abs(d) - road.half_width / 2) * (2 * math.pi / 1.7))
-        colour += tracks[..., None]
-        self._patches(number, colour, s, d)
-        self._markings(number, colour, s, d)
+        grain_of, soil_of = np.array([22, 8, 0, 17, 0, 0], np.float32), np.array([0, 0, 46, 0, 40, 40], np.float32)
+        paving, grass = np.array(road.paving), (85.0, 96.0, 53.0)
+        (left, left_label), (right, right_label) = (self._layout.yard(side, number) for side in (-1, 1))
+        colours = np.array([road.asphalt, paving * 1.12, grass, paving, left, right], np.float32)
+        labels_of = np.array([ROAD, PAVEMENT, TREE, PAVEMENT, left_label, right_label], np.uint8)
+        material = np.zeros(s.shape, np.uint8)
         for side in (-1, 1):
-            self._roadside(number, side, (colour, labels), (s, d * side), (grain, soil))
-        return colour, labels
+            self._roadside(side, material, s, d * side)
+        speckle = grain * grain_of[material] + soil * soil_of[material]
+        speckle += np.where(material == 0, 5 * np.cos((np.abs(d) - road.half_width / 2) * np.float32(2 * math.pi / 1.7)), 0)
+        colour = colours[material] + speckle[..., None]
+        self._patches(number, colour, s, d)
+        self._markings(number, colour, s, d, material == 0)
+        self._edges(colour, material, s, d)
+        return colour, labels_of[material]
 
-    def _roadside(
-        self,
-        number: int,
-        side: int,
-        target: tuple[np.ndarray, np.ndarray],
-        at: tuple[np.ndarray, np.ndarray],
-        textures: tuple[np.ndarray, np.ndarray],
-    ) -> None:
-        (colour, labels), (s, d), (grain, soil) = target, at, textures
+    def _roadside(self, side: int, material: np.ndarray, s: np.ndarray, d: np.ndarray) -> None:
+        """Kerb 1, verge 2, paving 3, plots 4 (left) or 5 (right); d counts outwards."""
         road = self._road
-        kerb, edge = road.kerb(side), road.edge(side)
-        columns = np.flatnonzero((d > kerb - 0.4).any(0))
-        if len(columns) == 0:
-            return
-        part = (slice(None), slice(int(columns[0]), int(columns[-1]) + 1))
-        colour, labels, s, d, grain, soil = (a[part] for a in (colour, labels, s, d, grain, soil))
-        colour[(d > kerb - 0.22) & (d < kerb)] *= 0.72
-        open_ = ~self._layout.in_junction(side, s)
-        paving = np.array(road.paving, np.float32) + 17 * grain[..., None]
-        joints = ((s % 0.9 < 0.05) | ((d - kerb) % 0.6 < 0.045)) & (road.paving[0] > 125)
-        paving[joints] *= 0.8
-        grass = np.array([92, 104, 58], np.float32) * (0.92 + 0.5 * soil[..., None])
-        yard, yard_label = self._layout.yard(side, number)
-        yard_colour = grass if yard_label == TREE else np.array(yard, np.float32) + 20 * soil[..., None]
-        verge_end = kerb + 0.15 + road.verge[side > 0]
-        zones = (
-            (kerb, kerb + 0.15, np.array(road.paving, np.float32) * 1.12 + 8 * grain[..., None], PAVEMENT),
-            (kerb + 0.15, verge_end, grass, TREE),
-            (verge_end, edge + 0.15, paving, PAVEMENT),
-            (edge + 0.15, 99.0, yard_colour, yard_label),
-        )
-        for low, high, paint, label in zones:
-            mask = (d >= low) & (d < high) & open_
-            colour[mask] = paint[mask]
-            labels[mask] = label
-        give_way = ~open_ & (np.abs(d - kerb - 0.1) < 0.12) & (s % 0.9 < 0.55)
-        colour[give_way] = 205
+        kerb = road.kerb(side)
+        borders = np.array([kerb, kerb + 0.15, kerb + 0.15 + road.verge[side > 0], road.edge(side) + 0.15])
+        codes = np.array([0, 1, 2, 3, 5 if side > 0 else 4], np.uint8)
+        here = (d > kerb) & ~self._layout.in_junction(side, s)
+        material[here] = codes[np.searchsorted(borders, d[here], side="right")]
+
+    def _edges(self, colour: np.ndarray, material: np.ndarray, s: np.ndarray, d: np.ndarray) -> None:
+        """Gutters, joints between slabs, give-way lines of side streets."""
+        road, texels = self._road, colour.reshape(-1, 3)
+        for side in (-1, 1):
+            out, kerb = d * side, road.kerb(side)
+            colour[(out > kerb - 0.22) & (out < kerb)] *= 0.72
+            give_way = np.flatnonzero((material == 0) & (out > kerb) & (out < kerb + 0.22))
+            texels[give_way[s.flat[give_way] % 0.9 < 0.55]] = 205
+            if road.paving[0] > 125:
+                slabs = np.flatnonzero((material == 3) & (out > kerb))
+                joints = (s.flat[slabs] % 0.9 < 0.05) | ((out.flat[slabs] - kerb) % 0.6 < 0.045)
+                texels[slabs[joints]] *= 0.8
 
     def _patches(self, number: int, colour: np.ndarray, s: np.ndarray, d: np.ndarray) -> None:
         """Repairs, manholes and cracks."""
@@ -131,7 +147,9 @@ class Ground:
         crack = np.abs(d - d0 - slope * (s - s0) - 0.12 * np.sin(5 * s)) < 0.035
         colour[crack & (np.abs(s - s0) < 2.5)] *= 0.7
 
-    def _markings(self, number: int, colour: np.ndarray, s: np.ndarray, d: np.ndarray) -> None:
+    def _markings(
+        self, number: int, colour: np.ndarray, s: np.ndarray, d: np.ndarray, is_road: np.ndarray
+    ) -> None:
         road = self._road
         white = np.zeros(s.shape, bool)
         style = road.centre_line
@@ -151,27 +169,45 @@ class Ground:
                 white |= np.abs(out - kerb + 0.35) < 0.06
             elif road.has_yellow_lines and not self._layout.is_crossing(number):
                 yellow = (np.abs(out - kerb + 0.28) < 0.04) | (np.abs(out - kerb + 0.48) < 0.04)
+                yellow &= is_road
                 colour[yellow] = colour[yellow] * 0.25 + np.array([160, 130, 40], np.float32)
         if self._layout.is_crossing(number):
             middle = (number + 0.5) * PIECE_M
             white |= (np.abs(s - middle) < 1.6) & (d % 1.2 < 0.6)
             white |= (np.abs(np.abs(s - middle) - 2.6) < 0.1) & (d % 1.0 < 0.6)
+        self._legend(number, white, s, d)
+        white &= is_road
         worn = uniforms(1, self._seed, 33)[0] * 0.35 + 0.1
         colour[white] = colour[white] * worn + np.float32(205 * (1 - worn) + 15)
 
-    def _cast_shadows(
-        self, colour: np.ndarray, number: int, xz: np.ndarray, right: np.ndarray, forward: np.ndarray
-    ) -> None:
-        """Darken what the sun does not reach; contact shadows also under a grey sky."""
-        h, w = colour.shape[:2]
-        mask = np.zeros((h, w), np.uint8)
-        for polygon in self._layout.shadows_near(number * PIECE_M, self._light.sun):
-            local = polygon - xz
-            x, z = local @ right, local @ forward
-            if x.min() > _HALF_X or x.max() < -_HALF_X or z.min() > _HALF_Z or z.max() < -_HALF_Z:
-                continue
-            pixels = np.stack([(x + _HALF_X) * _PX_X, (_HALF_Z - z) * _PX_Z], -1)
-            cv2.fillPoly(mask, [np.round(pixels).astype(np.int32)], 255)
-        if self._light.shadow > 0:
-            soft = cv2.GaussianBlur(mask, (0, 0), 2.0).astype(np.float32) * np.float32(self._light.shadow / 255)
-            colour *= 1 - soft[..., None]
+    def _legend(self, number: int, white: np.ndarray, s: np.ndarray, d: np.ndarray) -> None:
+        """Now and then a word or an arrow in the middle of a lane, to be read in the direction of travel."""
+        exists, what, lane = uniforms(3, self._seed, 34, number)
+        if exists > 0.16 or self._layout.is_crossing(number):
+            return
+        page = np.zeros((60, 60), np.uint8)
+        text = ("SLOW", "BUS", "30", "^")[int(what * 4)]
+        if text == "^":
+            cv2.arrowedLine(page, (30, 58), (30, 4), 255, 7, tipLength=0.4)
+        else:
+            scale = 60 / cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 1.0, 3)[0][0]
+            cv2.putText(page, text, (1, 52), cv2.FONT_HERSHEY_SIMPLEX, min(scale, 1.6), 255, 4)
+        way = 1 if lane < 0.5 else -1
+        along = (s - (number + 0.5) * PIECE_M) * way
+        across = d * way - self._road.lane_d
+        columns, rows = ((across + 0.8) * (60 / 1.6)).astype(np.float32), ((1.5 - along) * (60 / 3.0)).astype(np.float32)
+        white |= cv2.remap(page, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT) > 127
+
+    def _cast_shadows(self, colour: np.ndarray, sheet: _Sheet) -> None:
+        """Darken what the sun does not reach."""
+        if self._light.shadow <= 0:
+            return
+        mask = np.zeros(sheet.shape, np.uint8)
+        for polygon in self._layout.shadows_near(sheet.middle, self._light.sun):
+            local = polygon - sheet.xz
+            x, z = local @ sheet.right, local @ sheet.forward
+            if x.min() < _HALF_X and x.max() > -_HALF_X and z.min() < sheet.half_z and z.max() > -sheet.half_z:
+                pixels = np.stack([(x + _HALF_X) * _PX_X, (sheet.half_z - z) * _PX_Z], -1)
+                cv2.fillPoly(mask, [np.round(pixels).astype(np.int32)], 255)
+        soft = cv2.GaussianBlur(mask, (0, 0), 2.0).astype(np.float32) * np.float32(self._light.shadow / 255)
+        colour *= 1 - soft[..., None]

@@ -111,7 +111,7 @@ def road_of(seed: int) -> Road:
     paving = rng.uniform(105, 165)
     green = rng.random() < 0.3
     return Road(
-        half_width=rng.uniform(2.7, 4.2),
+        half_width=rng.uniform(3.0, 4.3),
         has_parking=(bool(rng.random() < 0.45), bool(rng.random() < 0.45)),
         pavement=(rng.uniform(1.6, 4.5), rng.uniform(1.6, 4.5)),
         verge=(rng.uniform(1.0, 2.5) * green, rng.uniform(1.0, 2.5) * green),

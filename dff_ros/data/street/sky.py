@@ -11,7 +11,7 @@ from dff_ros.data.street.look import Light
 from dff_ros.data.street.raster import FAR, Buffers, Camera
 from dff_ros.data.street.texture import noise, rgba_of
 
-_PX_PER_RAD = 440.0
+_PX_PER_RAD = 330.0
 _LOW, _HIGH = -0.30, 0.75
 _CELL = 16
 
@@ -47,9 +47,9 @@ class Panorama:
             top = 0.03 + 0.05 * (1 - depth) + 0.03 * noise(rng, (1, w), (300, 90, 25, 7, 2), (0.6, 0.5, 0.3, 0.2, 0.15))[0]
             top[-200:] += (top[0] - top[-200:]) * np.linspace(0, 1, 200)
             tone = np.array([78, 84, 62], np.float32) * rng.uniform(0.7, 1.1)
-            texture = 12 * noise(rng, (h, w), (9, 3), (0.6, 0.6))[..., None]
             mask = rows < top
-            sky[mask] = ((tone + texture) * (1 - depth) + haze * depth * 0.85)[mask]
+            texture = 12 * noise(rng, (h, w), (9, 3), (0.6, 0.6))[mask][:, None]
+            sky[mask] = (tone + texture) * (1 - depth) + haze * depth * 0.85
             labels[mask] = TREE
             for _ in range(26):
                 x, wide = int(rng.integers(0, w - 80)), int(rng.integers(14, 70))

@@ -61,7 +61,7 @@ def _branch(
     cv2.line(canvas, *points, 255, max(1, round(thickness)), cv2.LINE_AA, 4)
     if thickness < 2.6:
         tips.append(end)
-    if length < 9 or thickness < 0.5:
+    if length < 11 or thickness < 0.7:
         return
     for _ in range(3 if thickness < 6 else int(rng.integers(3, 5))):
         turn = angle + rng.normal(0, 0.5)

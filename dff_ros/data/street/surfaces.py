@@ -7,7 +7,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from dff_ros.data.street.texture import Texture
+from dff_ros.data.street.texture import Deferred, Texture
 
 Pose = Callable[[float], tuple[np.ndarray, np.ndarray]]
 """Time in seconds -> rotation (3, 3) and position (3,), object -> world."""
@@ -25,7 +25,7 @@ class Layer(IntEnum):
 class Face:
     """A textured parallelogram: columns of `frame` are U (texture right), V (texture down) and the top left corner."""
 
-    texture: Texture
+    texture: Texture | Deferred
     frame: np.ndarray
     label: int
     is_lit: bool = True

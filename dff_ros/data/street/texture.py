@@ -1,5 +1,7 @@
 """Textures with separately filtered axes (so that walls and roads seen at a slant do not flicker), and noise."""
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 
@@ -51,6 +53,21 @@ class Texture:
 
     def _shape(self, key: tuple[int, ...]) -> tuple[int, int]:
         return max(1, self.size[1] >> key[1]), max(1, self.size[0] >> key[0])
+
+
+class Deferred:
+    """A texture that is painted when it is first seen; `size` is known before."""
+
+    def __init__(self, size: tuple[int, int], paint: Callable[[], Texture]) -> None:
+        self.size = size
+        self._paint: Callable[[], Texture] | None = paint
+        self._texture: Texture | None = None
+
+    def level(self, level_v: int, level_u: int, gain: int = 16) -> np.ndarray:
+        """As `Texture.level`."""
+        if self._texture is None and self._paint is not None:
+            self._texture, self._paint = self._paint(), None
+        return self._texture.level(level_v, level_u, gain)
 
 
 def _pad(rgba: np.ndarray) -> np.ndarray:
