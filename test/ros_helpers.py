@@ -30,9 +30,6 @@ from dff_ros.ros.node import DffNode
 from dff_ros.ros.worker import Model
 
 TIMEOUT_S = 20.0
-DOMAIN_ID = 1 + os.getpid() % 100
-"""Own for each test process, below the range whose ports the system may have given away."""
-
 SPEC = ModelSpec(
     class_names=('road', 'car'), class_colours=((10, 20, 30), (200, 100, 0)), nominal_size=(32, 48)
 )
@@ -130,7 +127,7 @@ class Graph:
 
     def __init__(self) -> None:
         self.context = Context()
-        rclpy.init(context=self.context, domain_id=DOMAIN_ID)
+        rclpy.init(context=self.context, domain_id=int(os.environ['ROS_DOMAIN_ID'])  # claimed by conftest)
         self._running: list[tuple[Node, SingleThreadedExecutor, threading.Thread]] = []
         self.exit_codes: list[int] = []
 

@@ -103,7 +103,6 @@ def environment() -> dict[str, str]:
     paths = [str(ROOT), str(Path(__file__).parent), os.environ.get('PYTHONPATH', '')]
     return os.environ | {
         'PYTHONPATH': os.pathsep.join(path for path in paths if path),
-        'ROS_DOMAIN_ID': str(1 + os.getpid() % 100),
         'RCUTILS_LOGGING_BUFFERED_STREAM': '0',
         'PYTHONUNBUFFERED': '1',
     }
@@ -173,7 +172,7 @@ def test_a_signal_ends_the_node_with_code_0_and_no_traceback(number):
         code, output = node.end_by(number)
     assert code == 0
     assert 'Traceback' not in output
-    assert 'bundle fake, fake (none) on cpu, 1 threads: asked for by a test; key frame' in output
+    assert 'bundle fake, fake (none) on cpu, 1 threads: asked for by a test; flow dis; key' in output
     assert 'topics /image, /dff/segmentation, /dff/label_info, /dff/overlay, /dff/status' in output
 
 
@@ -201,3 +200,13 @@ def test_a_user_error_is_one_line_and_code_2(arguments, complaint):
     assert complaint in done.stderr
     ours = [line for line in done.stderr.splitlines() if '[rcl]' not in line]  # rcl adds a line of its own
     assert len(ours) == 1
+
+
+def test_a_missing_bundle_is_one_fatal_line_and_code_2(tmp_path):
+    pytest.importorskip('rclpy')
+    missing = tmp_path / 'no_such_model'
+    done = run_to_end('-m', 'dff_ros.ros.node', '--ros-args', '-p', f'bundle:={missing}')
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert '[FATAL]' in line
+    assert str(missing) in line

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from dff_ros.backends.base import open_backend
+from dff_ros.bundle import open_bundle
 from dff_ros.config import DffConfig
 from dff_ros.engine import Engine
 from dff_ros.model_spec import ModelSpec
@@ -26,9 +28,6 @@ class Model:
 
 def open_model(config: DffConfig) -> Model:
     """The model a config asks for; BundleError, BackendUnavailableError or ConfigError say what is wrong."""
-    from dff_ros.backends.base import open_backend
-    from dff_ros.bundle import open_bundle
-
     bundle = open_bundle(config.bundle)
     backend = open_backend(bundle, config)
     return Model(config.bundle, Engine(backend, config.keyframe), bundle.spec)
