@@ -88,6 +88,7 @@ class Peer(Node):
         self.create_subscription(Image, 'dff/segmentation', self._record(self.label_maps), 100)
         self.create_subscription(DiagnosticArray, 'dff/status', self._record(self.statuses), 100)
         self.create_subscription(LabelInfo, 'dff/label_info', self._record(self.label_infos), latched)
+        self.is_viewer = overlay
         if overlay:
             self.create_subscription(Image, 'dff/overlay', self._record(self.overlays), 100)
 
@@ -127,8 +128,9 @@ class Graph:
 
     def __init__(self) -> None:
         self.context = Context()
-        rclpy.init(context=self.context, domain_id=int(os.environ['ROS_DOMAIN_ID'])  # claimed by conftest)
+        rclpy.init(context=self.context, domain_id=int(os.environ['ROS_DOMAIN_ID']))
         self._running: list[tuple[Node, SingleThreadedExecutor, threading.Thread]] = []
+        self._peers: list[Peer] = []
         self.exit_codes: list[int] = []
 
     def spin(self, node: Node) -> None:
@@ -151,11 +153,22 @@ class Graph:
         """A peer that has found the node in both directions."""
         peer = Peer(self.context, **options)
         self.spin(peer)
-        topics = ['dff/segmentation', 'dff/status', *(['dff/overlay'] if options.get('overlay') else [])]
+        self._peers.append(peer)
         wait_until(lambda: peer.camera.get_subscription_count(), 'the node to subscribe')
-        wait_until(lambda: all(peer.count_publishers(topic) for topic in topics), 'the outputs')
+        wait_until(self._are_outputs_matched, 'the outputs to match')
         peer.wait_for(lambda: peer.label_infos, 'label_info')
         return peer
+
+    def _are_outputs_matched(self) -> bool:
+        """Whether every output of the node has all its readers: what it publishes now reaches them."""
+        (outputs,) = (node._publishers_out for node, *_ in self._running if isinstance(node, DffNode))
+        num_viewers = sum(peer.is_viewer for peer in self._peers)
+        expected = (
+            (outputs._segmentation, len(self._peers)),
+            (outputs._status, len(self._peers)),
+            (outputs._overlay, num_viewers),
+        )
+        return all(publisher.get_subscription_count() >= number for publisher, number in expected)
 
     def close(self) -> None:
         """Stop everything."""
