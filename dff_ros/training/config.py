@@ -89,6 +89,10 @@ class TrainConfig(Validated):
             raise ConfigError('run: give the directory of this run, for example --run runs/road-r18')
         if not self.camvid and not self.street:
             raise ConfigError('nothing to train on: give --camvid PATH, or --street N frames, or both')
+        if self.augment.scale_min > self.augment.scale_max:
+            raise ConfigError(
+                f'augment.scale_min: got {self.augment.scale_min}, above augment.scale_max {self.augment.scale_max}'
+            )
         if self.street_per_batch >= self.batch and self.camvid:
             raise ConfigError(
                 f'street_per_batch: got {self.street_per_batch}, '
