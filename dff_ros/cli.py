@@ -1,4 +1,4 @@
-"""The `dff` command: finds the subcommand's module, runs it, and turns errors into one line and an exit code."""
+"""The `dff` command: runs a subcommand and turns errors into one line and an exit code."""
 
 from __future__ import annotations
 

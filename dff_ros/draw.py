@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -78,7 +79,8 @@ def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(path, format='PNG')
     except OSError as error:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink()
         raise DffError(f'cannot write {path}: {error.strerror or error}') from error
 
 

@@ -11,8 +11,8 @@ from dff_ros.errors import ConfigError
 
 _ALIASES = {'keyframe.interval': '--interval'}
 _DEST_PREFIX = 'config:'
-_ROS_OWN = ('use_sim_time', 'qos_overrides.', 'start_type_description_service')
-"""Parameters that every ROS node has: a ROS parameter file may set them, they are no settings of ours."""
+_ROS_OWN = ('autostart', 'use_sim_time', 'qos_overrides.', 'start_type_description_service')
+"""Parameters that only the ROS node has; a parameter file may set them."""
 
 
 def add_config_flags(parser: argparse.ArgumentParser) -> None:

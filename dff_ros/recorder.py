@@ -89,7 +89,7 @@ class Recorder:
         self._writer.write(picture, stamp_ns)
 
     def _richness(self, label_map_HW: NDArray[np.uint8], caption: Caption) -> tuple[bool, bool, int]:
-        """How well a frame would do as the still: past the first ones, propagated, many classes to be seen."""
+        """How well a frame would do as the still: past the first ones, propagated, many classes."""
         counts = np.bincount(label_map_HW.ravel()[::4], minlength=256)[: self._spec.num_classes]
         num_seen = int((counts * 4 > _MIN_CLASS_SHARE * label_map_HW.size).sum())
         return caption.number >= _WARM_UP_FRAMES, not caption.is_key, num_seen

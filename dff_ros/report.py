@@ -4,6 +4,7 @@ view.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -115,7 +116,8 @@ def write_json(path: Path, report: Mapping[str, object]) -> None:
         part.write_text(json.dumps(report, indent=2, allow_nan=False) + '\n', encoding='utf-8')
         os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise DffError(f'cannot write {path}: {error.strerror}') from error
 
 

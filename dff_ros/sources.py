@@ -64,7 +64,7 @@ class FrameSource(Protocol):
 
 
 class StreetSource:
-    """The simulated street, endless, with exact labels; frame i is the same for the same seed, size and fps."""
+    """The simulated street, endless, with exact labels; frame i depends on seed, size and fps only."""
 
     num_frames: int | None = None
     class_names = CAMVID_CLASSES

@@ -1,4 +1,4 @@
-"""Label maps kept for later scoring: compressed in a temporary file, so that memory stays flat on long runs."""
+"""Label maps kept for later scoring, compressed in a temporary file: memory stays flat on long runs."""
 
 from __future__ import annotations
 

@@ -45,6 +45,7 @@ class VideoReader:
         self, path: str | Path, *, device: str | None = None, options: dict[str, str] | None = None
     ) -> None:
         self.path = str(path)
+        self._is_device = device is not None
         try:
             self._container = av.open(self.path, format=device, options=options or {})
         except (OSError, ValueError) as error:
@@ -61,13 +62,17 @@ class VideoReader:
         """(image_HW3 uint8 RGB, stamp_ns) in presentation order; rotated as the file asks for."""
         number = 0
         try:
-            for frame in self._container.decode(self._stream):
-                yield _to_rgb(frame), self._stamp_ns(frame, number)
-                number += 1
+            for packet in self._container.demux(self._stream):
+                # Decoders may hide it and make up the rest of the picture; a camera's next packet is whole again.
+                if packet.is_corrupt and not self._is_device:
+                    raise ValueError('incomplete packet')
+                for frame in packet.decode():
+                    yield _to_rgb(frame), self._stamp_ns(frame, number)
+                    number += 1
         except (OSError, ValueError) as error:
+            total = f' of {self.num_frames}' if self.num_frames else ''
             raise ConversionError(
-                f'{self.path} is truncated or damaged after frame {number}'
-                f'{f" of {self.num_frames}" if self.num_frames else ""}: {_reason(error)}'
+                f'{self.path} is truncated or damaged after frame {number}{total}: {_reason(error)}'
             ) from error
         if number == 0:
             raise ConversionError(f'{self.path} holds no video frame')
@@ -170,7 +175,8 @@ class VideoWriter:
         with contextlib.suppress(OSError, av.error.FFmpegError):
             if container is not None:
                 container.close()
-        self._part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._part.unlink()
 
     def __enter__(self) -> VideoWriter:
         return self

@@ -1,4 +1,4 @@
-"""Follows camera and node from outside: pairs what belongs to one frame by its stamp, and keeps the figures."""
+"""Follows camera and node from outside: pairs what belongs to one frame by its stamp, keeps the figures."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ _MAX_DOMAIN_ID = 101  # above it, DDS ports run into those the system gives away
 def run_session(settings: Settings) -> int:
     """Run it and write the results, also after a signal; 0, or 128 + the number of that signal.
 
-    Raises DffError where a process fails or an output cannot be written; whatever happens, no process is left.
+    Raises DffError where a process fails or an output cannot be written; no process is left in any case.
     """
     console = Console()
     with Interrupts() as interrupts, ExitStack() as stack:
@@ -197,7 +197,7 @@ def _text(value: object) -> str:
 
 
 def _set_environment() -> None:
-    """A ROS graph of its own over shared memory for this process and its children, unless the user set one."""
+    """A ROS graph of its own over shared memory, here and in child processes, unless the user set one."""
     os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randint(1, _MAX_DOMAIN_ID)))
     profile = find_share_file(f'config/{SHARED_MEMORY_PROFILE}')
     if profile is not None:

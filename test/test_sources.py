@@ -1,0 +1,154 @@
+"""Frame sources: order, stamps, labels, and errors that name the file."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dff_ros.data.classes import CAMVID_CLASSES
+from dff_ros.errors import ConfigError, ConversionError, DataError
+from dff_ros.sources import SourceRequest, open_source, read_image
+from dff_ros.video import VideoWriter
+
+MS = 10**6
+
+
+def flat(value: int, size: tuple[int, int] = (32, 48)) -> np.ndarray:
+    return np.full((*size, 3), value, np.uint8)
+
+
+def save(path, picture):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path)
+    return path
+
+
+@pytest.fixture
+def camvid(tmp_path):
+    """Three frames, two frame numbers (1/15 s) apart; the label of frame i is class i, its right half void."""
+    names = [f'0016E5_{number:05d}' for number in (7959, 7961, 7963)]
+    for value, name in enumerate(names):
+        labels = np.full((32, 48), value, np.uint8)
+        labels[:, 24:] = 11
+        save(tmp_path / 'images' / 'val' / f'{name}.jpg', flat(40 * value))
+        save(tmp_path / 'labels' / 'val' / f'{name}.png', labels)
+    (tmp_path / 'splits').mkdir()
+    (tmp_path / 'splits' / 'val.txt').write_text('\n'.join(names))
+    return tmp_path
+
+
+def test_camvid_gives_images_labels_and_recording_stamps(camvid):
+    source = open_source(str(camvid))
+    frames = list(source)
+    assert (source.num_frames, source.size, source.class_names) == (3, (32, 48), CAMVID_CLASSES)
+    assert source.fps == pytest.approx(15.0)
+    assert [int(frame.image_HW3[0, 0, 0]) for frame in frames] == [0, 40, 80]
+    assert [frame.name for frame in frames] == ['0016E5_07959', '0016E5_07961', '0016E5_07963']
+    steps_ms = np.diff([frame.stamp_ns for frame in frames]) / MS
+    np.testing.assert_allclose(steps_ms, 1000 / 15, atol=1e-3)
+    for index, frame in enumerate(frames):
+        assert set(np.unique(frame.labels_HW)) == {index, 255}
+        np.testing.assert_array_equal(source.labels(index), frame.labels_HW)
+
+
+def test_camvid_without_the_split_names_what_is_missing(camvid):
+    with pytest.raises(DataError, match=r'train\.txt'):
+        open_source(str(camvid), split='train')
+
+
+def test_folder_is_read_in_natural_order_and_may_mix_sizes(tmp_path):
+    for name, value, size in (('f10.png', 100, (32, 48)), ('f2.png', 20, (64, 32)), ('f1.PNG', 10, (32, 48))):
+        save(tmp_path / name, flat(value, size))
+    (tmp_path / 'notes.txt').write_text('not an image')
+    source = open_source(str(tmp_path), fps=10.0)
+    frames = list(source)
+    assert [frame.name for frame in frames] == ['f1.PNG', 'f2.png', 'f10.png']
+    assert [int(frame.image_HW3[0, 0, 0]) for frame in frames] == [10, 20, 100]
+    assert [frame.stamp_ns // MS for frame in frames] == [0, 100, 200]
+    assert [frame.image_HW3.shape for frame in frames] == [(32, 48, 3), (64, 32, 3), (32, 48, 3)]
+    assert (source.num_frames, source.size, source.fps, source.labels(0)) == (3, (32, 48), 10.0, None)
+    assert [frame.name for frame in source] == ['f1.PNG', 'f2.png', 'f10.png']  # a second pass starts over
+
+
+def test_empty_folder_says_what_it_takes(tmp_path):
+    with pytest.raises(ConversionError, match=r'holds no image; known are \.bmp'):
+        open_source(str(tmp_path))
+
+
+def test_truncated_image_is_named_where_its_turn_comes(tmp_path):
+    save(tmp_path / 'a.png', flat(1))
+    rough = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    broken = save(tmp_path / 'b.jpg', rough)
+    broken.write_bytes(broken.read_bytes()[:900])
+    frames = iter(open_source(str(tmp_path)))
+    assert next(frames).name == 'a.png'
+    with pytest.raises(ConversionError, match=r'b\.jpg cannot be read as an image'):
+        next(frames)
+
+
+@pytest.mark.parametrize(
+    'picture, expected',
+    [
+        (np.full((20, 20), 7, np.uint8), (7, 7, 7)),  # grey
+        (np.full((20, 20, 4), 9, np.uint8), (9, 9, 9)),  # with alpha
+        (np.full((20, 20), 0x4BFF, np.uint16), (0x4B, 0x4B, 0x4B)),  # 16 bits: the high byte
+    ],
+)
+def test_images_become_rgb(tmp_path, picture, expected):
+    image = read_image(save(tmp_path / 'a.png', picture))
+    assert image.shape == (20, 20, 3) and image.dtype == np.uint8 and image.flags.c_contiguous
+    assert tuple(image[5, 5]) == expected
+
+
+def test_images_are_turned_as_exif_says(tmp_path):
+    picture = Image.fromarray(flat(90, (20, 40)))
+    exif = picture.getexif()
+    exif[0x0112] = 6  # shown after a quarter turn
+    picture.save(tmp_path / 'a.jpg', exif=exif)
+    assert read_image(tmp_path / 'a.jpg').shape == (40, 20, 3)
+
+
+def test_video_gives_its_frames_and_stamps(tmp_path):
+    with VideoWriter(tmp_path / 'a.mp4', 20) as writer:
+        for value in (10, 110, 210):
+            writer.write(flat(value))
+    source = open_source(str(tmp_path / 'a.mp4'))
+    frames = list(source)
+    assert (source.num_frames, source.size, source.class_names) == (3, (32, 48), ())
+    assert [frame.stamp_ns // MS for frame in frames] == [0, 50, 100]
+    np.testing.assert_allclose([frame.image_HW3.mean() for frame in frames], [10, 110, 210], atol=4)
+
+
+def test_street_is_seeded_labelled_and_endless():
+    source = open_source('street', seed=3, size=(48, 64), fps=10.0)
+    frames = list(itertools.islice(source, 3))
+    again = list(itertools.islice(SourceRequest(text='street', seed=3, fps=10.0).open(), 1))
+    assert (source.num_frames, source.size, source.is_rendered) == (None, (48, 64), True)
+    assert [frame.stamp_ns // MS for frame in frames] == [0, 100, 200]
+    assert again[0].image_HW3.shape == (360, 480, 3)
+    for index, frame in enumerate(frames):
+        assert frame.labels_HW.max() < len(CAMVID_CLASSES) or (frame.labels_HW == 255).any()
+        np.testing.assert_array_equal(
+            open_source('street', seed=3, size=(48, 64), fps=10.0).labels(index), frame.labels_HW
+        )
+    assert not np.array_equal(
+        frames[0].image_HW3, next(iter(open_source('street', seed=4, size=(48, 64)))).image_HW3
+    )
+
+
+@pytest.mark.parametrize(
+    'text, options, message',
+    [
+        ('no/such/thing', {}, "there is no source 'no/such/thing': give street, a video file"),
+        ('/dev/video99', {}, 'there is no camera /dev/video99; present are:'),
+        ('street', {'fps': 0.0}, 'must be above 0'),
+        ('.', {'size': (48, 64)}, 'has its own frame size'),
+    ],
+)
+def test_what_cannot_be_opened_is_explained(text, options, message):
+    with pytest.raises(ConfigError) as error:
+        open_source(text, **options)
+    assert message in str(error.value)
