@@ -91,7 +91,8 @@ class TrainConfig(Validated):
             raise ConfigError('nothing to train on: give --camvid PATH, or --street N frames, or both')
         if self.augment.scale_min > self.augment.scale_max:
             raise ConfigError(
-                f'augment.scale_min: got {self.augment.scale_min}, above augment.scale_max {self.augment.scale_max}'
+                f'augment.scale_min: got {self.augment.scale_min}, '
+                f'above augment.scale_max {self.augment.scale_max}'
             )
         if self.street_per_batch >= self.batch and self.camvid:
             raise ConfigError(
