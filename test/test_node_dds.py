@@ -19,6 +19,7 @@ from dff_ros.draw import blend, mark_key
 from dff_ros.errors import BundleError, ConfigError
 from dff_ros.ros.conversions import stamp_to_ns, to_frame
 from dff_ros.ros.node import DffNode
+from dff_ros.ros.publishers import Publishers
 
 
 @pytest.fixture
@@ -203,6 +204,40 @@ def test_an_error_of_the_backend_costs_one_frame_and_the_key_frame(graph):
     assert 'frame 2 fails' in states[1]['detail']
     assert states[2]['reset_cause'] == 'error'
     assert [class_ids(m) for m in peer.label_maps] == [{1}, {3}, {103}]
+
+
+def test_a_fault_of_the_node_itself_loses_no_count_and_not_the_node(graph, monkeypatch):
+    node = graph.start_node(FakeBackend())
+    peer = graph.start_peer()
+    publish_segmentation = Publishers.publish_segmentation
+    publish_status = Publishers.publish_status
+
+    def fail_segmentation(self, header, label_map):
+        if stamp_to_ns(header.stamp) == stamp(1):
+            raise OSError('no segmentation')
+        publish_segmentation(self, header, label_map)
+
+    def fail_status(self, header, facts):
+        if stamp_to_ns(header.stamp) == stamp(2):
+            raise OSError('no status')
+        publish_status(self, header, facts)
+
+    monkeypatch.setattr(Publishers, 'publish_segmentation', fail_segmentation)
+    monkeypatch.setattr(Publishers, 'publish_status', fail_status)
+    peer.ask(image_message(0))
+    for number in (1, 2):
+        before = node._mailbox.counts()
+        peer.camera.publish(image_message(number))
+        wait_until(lambda before=before: node._mailbox.counts().received > before.received, 'the image')
+        wait_until(lambda: node._mailbox.counts().pending == 0, 'the end of the image')
+    last = peer.ask(image_message(3))
+    assert (last['received'], last['processed'], last['dropped.internal_error'], last['pending']) == (
+        '4',
+        '3',
+        '1',
+        '0',
+    )
+    assert peer.stamps() == [stamp(0), stamp(2), stamp(3)]
 
 
 def bgr(number: int) -> Image:

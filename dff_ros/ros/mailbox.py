@@ -83,6 +83,12 @@ class Mailbox(Generic[ItemT]):
         self._changed.notify_all()
         return self._counts()
 
+    @property
+    def is_item_in_hand(self) -> bool:
+        """Whether an item was taken and not settled yet."""
+        with self._changed:
+            return self._num_taken > 0
+
     def clear(self, reason: str) -> None:
         """Drop what is waiting, and wait until the item being worked on is answered."""
         with self._changed:

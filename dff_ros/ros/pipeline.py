@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections import Counter
 from dataclasses import dataclass
 
@@ -108,8 +109,14 @@ class Pipeline:
         )
 
     def fail(self, item: Received, error: Exception) -> None:
-        """Account for a message whose answer raised."""
-        self._drop(item, INTERNAL_ERROR, repr(error))
+        """Account for a message whose answer raised; publishes nothing, for that may be what failed."""
+        if self._mailbox.is_item_in_hand:
+            self._mailbox.drop(INTERNAL_ERROR)
+        stamp_ns = stamp_to_ns(item.message.header.stamp)
+        trace = ''.join(traceback.format_exception(error))
+        self._warn(
+            INTERNAL_ERROR, f'image {stamp_ns} ns was not answered in full; please report this:\n{trace}'
+        )
 
     def _drop(self, item: Received, reason: str, detail: str) -> None:
         counts = self._mailbox.drop(reason)
