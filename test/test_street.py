@@ -12,13 +12,13 @@ SIZE = (120, 160)
 SEEDS = (1, 4, 7)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope='module')
 def streets() -> dict[int, Street]:
     return {seed: Street(seed, SIZE) for seed in SEEDS}
 
 
 def same(a: StreetFrame, b: StreetFrame) -> bool:
-    arrays = ("image_HW3", "labels_HW", "ids_HW")
+    arrays = ('image_HW3', 'labels_HW', 'ids_HW')
     return (a.index, a.stamp_ns, a.boxes) == (b.index, b.stamp_ns, b.boxes) and all(
         np.array_equal(getattr(a, name), getattr(b, name)) for name in arrays
     )
@@ -41,9 +41,9 @@ def test_a_frame_depends_on_seed_and_index_only(streets: dict[int, Street]) -> N
 
 
 def test_a_frame_is_the_same_after_everything_cached_was_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulation, "_KEPT_VIEWS", 1)
-    monkeypatch.setattr(simulation, "_KEPT_PIECES", 20)
-    monkeypatch.setattr(layout, "_KEPT_ZONES", 4)
+    monkeypatch.setattr(simulation, '_KEPT_VIEWS', 1)
+    monkeypatch.setattr(simulation, '_KEPT_PIECES', 20)
+    monkeypatch.setattr(layout, '_KEPT_ZONES', 4)
     street = Street(4, SIZE)
     before = street.frame(10)
     street.frame(3000)
@@ -70,7 +70,7 @@ def test_same_time_gives_the_same_frame_at_another_rate(streets: dict[int, Stree
     assert np.array_equal(slow.frame(7).labels_HW, fast.frame(21).labels_HW)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize('seed', SEEDS)
 def test_flow_to_the_same_frame_is_zero_and_visible(streets: dict[int, Street], seed: int) -> None:
     flow, is_visible = streets[seed].flow(12, 12)
     assert flow.dtype == np.float32 and flow.shape == (2, *SIZE)
@@ -78,9 +78,11 @@ def test_flow_to_the_same_frame_is_zero_and_visible(streets: dict[int, Street], 
     assert is_visible.all()
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(("current", "key"), [(61, 60), (69, 60), (60, 66)])
-def test_flow_carries_ids_and_labels_exactly(streets: dict[int, Street], seed: int, current: int, key: int) -> None:
+@pytest.mark.parametrize('seed', SEEDS)
+@pytest.mark.parametrize(('current', 'key'), [(61, 60), (69, 60), (60, 66)])
+def test_flow_carries_ids_and_labels_exactly(
+    streets: dict[int, Street], seed: int, current: int, key: int
+) -> None:
     street = streets[seed]
     flow, is_visible = street.flow(current, key)
     here, there = street.frame(current), street.frame(key)
@@ -92,7 +94,7 @@ def test_flow_carries_ids_and_labels_exactly(streets: dict[int, Street], seed: i
     assert agreement > 0.99
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize('seed', SEEDS)
 def test_flow_explains_the_image(streets: dict[int, Street], seed: int) -> None:
     """Inside surfaces the warped key image equals the current one up to noise and filtering."""
     street = streets[seed]
@@ -112,7 +114,7 @@ def test_flow_of_the_ground_is_that_of_the_camera_height(streets: dict[int, Stre
     """Forward motion: the road expands from the vanishing point, so going back it moves up and inwards."""
     street = streets[1]
     flow, _ = street.flow(40, 39)
-    road = street.frame(40).labels_HW == CAMVID_CLASSES.index("road")
+    road = street.frame(40).labels_HW == CAMVID_CLASSES.index('road')
     near = road & (np.arange(SIZE[0])[:, None] > 0.85 * SIZE[0])
     assert near.sum() > 500
     assert (flow[1][near] < 0).all()
@@ -131,7 +133,7 @@ def test_visibility_is_false_outside_and_behind(streets: dict[int, Street]) -> N
     assert np.isfinite(flow).all()
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize('seed', SEEDS)
 def test_boxes_are_the_extents_of_the_ids(streets: dict[int, Street], seed: int) -> None:
     num_boxes = 0
     for index in (0, 200, 400):
@@ -146,8 +148,10 @@ def test_boxes_are_the_extents_of_the_ids(streets: dict[int, Street], seed: int)
     assert num_boxes > 3
 
 
-def test_instances_are_cars_pedestrians_and_cyclists_and_have_all_their_pixels(streets: dict[int, Street]) -> None:
-    moving = [CAMVID_CLASSES.index(name) for name in ("car", "pedestrian", "bicyclist")]
+def test_instances_are_cars_pedestrians_and_cyclists_and_have_all_their_pixels(
+    streets: dict[int, Street],
+) -> None:
+    moving = [CAMVID_CLASSES.index(name) for name in ('car', 'pedestrian', 'bicyclist')]
     frame = streets[4].frame(300)
     assert np.array_equal(np.isin(frame.labels_HW, moving), frame.ids_HW > 0)
 
@@ -162,12 +166,12 @@ def test_every_class_occurs_in_plausible_amounts(streets: dict[int, Street]) -> 
     for street in streets.values():
         for index in (0, 100, 200, 300, 400):
             counts += np.bincount(street.frame(index).labels_HW.ravel(), minlength=256)
-    share = dict(zip(CAMVID_CLASSES, counts / counts.sum()))
+    share = dict(zip(CAMVID_CLASSES, counts[:11] / counts.sum(), strict=True))
     assert counts[len(CAMVID_CLASSES) :].sum() == 0
     assert all(share[name] > 0.001 for name in CAMVID_CLASSES)
-    assert 0.2 < share["road"] < 0.45
-    assert 0.08 < share["sky"] < 0.35
-    assert 0.1 < share["building"] < 0.4
+    assert 0.2 < share['road'] < 0.45
+    assert 0.08 < share['sky'] < 0.35
+    assert 0.1 < share['building'] < 0.4
 
 
 def test_seeds_differ(streets: dict[int, Street]) -> None:
@@ -185,7 +189,7 @@ def test_the_street_goes_on_without_repeating(streets: dict[int, Street]) -> Non
             assert (a.labels_HW != b.labels_HW).mean() > 0.1
 
 
-@pytest.mark.parametrize("size", [(97, 131), (240, 320), (180, 320), (128, 64), (32, 33)])
+@pytest.mark.parametrize('size', [(97, 131), (240, 320), (180, 320), (128, 64), (32, 33)])
 def test_any_size(size: tuple[int, int]) -> None:
     street = Street(5, size)
     frame = street.frame(3)
@@ -205,29 +209,29 @@ def test_size_changes_sampling_not_the_scene(streets: dict[int, Street]) -> None
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"),
+    ('arguments', 'named'),
     [
-        ({"size": (0, 100)}, r"\(0, 100\)"),
-        ({"size": (360, 100_000)}, "100000"),
-        ({"size": (360, 480, 3)}, "height, width"),
-        ({"size": (36.5, 480)}, "36.5"),
-        ({"fps": 0.0}, "fps 0.0"),
-        ({"fps": float("nan")}, "fps nan"),
-        ({"seed": 1.5}, "seed 1.5"),
+        ({'size': (0, 100)}, r'\(0, 100\)'),
+        ({'size': (360, 100_000)}, '100000'),
+        ({'size': (360, 480, 3)}, 'height, width'),
+        ({'size': (36.5, 480)}, '36.5'),
+        ({'fps': 0.0}, 'fps 0.0'),
+        ({'fps': float('nan')}, 'fps nan'),
+        ({'seed': 1.5}, 'seed 1.5'),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        Street(**{"seed": 0, **arguments})
+        Street(**{'seed': 0, **arguments})
 
 
 def test_bad_index_is_named(streets: dict[int, Street]) -> None:
-    with pytest.raises(ConfigError, match="-1"):
+    with pytest.raises(ConfigError, match='-1'):
         streets[1].frame(-1)
 
 
 def test_classes_are_those_of_camvid() -> None:
-    assert len(CAMVID_CLASSES) == 11 and CAMVID_CLASSES[2] == "pole" and CAMVID_CLASSES[10] == "bicyclist"
+    assert len(CAMVID_CLASSES) == 11 and CAMVID_CLASSES[2] == 'pole' and CAMVID_CLASSES[10] == 'bicyclist'
     assert CAMVID_COLOURS.shape == (11, 3) and CAMVID_COLOURS.dtype == np.uint8
     assert CAMVID_COLOURS[8].tolist() == [64, 0, 128]
     assert len({tuple(c) for c in CAMVID_COLOURS.tolist()}) == 11

@@ -6,17 +6,17 @@ IGNORE_ID = 255
 """Label of pixels without a class; left out of losses and metrics."""
 
 CAMVID_CLASSES: tuple[str, ...] = (
-    "sky",
-    "building",
-    "pole",
-    "road",
-    "pavement",
-    "tree",
-    "sign",
-    "fence",
-    "car",
-    "pedestrian",
-    "bicyclist",
+    'sky',
+    'building',
+    'pole',
+    'road',
+    'pavement',
+    'tree',
+    'sign',
+    'fence',
+    'car',
+    'pedestrian',
+    'bicyclist',
 )
 
 CAMVID_COLOURS: np.ndarray = np.array(

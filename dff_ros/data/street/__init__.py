@@ -1,5 +1,5 @@
-"""The simulated street: a seeded, endless drive with exact labels, instances, boxes and flow. Needs numpy and cv2."""
+"""The simulated street: a seeded, endless drive with exact labels, instances, boxes and flow."""
 
 from dff_ros.data.street.simulation import Box, Street, StreetFrame, render_sequence
 
-__all__ = ["Box", "Street", "StreetFrame", "render_sequence"]
+__all__ = ['Box', 'Street', 'StreetFrame', 'render_sequence']

@@ -28,7 +28,7 @@ class Film:
         self._curve = np.stack(curve, -1)
 
     def develop(self, index: int, colour: np.ndarray, inverse_depth: np.ndarray) -> np.ndarray:
-        """The final RGB image (H, W, 3) uint8 of RGBA colours and inverse depth in 1/m (0 is infinitely far)."""
+        """The RGB image (H, W, 3) uint8 of RGBA colours and inverse depth in 1/m (0: infinitely far)."""
         light = self._light
         depth = 1.0 / np.maximum(inverse_depth, 1e-3)
         clear = np.exp(-light.haze_per_m * depth)

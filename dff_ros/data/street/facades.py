@@ -7,10 +7,10 @@ from dff_ros.data.street.texture import Texture, flat, noise, rgba_of
 
 _PX_PER_M = 30.0
 _WALLS = {
-    "brick": ((170, 142, 104), (132, 82, 62), (112, 88, 70), (156, 120, 88), (98, 66, 56)),
-    "render": ((214, 208, 194), (226, 224, 218), (196, 180, 150), (180, 190, 196), (206, 186, 170)),
-    "stone": ((150, 140, 122), (128, 122, 112), (168, 158, 136), (108, 100, 92)),
-    "modern": ((120, 124, 130), (164, 164, 160), (86, 92, 100), (142, 116, 98), (190, 190, 188)),
+    'brick': ((170, 142, 104), (132, 82, 62), (112, 88, 70), (156, 120, 88), (98, 66, 56)),
+    'render': ((214, 208, 194), (226, 224, 218), (196, 180, 150), (180, 190, 196), (206, 186, 170)),
+    'stone': ((150, 140, 122), (128, 122, 112), (168, 158, 136), (108, 100, 92)),
+    'modern': ((120, 124, 130), (164, 164, 160), (86, 92, 100), (142, 116, 98), (190, 190, 188)),
 }
 
 
@@ -29,11 +29,11 @@ def masonry(rng: np.random.Generator, shape: tuple[int, int], kind: str) -> np.n
     base = np.array(colours[rng.integers(len(colours))], np.float32) * rng.uniform(0.8, 1.12)
     wall = flat(shape, base + rng.normal(0, 5, 3))
     wall += 14 * noise(rng, shape, (70, 22, 6, 1.0), (0.8, 0.5, 0.4, 0.5))[..., None]
-    if kind in ("brick", "stone"):
-        course, length = (3, 8) if kind == "brick" else (11, 22)
+    if kind in ('brick', 'stone'):
+        course, length = (3, 8) if kind == 'brick' else (11, 22)
         rows, cols = np.indices(shape, dtype=np.int32)
         shifted = cols + (rows // course % 2) * (length // 2)
-        tone = rng.normal(0, 9 if kind == "stone" else 11, (shape[0] // course + 2, shape[1] // length + 3))
+        tone = rng.normal(0, 9 if kind == 'stone' else 11, (shape[0] // course + 2, shape[1] // length + 3))
         wall += tone[rows // course, shifted // length, None].astype(np.float32)
         joint = (rows % course == 0) | (shifted % length == 0)
         wall[joint] += 12 if base.mean() < 120 else -12
@@ -41,32 +41,38 @@ def masonry(rng: np.random.Generator, shape: tuple[int, int], kind: str) -> np.n
     return wall
 
 
-def facade(rng: np.random.Generator, width: float, height: float, kind: str, ground: str, lit: float) -> Texture:
+def facade(
+    rng: np.random.Generator, width: float, height: float, kind: str, ground: str, lit: float
+) -> Texture:
     """A front with rows of windows; ground is "door", "shop" or "plain"; lit is the share of lit windows."""
     shape = shape_of(width, height)
     wall = masonry(rng, shape, kind)
     storeys = max(1, round(height / rng.uniform(2.7, 3.3)))
     storey = shape[0] / storeys
-    bay = pixels(rng.uniform(1.6, 3.4) if kind != "modern" else rng.uniform(1.2, 4.0))
+    bay = pixels(rng.uniform(1.6, 3.4) if kind != 'modern' else rng.uniform(1.2, 4.0))
     bays = max(1, int(shape[1] / bay))
     style = _window_style(rng, kind)
     door_at = int(rng.integers(bays))
     for row in range(storeys):
         is_ground = row == storeys - 1
-        if is_ground and ground == "shop":
+        if is_ground and ground == 'shop':
             _shop(rng, wall, int(row * storey), lit)
             continue
         for col in range(bays):
             middle = (col + 0.5) * shape[1] / bays
-            top = row * storey + storey * style["drop"]
-            if is_ground and ground == "door" and col == door_at:
+            top = row * storey + storey * style['drop']
+            if is_ground and ground == 'door' and col == door_at:
                 _door(rng, wall, middle, shape[0], storey)
                 continue
-            half = 0.5 * style["width"] * shape[1] / bays
-            _window(rng, wall, (middle - half, top, middle + half, top + storey * style["height"]), style, lit)
+            half = 0.5 * style['width'] * shape[1] / bays
+            _window(
+                rng, wall, (middle - half, top, middle + half, top + storey * style['height']), style, lit
+            )
     if rng.random() < 0.7:
-        cv2.rectangle(wall, (0, 0), (shape[1], int(0.02 * shape[0]) + 3), _vec(wall[5, 5] * rng.uniform(0.6, 1.35)), -1)
-    if rng.random() < 0.5 and kind != "modern":
+        cv2.rectangle(
+            wall, (0, 0), (shape[1], int(0.02 * shape[0]) + 3), _vec(wall[5, 5] * rng.uniform(0.6, 1.35)), -1
+        )
+    if rng.random() < 0.5 and kind != 'modern':
         x = int(rng.choice([3, shape[1] - 5]))
         cv2.line(wall, (x, 0), (x, shape[0]), (38, 38, 40), 3)
     return Texture(rgba_of(wall))
@@ -78,37 +84,41 @@ def _vec(colour: np.ndarray | tuple[float, ...]) -> tuple[float, ...]:
 
 def _window_style(rng: np.random.Generator, kind: str) -> dict:
     frame = (232, 230, 224) if rng.random() < 0.7 else (60, 56, 52)
-    modern = kind == "modern"
+    modern = kind == 'modern'
     return {
-        "frame": tuple(f * rng.uniform(0.8, 1.05) for f in frame),
-        "width": rng.uniform(0.6, 0.97) if modern else rng.uniform(0.36, 0.58),
-        "height": rng.uniform(0.5, 0.72),
-        "drop": rng.uniform(0.12, 0.24),
-        "panes": int(rng.integers(1, 4)),
-        "sashes": int(rng.integers(1, 3)),
-        "lintel": rng.uniform(0.6, 1.5) if rng.random() < 0.6 and not modern else 0.0,
+        'frame': tuple(f * rng.uniform(0.8, 1.05) for f in frame),
+        'width': rng.uniform(0.6, 0.97) if modern else rng.uniform(0.36, 0.58),
+        'height': rng.uniform(0.5, 0.72),
+        'drop': rng.uniform(0.12, 0.24),
+        'panes': int(rng.integers(1, 4)),
+        'sashes': int(rng.integers(1, 3)),
+        'lintel': rng.uniform(0.6, 1.5) if rng.random() < 0.6 and not modern else 0.0,
     }
 
 
-def _window(rng: np.random.Generator, wall: np.ndarray, box: tuple[float, ...], style: dict, lit: float) -> None:
+def _window(
+    rng: np.random.Generator, wall: np.ndarray, box: tuple[float, ...], style: dict, lit: float
+) -> None:
     x0, y0, x1, y1 = (int(v) for v in box)
     if x1 - x0 < 4 or y1 - y0 < 6:
         return
-    if style["lintel"]:
-        colour = np.clip(wall[y0, x0] * style["lintel"] + 20, 0, 255)
+    if style['lintel']:
+        colour = np.clip(wall[y0, x0] * style['lintel'] + 20, 0, 255)
         cv2.rectangle(wall, (x0 - 3, y0 - 6), (x1 + 3, y0), _vec(colour), -1)
         cv2.rectangle(wall, (x0 - 3, y1), (x1 + 3, y1 + 3), _vec(colour), -1)
-    cv2.rectangle(wall, (x0 - 1, y0 - 1), (x1 + 1, y1 + 1), _vec(style["frame"]), -1)
+    cv2.rectangle(wall, (x0 - 1, y0 - 1), (x1 + 1, y1 + 1), _vec(style['frame']), -1)
     _glass(rng, wall, x0 + 1, y0 + 1, x1, y1, lit)
-    for k in range(1, style["panes"]):
-        x = x0 + (x1 - x0) * k // style["panes"]
-        cv2.line(wall, (x, y0), (x, y1), _vec(style["frame"]), 1)
-    for k in range(1, style["sashes"] + 1):
-        y = y0 + (y1 - y0) * k // (style["sashes"] + 1)
-        cv2.line(wall, (x0, y), (x1, y), _vec(style["frame"]), 2 if k == 1 else 1)
+    for k in range(1, style['panes']):
+        x = x0 + (x1 - x0) * k // style['panes']
+        cv2.line(wall, (x, y0), (x, y1), _vec(style['frame']), 1)
+    for k in range(1, style['sashes'] + 1):
+        y = y0 + (y1 - y0) * k // (style['sashes'] + 1)
+        cv2.line(wall, (x0, y), (x1, y), _vec(style['frame']), 2 if k == 1 else 1)
 
 
-def _glass(rng: np.random.Generator, wall: np.ndarray, x0: int, y0: int, x1: int, y1: int, lit: float) -> None:
+def _glass(
+    rng: np.random.Generator, wall: np.ndarray, x0: int, y0: int, x1: int, y1: int, lit: float
+) -> None:
     h, w = y1 - y0, x1 - x0
     if h <= 0 or w <= 0:
         return
@@ -122,7 +132,9 @@ def _glass(rng: np.random.Generator, wall: np.ndarray, x0: int, y0: int, x1: int
     wall[y0:y1, x0:x1] = dark + (sky - dark) * np.clip(0.75 - down * rng.uniform(0.7, 1.6), 0, 1)
     if rng.random() < 0.35:
         edge = max(1, int(w * rng.uniform(0.1, 0.3)))
-        wall[y0:y1, x0 : x0 + edge] = wall[y0:y1, x1 - edge : x1] = np.array([170, 165, 155]) * rng.uniform(0.5, 1.1)
+        wall[y0:y1, x0 : x0 + edge] = wall[y0:y1, x1 - edge : x1] = np.array([170, 165, 155]) * rng.uniform(
+            0.5, 1.1
+        )
 
 
 def _door(rng: np.random.Generator, wall: np.ndarray, middle: float, bottom: int, storey: float) -> None:
@@ -144,7 +156,9 @@ def _shop(rng: np.random.Generator, wall: np.ndarray, top: int, lit: float) -> N
     x = int(w * rng.uniform(0.05, 0.3))
     while x < w * 0.85:
         size = int(rng.integers(4, 14))
-        cv2.rectangle(wall, (x, top + (board - top) // 3), (x + size, board - (board - top) // 4), _vec(bright), -1)
+        cv2.rectangle(
+            wall, (x, top + (board - top) // 3), (x + size, board - (board - top) // 4), _vec(bright), -1
+        )
         x += size + int(rng.integers(2, 6))
     x = 5
     while x < w - 12:
@@ -180,7 +194,10 @@ def gable(rng: np.random.Generator, width: float, height: float, rise: float, ki
 def roof(rng: np.random.Generator, width: float, slope: float) -> Texture:
     shape = shape_of(width, slope)
     base = np.array([(88, 84, 86), (122, 78, 60), (70, 72, 78), (104, 92, 80)][rng.integers(4)], np.float32)
-    tiles = flat(shape, base * rng.uniform(0.8, 1.15)) + 12 * noise(rng, shape, (40, 8, 1), (0.7, 0.5, 0.5))[..., None]
+    tiles = (
+        flat(shape, base * rng.uniform(0.8, 1.15))
+        + 12 * noise(rng, shape, (40, 8, 1), (0.7, 0.5, 0.5))[..., None]
+    )
     tiles[:: max(3, shape[0] // 24)] *= 0.82
     if rng.random() < 0.3:
         x, y = int(rng.uniform(0.2, 0.6) * shape[1]), int(0.35 * shape[0])
@@ -190,7 +207,7 @@ def roof(rng: np.random.Generator, width: float, slope: float) -> Texture:
 
 def plain(rng: np.random.Generator, width: float, height: float, kind: str | None = None) -> Texture:
     """A garden or college wall, a chimney; brick or stone where no kind is given."""
-    kind = kind or ("brick" if rng.random() < 0.7 else "stone")
+    kind = kind or ('brick' if rng.random() < 0.7 else 'stone')
     wall = masonry(rng, shape_of(width, height), kind)
     wall[:3] = wall[:3] * 0.8 + 40
     return Texture(rgba_of(wall))
@@ -211,7 +228,10 @@ def fence(rng: np.random.Generator, width: float, height: float) -> Texture:
     """Iron railings, a galvanised guard rail or wooden boards."""
     shape = shape_of(width, height)
     kind = rng.integers(3)
-    colour = flat(shape, [(34, 36, 40), (156, 160, 164), (128, 102, 74)][kind]) + 10 * noise(rng, shape, (9, 2), (1, 1))[..., None]
+    colour = (
+        flat(shape, [(34, 36, 40), (156, 160, 164), (128, 102, 74)][kind])
+        + 10 * noise(rng, shape, (9, 2), (1, 1))[..., None]
+    )
     if kind == 2:
         colour[:, :: pixels(0.15)] *= 0.6
         return Texture(rgba_of(colour))

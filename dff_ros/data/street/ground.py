@@ -1,4 +1,4 @@
-"""The painted ground, in pieces of 10 m along the road: asphalt, markings, kerbs, pavement, plots, cast shadows."""
+"""The painted ground in pieces of 10 m: asphalt, markings, kerbs, pavement, plots, cast shadows."""
 
 import math
 from dataclasses import dataclass
@@ -56,7 +56,10 @@ class Ground:
         self._cast_shadows(colour, sheet)
         outside = np.maximum(number * PIECE_M - s, s - (number + 1) * PIECE_M)
         alpha = np.where(outside < 0.35, 255, 0)
-        corners = [sheet.world(x, z) for x, z in ((-_HALF_X, sheet.half_z), (_HALF_X, sheet.half_z), (-_HALF_X, -sheet.half_z))]
+        corners = [
+            sheet.world(x, z)
+            for x, z in ((-_HALF_X, sheet.half_z), (_HALF_X, sheet.half_z), (-_HALF_X, -sheet.half_z))
+        ]
         frame = plane(*(np.array([c[0], 0.0, c[1]]) for c in corners))
         face = Face(Texture(rgba_of(colour, alpha), labels), frame, ROAD, is_lit=False, layer=Layer.GROUND)
         return Thing((0, number), (face,))
@@ -70,10 +73,12 @@ class Ground:
         corners, _ = self._course.locate(ends, np.array([-_HALF_X, _HALF_X] * 2))
         return _Sheet(xz, right, forward, float(np.abs((corners - xz) @ forward).max()), middle)
 
-    def _road_coordinates(self, sheet: _Sheet) -> tuple[np.ndarray, np.ndarray]:
+    def _road_coordinates(self, sheet: _Sheet) -> tuple[np.ndarray, ...]:
         """s and d of every texel, from a coarse grid: the foot on the centre line by fixed-point steps."""
         h, w = sheet.shape
-        z, x = np.meshgrid(np.linspace(sheet.half_z, -sheet.half_z, 33), np.linspace(-_HALF_X, _HALF_X, 49), indexing="ij")
+        z, x = np.meshgrid(
+            np.linspace(sheet.half_z, -sheet.half_z, 33), np.linspace(-_HALF_X, _HALF_X, 49), indexing='ij'
+        )
         points = sheet.world(x[..., None], z[..., None])
         s = sheet.middle + z
         for _ in range(4):
@@ -84,17 +89,20 @@ class Ground:
         d = ((points - foot) * np.stack([np.cos(heading), -np.sin(heading)], -1)).sum(-1)
         columns = np.linspace(0, 48, w, dtype=np.float32)[None].repeat(h, 0)
         rows = np.linspace(0, 32, h, dtype=np.float32)[:, None].repeat(w, 1)
-        s, d = (cv2.remap(a.astype(np.float32), columns, rows, cv2.INTER_LINEAR) for a in (s, d))
-        return s, d
+        return tuple(cv2.remap(a.astype(np.float32), columns, rows, cv2.INTER_LINEAR) for a in (s, d))
 
     def _paint(self, number: int, s: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Colour (h, w, 3) float32 and labels; each texel belongs to a material with a colour and two kinds of noise."""
+        """Colour (h, w, 3) and labels; every texel is of a material: a colour and two kinds of noise."""
         road = self._road
         rows, columns = (s % _TILE_M) * np.float32(_PX_Z), ((d + 2 * _TILE_M) % _TILE_M) * np.float32(_PX_X)
         grain, soil = (
-            cv2.remap(t, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP) for t in (self._asphalt, self._soil)
+            cv2.remap(t, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+            for t in (self._asphalt, self._soil)
         )
-        grain_of, soil_of = np.array([22, 8, 0, 17, 0, 0], np.float32), np.array([0, 0, 46, 0, 40, 40], np.float32)
+        grain_of, soil_of = (
+            np.array([22, 8, 0, 17, 0, 0], np.float32),
+            np.array([0, 0, 46, 0, 40, 40], np.float32),
+        )
         paving, grass = np.array(road.paving), (85.0, 96.0, 53.0)
         (left, left_label), (right, right_label) = (self._layout.yard(side, number) for side in (-1, 1))
         colours = np.array([road.asphalt, paving * 1.12, grass, paving, left, right], np.float32)
@@ -103,7 +111,9 @@ class Ground:
         for side in (-1, 1):
             self._roadside(side, material, s, d * side)
         speckle = grain * grain_of[material] + soil * soil_of[material]
-        speckle += np.where(material == 0, 5 * np.cos((np.abs(d) - road.half_width / 2) * np.float32(2 * math.pi / 1.7)), 0)
+        speckle += np.where(
+            material == 0, 5 * np.cos((np.abs(d) - road.half_width / 2) * np.float32(2 * math.pi / 1.7)), 0
+        )
         colour = colours[material] + speckle[..., None]
         self._patches(number, colour, s, d)
         self._markings(number, colour, s, d, material == 0)
@@ -117,7 +127,7 @@ class Ground:
         borders = np.array([kerb, kerb + 0.15, kerb + 0.15 + road.verge[side > 0], road.edge(side) + 0.15])
         codes = np.array([0, 1, 2, 3, 5 if side > 0 else 4], np.uint8)
         here = (d > kerb) & ~self._layout.in_junction(side, s)
-        material[here] = codes[np.searchsorted(borders, d[here], side="right")]
+        material[here] = codes[np.searchsorted(borders, d[here], side='right')]
 
     def _edges(self, colour: np.ndarray, material: np.ndarray, s: np.ndarray, d: np.ndarray) -> None:
         """Gutters, joints between slabs, give-way lines of side streets."""
@@ -154,11 +164,11 @@ class Ground:
         white = np.zeros(s.shape, bool)
         style = road.centre_line
         near = np.abs(d) < 0.06
-        if style in ("dashed", "long"):
-            white |= near & (s % (6.0 if style == "dashed" else 9.0) < (2.0 if style == "dashed" else 6.0))
-        elif style == "solid":
+        if style in ('dashed', 'long'):
+            white |= near & (s % (6.0 if style == 'dashed' else 9.0) < (2.0 if style == 'dashed' else 6.0))
+        elif style == 'solid':
             white |= near
-        elif style == "double":
+        elif style == 'double':
             white |= np.abs(np.abs(d) - 0.12) < 0.05
         for side in (-1, 1):
             out = d * side
@@ -186,8 +196,8 @@ class Ground:
         if exists > 0.16 or self._layout.is_crossing(number):
             return
         page = np.zeros((60, 60), np.uint8)
-        text = ("SLOW", "BUS", "30", "^")[int(what * 4)]
-        if text == "^":
+        text = ('SLOW', 'BUS', '30', '^')[int(what * 4)]
+        if text == '^':
             cv2.arrowedLine(page, (30, 58), (30, 4), 255, 7, tipLength=0.4)
         else:
             scale = 60 / cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 1.0, 3)[0][0]
@@ -195,7 +205,10 @@ class Ground:
         way = 1 if lane < 0.5 else -1
         along = (s - (number + 0.5) * PIECE_M) * way
         across = d * way - self._road.lane_d
-        columns, rows = ((across + 0.8) * (60 / 1.6)).astype(np.float32), ((1.5 - along) * (60 / 3.0)).astype(np.float32)
+        columns, rows = (
+            ((across + 0.8) * (60 / 1.6)).astype(np.float32),
+            ((1.5 - along) * (60 / 3.0)).astype(np.float32),
+        )
         white |= cv2.remap(page, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT) > 127
 
     def _cast_shadows(self, colour: np.ndarray, sheet: _Sheet) -> None:
@@ -206,7 +219,12 @@ class Ground:
         for polygon in self._layout.shadows_near(sheet.middle, self._light.sun):
             local = polygon - sheet.xz
             x, z = local @ sheet.right, local @ sheet.forward
-            if x.min() < _HALF_X and x.max() > -_HALF_X and z.min() < sheet.half_z and z.max() > -sheet.half_z:
+            if (
+                x.min() < _HALF_X
+                and x.max() > -_HALF_X
+                and z.min() < sheet.half_z
+                and z.max() > -sheet.half_z
+            ):
                 pixels = np.stack([(x + _HALF_X) * _PX_X, (sheet.half_z - z) * _PX_Z], -1)
                 cv2.fillPoly(mask, [np.round(pixels).astype(np.int32)], 255)
         soft = cv2.GaussianBlur(mask, (0, 0), 2.0).astype(np.float32) * np.float32(self._light.shadow / 255)

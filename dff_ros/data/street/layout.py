@@ -1,6 +1,6 @@
 """What stands still: zones of 80 m with buildings, gardens, trees, poles, signs, fences and parked cars."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import cv2
@@ -10,10 +10,10 @@ from dff_ros.data.classes import PAVEMENT, TREE
 from dff_ros.data.street.hashing import rng_of, uniforms
 from dff_ros.data.street.look import Road
 from dff_ros.data.street.motion import Course
-from dff_ros.data.street.surfaces import Thing
+from dff_ros.data.street.surfaces import Face, Thing
 
 ZONE_M = 80.0
-_KINDS = ("terrace", "detached", "shops", "blocks", "park", "college")
+_KINDS = ('terrace', 'detached', 'shops', 'blocks', 'park', 'college')
 _CROSSING_PIECE = 6
 _KEPT_ZONES = 8
 
@@ -36,19 +36,19 @@ class Zone:
     casters: list[Caster] = field(default_factory=list)
     num_instances: int = 0
 
-    def add(self, faces: tuple, is_instance: bool = False, pose: object = None) -> None:
+    def add(self, faces: tuple[Face, ...], is_instance: bool = False) -> None:
         instance = 0
         if is_instance:
             self.num_instances += 1
             instance = self.number * 256 + self.num_instances
-        self.things.append(Thing((1, self.number, len(self.things)), faces, instance, pose))
+        self.things.append(Thing((1, self.number, len(self.things)), faces, instance))
 
 
 class Layout:
-    """The plan of the street; zones are built on demand by the `builder` given later."""
+    """The plan of the street; zones are built on demand by `build`."""
 
-    def __init__(self, seed: int, course: Course, road: Road) -> None:
-        self.seed, self.course, self.road = seed, course, road
+    def __init__(self, seed: int, course: Course, road: Road, build: 'Callable[[Layout, int], Zone]') -> None:
+        self.seed, self.course, self.road, self._build = seed, course, road, build
         weights = rng_of(seed, 41).dirichlet(np.array([1.0, 0.8, 1.0, 0.7, 0.6, 0.5]) * 0.9)
         self._cumulative = np.cumsum(weights)
         self._zones: dict[int, Zone] = {}
@@ -82,18 +82,16 @@ class Layout:
     def yard(self, side: int, piece: int) -> tuple[tuple[float, float, float], int]:
         """Colour and label of the ground beyond the pavement."""
         zone = int(piece * 10 // ZONE_M)
-        if self.kind(zone, side) in ("park", "detached", "college"):
+        if self.kind(zone, side) in ('park', 'detached', 'college'):
             return (92.0, 104.0, 58.0), TREE
         grey = 90 + 50 * uniforms(1, self.seed, 45, zone, side)[0]
         return (grey, grey * 0.98, grey * 0.94), PAVEMENT
 
     def zone(self, number: int) -> Zone:
-        from dff_ros.data.street.builder import build_zone
-
         if number not in self._zones:
             while len(self._zones) >= _KEPT_ZONES:
                 del self._zones[min(self._zones, key=lambda k: -abs(k - number))]
-            self._zones[number] = build_zone(self, number)
+            self._zones[number] = self._build(self, number)
         return self._zones[number]
 
     def things(self, s0: float, s1: float) -> Iterator[Thing]:
@@ -106,6 +104,8 @@ class Layout:
         out = []
         for number in range(int((s - 40) // ZONE_M), int((s + 40) // ZONE_M) + 1):
             for caster in self.zone(number).casters:
-                points = np.concatenate([caster.footprint + shift * caster.bottom, caster.footprint + shift * caster.top])
+                points = np.concatenate(
+                    [caster.footprint + shift * caster.bottom, caster.footprint + shift * caster.top]
+                )
                 out.append(cv2.convexHull(points.astype(np.float32))[:, 0].astype(np.float64))
         return out

@@ -15,7 +15,7 @@ _KEPT = 256
 
 def lit_windows(seed: int) -> float:
     """Share of windows with a light behind them."""
-    return {"dusk": 0.3, "overcast": 0.05}.get(light_of(seed).weather, 0.01)
+    return {'dusk': 0.3, 'overcast': 0.05}.get(light_of(seed).weather, 0.01)
 
 
 @lru_cache(maxsize=_KEPT)
@@ -62,7 +62,7 @@ def vehicle(seed: int, variant: int) -> tuple[Face, ...]:
 
 @lru_cache(maxsize=_KEPT)
 def bus(seed: int, variant: int) -> tuple[Face, ...]:
-    return vehicles.build(rng_of(seed, 68, variant), "bus")
+    return vehicles.build(rng_of(seed, 68, variant), 'bus')
 
 
 @lru_cache(maxsize=_KEPT)

@@ -1,4 +1,4 @@
-"""What differs between seeds besides the lay-out: light, weather, camera colours, and the cross-section of the road."""
+"""What differs between seeds besides the lay-out: light, weather, camera, cross-section of the road."""
 
 import math
 from dataclasses import dataclass
@@ -36,11 +36,11 @@ class Light:
 
 # weather: sky top, sky low, sun, ambient, shadow, cloud, haze per metre, exposure range
 _WEATHER = {
-    "sunny": ((88, 140, 210), (190, 212, 235), 0.75, 0.62, 0.5, 0.4, 0.0015, (0.85, 1.15)),
-    "bright": ((215, 222, 230), (250, 251, 252), 0.4, 0.85, 0.3, 0.2, 0.003, (0.9, 1.3)),
-    "overcast": ((150, 156, 166), (205, 208, 212), 0.1, 0.88, 0.0, 0.6, 0.004, (0.6, 1.05)),
-    "dusk": ((110, 122, 150), (222, 190, 160), 0.12, 0.72, 0.0, 0.7, 0.002, (0.42, 0.75)),
-    "hazy": ((200, 204, 208), (226, 226, 224), 0.2, 0.82, 0.12, 0.15, 0.009, (0.75, 1.1)),
+    'sunny': ((88, 140, 210), (190, 212, 235), 0.75, 0.62, 0.5, 0.4, 0.0015, (0.85, 1.15)),
+    'bright': ((215, 222, 230), (250, 251, 252), 0.4, 0.85, 0.3, 0.2, 0.003, (0.9, 1.3)),
+    'overcast': ((150, 156, 166), (205, 208, 212), 0.1, 0.88, 0.0, 0.6, 0.004, (0.6, 1.05)),
+    'dusk': ((110, 122, 150), (222, 190, 160), 0.12, 0.72, 0.0, 0.7, 0.002, (0.42, 0.75)),
+    'hazy': ((200, 204, 208), (226, 226, 224), 0.2, 0.82, 0.12, 0.15, 0.009, (0.75, 1.1)),
 }
 
 
@@ -118,7 +118,9 @@ def road_of(seed: int) -> Road:
         drives_left=bool(rng.random() < 0.75),
         asphalt=tuple(grey + rng.normal(0, 4, 3)),
         paving=tuple(paving + rng.normal(0, 1, 3) * 5 + np.array([4, 0, -5])),
-        centre_line=str(rng.choice(["dashed", "long", "solid", "none", "double"], p=[0.45, 0.25, 0.1, 0.12, 0.08])),
+        centre_line=str(
+            rng.choice(['dashed', 'long', 'solid', 'none', 'double'], p=[0.45, 0.25, 0.1, 0.12, 0.08])
+        ),
         has_edge_line=bool(rng.random() < 0.25),
         has_yellow_lines=bool(rng.random() < 0.4),
         traffic=rng.uniform(0.2, 0.9),

@@ -15,6 +15,7 @@ _PAGE = 256
 _NODE_M = 40.0
 _START_S = 300.0
 _PHASE_S = 5.0
+_FREQUENCIES = np.array([0.31, 0.57, 1.1, 2.3, 7.0, 11.0, 13.0, 0.23])
 
 
 class Course:
@@ -27,7 +28,7 @@ class Course:
         self._pages = 0
 
     def locate(self, s: float | np.ndarray, d: float | np.ndarray = 0.0) -> tuple[np.ndarray, np.ndarray]:
-        """Position (..., 2) as x, z and heading (...) in radians, clockwise from north, of road coordinates."""
+        """Position (..., 2) as x, z and heading (...) in radians clockwise from north."""
         s = np.maximum(np.asarray(s, np.float64), 0.0)
         self._extend(float(s.max()) + 2.0)
         index = np.minimum((s / _STEP_M).astype(np.int64), len(self._heading) - 2)
@@ -111,7 +112,7 @@ class Drive:
 
     def pose(self, t: float) -> CameraPose:
         s = self.distance(t)
-        wave = [math.sin(w * t + p) for w, p in zip((0.31, 0.57, 1.1, 2.3, 7.0, 11.0, 13.0, 0.23), self._phase)]
+        wave = np.sin(_FREQUENCIES * t + self._phase).tolist()
         lane = self._lane_d + 0.25 * wave[0] + 0.1 * wave[1]
         xz, heading = self._course.locate(s, lane)
         _, ahead = self._course.locate(s + 6.0)

@@ -32,7 +32,7 @@ class Camera:
 
 @dataclass(eq=False)
 class Buffers:
-    """What one view holds per pixel: colour RGBA, inverse depth, surface number and label; and its surfaces."""
+    """Per pixel: colour RGBA, inverse depth, surface number and label; and the surfaces by number."""
 
     colour: np.ndarray
     inverse_depth: np.ndarray
@@ -41,7 +41,7 @@ class Buffers:
     axes: tuple[np.ndarray, np.ndarray]
     owners: list[tuple[Thing | None, int]] = field(default_factory=lambda: [(None, 0), (None, 1)])
     matrices: list[np.ndarray] = field(default_factory=list)
-    silhouettes: dict[int, "Silhouette"] = field(default_factory=dict)
+    silhouettes: dict[int, 'Silhouette'] = field(default_factory=dict)
 
 
 def empty_buffers(size: tuple[int, int]) -> Buffers:
@@ -84,7 +84,7 @@ class Drawable:
 
 
 def collect(things: list[Thing], t: float, camera: Camera, light: np.ndarray) -> list[Drawable]:
-    """The faces that can be seen, in order of drawing. light: (4,) sun direction times strength, ambient."""
+    """The faces that can be seen, in order of drawing; light (4,): sun direction x strength, ambient."""
     owners = [(thing, i) for thing in things for i in range(len(thing.faces))]
     if not owners:
         return []
@@ -103,7 +103,9 @@ def collect(things: list[Thing], t: float, camera: Camera, light: np.ndarray) ->
     gains = _gains(frames[chosen], faces, light)
     layers = np.array([float(face.layer) for face in faces])
     order = np.lexsort((-depth.mean(1), layers))
-    columns = zip(chosen.tolist(), inverses, boxes[chosen].tolist(), levels.tolist(), gains.tolist())
+    columns = zip(
+        chosen.tolist(), inverses, boxes[chosen].tolist(), levels.tolist(), gains.tolist(), strict=True
+    )
     items = [
         Drawable(*owners[k], matrices[k], inverse, tuple(box), tuple(level), gain)
         for k, inverse, box, level, gain in columns
@@ -120,9 +122,9 @@ def _gains(frames: np.ndarray, faces: list[Face], light: np.ndarray) -> np.ndarr
 
 
 def _pixel_boxes(corners: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes (n, 4) as x0, y0, x1, y1 inside the image of projected corners (n, 3, 4), and which are not empty."""
+    """Pixel boxes (n, 4), x0, y0, x1, y1, of projected corners (n, 3, 4), and which are in the image."""
     z = corners[:, 2]
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide='ignore', invalid='ignore'):
         xy = corners[:, :2] / z[:, None]
     low, high = xy.min(2), xy.max(2)
     for k in np.flatnonzero((z.min(1) < _NEAR_M) & (z.max(1) > _NEAR_M)):
@@ -139,7 +141,7 @@ def _pixel_boxes(corners: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray
 
 def _clip_near(points: np.ndarray) -> np.ndarray:
     out = []
-    for a, b in zip(points, np.roll(points, -1, 0)):
+    for a, b in zip(points, np.roll(points, -1, 0), strict=True):
         if a[2] >= _NEAR_M:
             out.append(a)
         if (a[2] >= _NEAR_M) != (b[2] >= _NEAR_M):
@@ -150,10 +152,14 @@ def _clip_near(points: np.ndarray) -> np.ndarray:
 def _levels(inverses: np.ndarray, boxes: np.ndarray, sizes: np.ndarray, far: np.ndarray) -> np.ndarray:
     """Ripmap levels (n, 2), v then u, from the texels per pixel at the middle of the boxes."""
     middle = 0.5 * (boxes[:, :2] + boxes[:, 2:])
-    q = np.einsum("nij,nj->ni", inverses, np.concatenate([middle, np.ones((len(boxes), 1))], 1))
+    q = np.einsum('nij,nj->ni', inverses, np.concatenate([middle, np.ones((len(boxes), 1))], 1))
     w = np.maximum(q[:, 2], 1.0 / far)[:, None]
     at = np.clip(q[:, :2] / w, 0.0, 1.0)
-    slope = np.linalg.norm(inverses[:, :2, :2] - at[:, :, None] * inverses[:, 2:, :2], axis=2) / w * sizes[:, ::-1]
+    slope = (
+        np.linalg.norm(inverses[:, :2, :2] - at[:, :, None] * inverses[:, 2:, :2], axis=2)
+        / w
+        * sizes[:, ::-1]
+    )
     return np.maximum(0, np.round(np.log2(np.maximum(slope, 1e-6)) - 0.2)).astype(np.int64)[:, ::-1]
 
 
@@ -183,7 +189,9 @@ def draw(buffers: Buffers, item: Drawable) -> None:
     hard = weight > 127
     np.copyto(buffers.inverse_depth[roi], inverse_depth, where=hard)
     if face.layer is Layer.GROUND:
-        labels = cv2.warpPerspective(face.texture.labels(*item.levels), matrix, size, flags=flags | cv2.INTER_NEAREST)
+        labels = cv2.warpPerspective(
+            face.texture.labels(*item.levels), matrix, size, flags=flags | cv2.INTER_NEAREST
+        )
         np.copyto(buffers.label[roi], labels, where=hard)
         np.copyto(buffers.surface[roi], GROUND, where=hard)
         return

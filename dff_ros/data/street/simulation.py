@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dff_ros.data.street.builder import build_zone
 from dff_ros.data.street.develop import Film
 from dff_ros.data.street.ground import PIECE_M, Ground
 from dff_ros.data.street.hashing import rng_of
@@ -26,7 +27,10 @@ _MIN_SIZE, _MAX_SIZE = 32, 4096
 
 @dataclass(frozen=True)
 class Box:
-    """Visible extent of an instance: xyxy in pixel edges (x2, y2 exclusive); visibility is the share not occluded."""
+    """Visible extent of an instance in pixel edges (x2, y2 exclusive), and the share of it not occluded.
+
+    What lies outside the image does not count as occluded.
+    """
 
     id: int
     class_id: int
@@ -36,7 +40,7 @@ class Box:
 
 @dataclass(frozen=True)
 class StreetFrame:
-    """One frame: RGB uint8 (H, W, 3); labels uint8 (H, W), 0..10 or 255; ids int32 (H, W), 0 is background."""
+    """RGB uint8 (H, W, 3); labels uint8 (H, W), 0..10 or 255; ids int32 (H, W), 0 is background."""
 
     index: int
     stamp_ns: int
@@ -58,7 +62,7 @@ class Street:
         road, self._light = road_of(seed), light_of(seed)
         self._course = Course(seed)
         self._drive = Drive(seed, self._course, road.lane_d)
-        self._layout = Layout(seed, self._course, road)
+        self._layout = Layout(seed, self._course, road, build_zone)
         self._traffic = Traffic(seed, self._layout, self._drive)
         self._ground = Ground(seed, self._course, self._layout, road, self._light)
         self._panorama = Panorama(seed, self._light)
@@ -108,8 +112,8 @@ class Street:
         ground = other.project(floor)[0] @ np.linalg.inv(camera.project(floor)[0])
         out = [far, ground]
         frames: dict[int, np.ndarray] = {}
-        for (thing, index), matrix in zip(here.owners[2:], here.matrices):
-            assert thing is not None
+        for (thing, index), matrix in zip(here.owners[2:], here.matrices, strict=True):
+            assert thing is not None  # only the first two have no thing
             if id(thing) not in frames:
                 frames[id(thing)] = other.project(thing.world(t))
             out.append(frames[id(thing)][index] @ np.linalg.inv(matrix))
@@ -124,7 +128,7 @@ class Street:
 
     def _view(self, index: int) -> Buffers:
         if index < 0:
-            raise ConfigError(f"frame index {index}: frames are numbered from 0")
+            raise ConfigError(f'frame index {index}: frames are numbered from 0')
         if index not in self._views:
             self._views[index] = self._render(index)
             if len(self._views) > _KEPT_VIEWS:
@@ -137,7 +141,11 @@ class Street:
         view = empty_buffers(self.size)
         self._panorama.draw(view, camera)
         s = self._drive.distance(t)
-        things = [*self._visible_ground(s), *self._layout.things(s - _BEHIND_M, s + _AHEAD_M), *self._traffic.things(t)]
+        things = [
+            *self._visible_ground(s),
+            *self._layout.things(s - _BEHIND_M, s + _AHEAD_M),
+            *self._traffic.things(t),
+        ]
         for item in collect(things, t, camera, self._light.vector):
             draw(view, item)
         settle_labels(view)
@@ -167,28 +175,30 @@ def _boxes(view: Buffers, ids: np.ndarray) -> tuple[Box, ...]:
         rows, columns = np.flatnonzero(visible.any(1)), np.flatnonzero(visible.any(0))
         if len(rows) == 0:
             continue
-        box = (x0 + columns[0], y0 + rows[0], x0 + columns[-1] + 1, y0 + rows[-1] + 1)
-        share = np.count_nonzero(visible) / max(1, np.count_nonzero(silhouette.mask[y0:y1, x0:x1] | visible))
-        out.append(Box(instance, silhouette.label, tuple(float(v) for v in box), share))
+        left, top = float(x0 + columns[0]), float(y0 + rows[0])
+        right, bottom = float(x0 + columns[-1] + 1), float(y0 + rows[-1] + 1)
+        whole = np.count_nonzero(silhouette.mask[y0:y1, x0:x1] | visible)
+        share = np.count_nonzero(visible) / whole
+        out.append(Box(instance, silhouette.label, (left, top, right, bottom), share))
     return tuple(out)
 
 
 def _intrinsics(seed: int, size: tuple[int, int]) -> np.ndarray:
-    """Horizontal view of 48 to 62 degrees at 4:3; wider images see more, not larger."""
+    """Horizontal view of 48 to 62 degrees at 4:3; wider images see more to the sides."""
     half = math.radians(rng_of(seed, 92).uniform(48, 62) / 2)
-    focal = 0.5 * min(size[1], size[0] * 4 / 3) / math.tan(half)
-    if size[1] < size[0]:
-        focal = 0.5 * size[0] / math.tan(half)
+    focal = 0.5 * max(min(size[1], size[0] * 4 / 3), size[0]) / math.tan(half)
     return np.array([[focal, 0, (size[1] - 1) / 2], [0, focal, (size[0] - 1) / 2], [0, 0, 1.0]])
 
 
 def _check(seed: int, size: tuple[int, int], fps: float) -> None:
     if len(size) != 2 or not all(_MIN_SIZE <= int(v) <= _MAX_SIZE and int(v) == v for v in size):
-        raise ConfigError(f"street size {size}: give (height, width), whole numbers of {_MIN_SIZE} to {_MAX_SIZE}")
+        raise ConfigError(
+            f'street size {size}: give (height, width), whole numbers of {_MIN_SIZE} to {_MAX_SIZE}'
+        )
     if not (math.isfinite(fps) and fps > 0):
-        raise ConfigError(f"street fps {fps}: give a rate above 0")
+        raise ConfigError(f'street fps {fps}: give a rate above 0')
     if int(seed) != seed:
-        raise ConfigError(f"street seed {seed}: give a whole number")
+        raise ConfigError(f'street seed {seed}: give a whole number')
 
 
 def render_sequence(

@@ -44,7 +44,11 @@ class Panorama:
         haze = np.array(light.sky_low, np.float32)
         rows = np.linspace(_HIGH, _LOW, h, dtype=np.float32)[:, None]
         for depth in (0.55, 0.3):
-            top = 0.03 + 0.05 * (1 - depth) + 0.03 * noise(rng, (1, w), (300, 90, 25, 7, 2), (0.6, 0.5, 0.3, 0.2, 0.15))[0]
+            top = (
+                0.03
+                + 0.05 * (1 - depth)
+                + 0.03 * noise(rng, (1, w), (300, 90, 25, 7, 2), (0.6, 0.5, 0.3, 0.2, 0.15))[0]
+            )
             top[-200:] += (top[0] - top[-200:]) * np.linspace(0, 1, 200)
             tone = np.array([78, 84, 62], np.float32) * rng.uniform(0.7, 1.1)
             mask = rows < top
@@ -67,15 +71,19 @@ class Panorama:
         rays = grid @ np.linalg.inv(camera.intrinsics @ camera.rotation).T
         forward = camera.rotation[2]
         yaw = math.atan2(forward[0], forward[2])
-        turn = np.arctan2(rays[..., 0] * forward[2] - rays[..., 2] * forward[0], rays[..., 0] * forward[0] + rays[..., 2] * forward[2])
+        turn = np.arctan2(
+            rays[..., 0] * forward[2] - rays[..., 2] * forward[0],
+            rays[..., 0] * forward[0] + rays[..., 2] * forward[2],
+        )
         elevation = np.arctan2(rays[..., 1], np.hypot(rays[..., 0], rays[..., 2]))
         column = ((yaw - 1.2) % (2 * math.pi) + 1.2 + turn) * _PX_PER_RAD
         row = (_HIGH - elevation) * _PX_PER_RAD
-        maps = []
-        for a in (column, row):
-            # the grid point k belongs to pixel 16 k: enlarge with aligned corners
-            m = np.array([[_CELL, 0, 0], [0, _CELL, 0]], np.float64)
-            maps.append(cv2.warpAffine(a.astype(np.float32), m, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
-        cv2.remap(self._colour, *maps, cv2.INTER_LINEAR, dst=buffers.colour, borderMode=cv2.BORDER_REPLICATE)
-        cv2.remap(self._labels, *maps, cv2.INTER_NEAREST, dst=buffers.label, borderMode=cv2.BORDER_REPLICATE)
+        # the grid point k belongs to pixel 16 k: enlarge with aligned corners
+        enlarge = np.array([[_CELL, 0, 0], [0, _CELL, 0]], np.float64)
+        at_x, at_y = (
+            cv2.warpAffine(a.astype(np.float32), enlarge, (w, h), borderMode=cv2.BORDER_REPLICATE)
+            for a in (column, row)
+        )
+        cv2.remap(self._colour, at_x, at_y, cv2.INTER_LINEAR, buffers.colour, cv2.BORDER_REPLICATE)
+        cv2.remap(self._labels, at_x, at_y, cv2.INTER_NEAREST, buffers.label, cv2.BORDER_REPLICATE)
         buffers.surface[:] = FAR

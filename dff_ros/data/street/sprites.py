@@ -13,13 +13,13 @@ _SKIN = ((226, 186, 160), (196, 150, 120), (140, 98, 72), (92, 64, 50), (236, 20
 def tree(rng: np.random.Generator, leafiness: float) -> Texture:
     """A tree, square, trunk at the bottom middle, leaning right; bare, sparse or full crown."""
     size, large = 288, 640
-    wood = np.zeros((large, large), np.uint8)
+    wood: np.ndarray = np.zeros((large, large), np.uint8)
     shoots: list[tuple[float, float]] = []
     trunk = (-math.pi / 2 + rng.normal(0, 0.05), rng.uniform(50, 95), rng.uniform(9, 16))
     _branch(rng, wood, (large / 2, large - 1.0), trunk, shoots)
     # scale the grown tree into the texture, with room for the leaves
-    x, y, w, h = cv2.boundingRect(wood)
-    reach = max(large / 2 - x, x + w - large / 2, h / 2) * 1.16
+    left, _, wide, high = cv2.boundingRect(wood)
+    reach = max(large / 2 - left, left + wide - large / 2, high / 2) * 1.16
     scale = size / (2 * reach)
     matrix = np.array([[scale, 0, size / 2 - scale * large / 2], [0, scale, size - scale * large]])
     wood = cv2.warpAffine(wood, matrix, (size, size), flags=cv2.INTER_AREA)
@@ -32,16 +32,24 @@ def tree(rng: np.random.Generator, leafiness: float) -> Texture:
     colour = flat((size, size), bark) * (1 + 0.3 * noise(rng, (size, size), (12, 3), (0.5, 0.7))[..., None])
     if leafiness < 0.45:
         return Texture(rgba_of(colour, wood))
-    leaves = np.zeros((size, size), np.float32)
+    leaves: np.ndarray = np.zeros((size, size), np.float32)
     shade = np.zeros((size, size), np.float32)
     for x, y in tips:
         radius = rng.uniform(0.03, 0.08) * size
         cv2.circle(leaves, (int(x), int(y)), int(radius), float(rng.uniform(0.6, 1.0)), -1)
-        cv2.circle(shade, (int(x - radius * 0.3), int(y - radius * 0.4)), int(radius * 0.7), float(rng.uniform(0.2, 0.7)), -1)
+        cv2.circle(
+            shade,
+            (int(x - radius * 0.3), int(y - radius * 0.4)),
+            int(radius * 0.7),
+            float(rng.uniform(0.2, 0.7)),
+            -1,
+        )
     leaves = cv2.GaussianBlur(leaves, (0, 0), 3)
     fine = noise(rng, (size, size), (14, 5, 2), (0.35, 0.45, 0.5))
     mask = leaves + fine * 0.75 * np.minimum(1, 2 * leaves) > 1.15 - 0.75 * leafiness
-    green = np.array([(76, 92, 44), (92, 98, 46), (58, 76, 44), (112, 98, 48), (66, 84, 54)][rng.integers(5)], np.float32)
+    green = np.array(
+        [(76, 92, 44), (92, 98, 46), (58, 76, 44), (112, 98, 48), (66, 84, 54)][rng.integers(5)], np.float32
+    )
     tone = 0.6 + 0.55 * cv2.GaussianBlur(shade, (0, 0), 4) + 0.42 * fine
     tone *= np.linspace(1.18, 0.75, size, dtype=np.float32)[:, None]
     colour = np.where(mask[..., None], green * tone[..., None], colour)
@@ -57,8 +65,8 @@ def _branch(
 ) -> None:
     angle, length, thickness = shoot
     end = (start[0] + math.cos(angle) * length, start[1] + math.sin(angle) * length)
-    points = tuple((int(p[0] * 16), int(p[1] * 16)) for p in (start, end))
-    cv2.line(canvas, *points, 255, max(1, round(thickness)), cv2.LINE_AA, 4)
+    begin, stop = ((int(p[0] * 16), int(p[1] * 16)) for p in (start, end))
+    cv2.line(canvas, begin, stop, 255, max(1, round(thickness)), cv2.LINE_AA, 4)
     if thickness < 2.6:
         tips.append(end)
     if length < 11 or thickness < 0.7:
@@ -66,7 +74,13 @@ def _branch(
     for _ in range(3 if thickness < 6 else int(rng.integers(3, 5))):
         turn = angle + rng.normal(0, 0.5)
         turn += 0.12 * math.sin(-math.pi / 2 - turn)
-        _branch(rng, canvas, end, (turn, length * rng.uniform(0.62, 0.92), thickness * rng.uniform(0.5, 0.68)), tips)
+        _branch(
+            rng,
+            canvas,
+            end,
+            (turn, length * rng.uniform(0.62, 0.92), thickness * rng.uniform(0.5, 0.68)),
+            tips,
+        )
 
 
 def bush(rng: np.random.Generator) -> Texture:
@@ -86,15 +100,25 @@ def body(rng: np.random.Generator) -> Texture:
     colour = flat((h, w), coat)
     alpha = np.zeros((h, w), np.uint8)
     shoulder, hip = rng.uniform(14, 18), rng.uniform(10, 13)
-    trunk = np.array([[32 - shoulder, 30], [32 - shoulder * 0.6, 25], [32 + shoulder * 0.6, 25], [32 + shoulder, 30],
-                      [32 + hip + 2, 95], [32 - hip - 2, 95]])
+    trunk = np.array(
+        [
+            [32 - shoulder, 30],
+            [32 - shoulder * 0.6, 25],
+            [32 + shoulder * 0.6, 25],
+            [32 + shoulder, 30],
+            [32 + hip + 2, 95],
+            [32 - hip - 2, 95],
+        ]
+    )
     cv2.fillConvexPoly(alpha, trunk.astype(np.int32), 255, cv2.LINE_AA)
     for side in (-1, 1):
         elbow = (int(32 + side * (shoulder + 4)), 58)
         hand = (int(32 + side * (shoulder + rng.uniform(-3, 4))), 84)
         cv2.line(alpha, (int(32 + side * (shoulder - 2)), 31), elbow, 255, 8, cv2.LINE_AA)
         cv2.line(alpha, elbow, hand, 255, 7, cv2.LINE_AA)
-        cv2.line(colour, (int(32 + side * (shoulder - 3)), 34), (elbow[0] - side * 4, 80), _vec(coat * 0.75), 1)
+        cv2.line(
+            colour, (int(32 + side * (shoulder - 3)), 34), (elbow[0] - side * 4, 80), _vec(coat * 0.75), 1
+        )
         cv2.circle(colour, hand, 4, _vec(np.array(_SKIN[rng.integers(5)])), -1)
     _head(rng, colour, alpha, (32, 13))
     if rng.random() < 0.35:
@@ -144,7 +168,9 @@ def rider(rng: np.random.Generator) -> tuple[Texture, Texture]:
 def _rider_along(rng: np.random.Generator, coat: np.ndarray, trousers: np.ndarray) -> Texture:
     h, w = 128, 56
     colour, alpha = flat((h, w), coat), np.zeros((h, w), np.uint8)
-    cv2.fillConvexPoly(alpha, np.array([[14, 30], [20, 23], [36, 23], [42, 30], [38, 70], [18, 70]]), 255, cv2.LINE_AA)
+    cv2.fillConvexPoly(
+        alpha, np.array([[14, 30], [20, 23], [36, 23], [42, 30], [38, 70], [18, 70]]), 255, cv2.LINE_AA
+    )
     for side in (-1, 1):
         cv2.line(alpha, (28 + side * 13, 31), (28 + side * 20, 56), 255, 7, cv2.LINE_AA)
         foot = 104 + 8 * side
@@ -182,7 +208,9 @@ def _rider_across(rng: np.random.Generator, coat: np.ndarray, trousers: np.ndarr
 
 
 def pole(rng: np.random.Generator) -> Texture:
-    tone = np.array([(130, 134, 136), (52, 56, 56), (96, 104, 100), (150, 150, 146)][rng.integers(4)], np.float32)
+    tone = np.array(
+        [(130, 134, 136), (52, 56, 56), (96, 104, 100), (150, 150, 146)][rng.integers(4)], np.float32
+    )
     shade = np.array([0.75, 1.1, 1.15, 1.0, 0.8, 0.6], np.float32)[None, :, None]
     colour = flat((64, 6), tone) * shade + 8 * noise(rng, (64, 6), (12, 1), (0.7, 0.5))[..., None]
     return Texture(rgba_of(colour))
@@ -202,7 +230,9 @@ def traffic_light(rng: np.random.Generator) -> Texture:
     colour = flat((72, 28), (22, 24, 24))
     lit = int(rng.integers(3))
     for k, tone in enumerate(((250, 50, 30), (250, 180, 40), (60, 240, 140))):
-        cv2.circle(colour, (14, 13 + 23 * k), 9, _vec(np.array(tone) * (1.0 if k == lit else 0.2)), -1, cv2.LINE_AA)
+        cv2.circle(
+            colour, (14, 13 + 23 * k), 9, _vec(np.array(tone) * (1.0 if k == lit else 0.2)), -1, cv2.LINE_AA
+        )
     cv2.rectangle(colour, (0, 0), (27, 71), (70.0, 70.0, 70.0), 1)
     return Texture(rgba_of(colour))
 
@@ -211,23 +241,25 @@ def sign(rng: np.random.Generator) -> tuple[Texture, float, float]:
     """A road sign: texture, width and height in metres."""
     n = 64
     colour, alpha = flat((n, n), (240, 240, 238)), np.zeros((n, n), np.uint8)
-    kind = rng.choice(["ring", "blue", "triangle", "board", "advert", "green"], p=[0.2, 0.12, 0.18, 0.22, 0.18, 0.1])
-    if kind in ("ring", "blue"):
+    kind = rng.choice(
+        ['ring', 'blue', 'triangle', 'board', 'advert', 'green'], p=[0.2, 0.12, 0.18, 0.22, 0.18, 0.1]
+    )
+    if kind in ('ring', 'blue'):
         cv2.circle(alpha, (32, 32), 31, 255, -1, cv2.LINE_AA)
-        colour[:] = (238, 238, 236) if kind == "ring" else (20, 70, 160)
-        if kind == "ring":
+        colour[:] = (238, 238, 236) if kind == 'ring' else (20, 70, 160)
+        if kind == 'ring':
             cv2.circle(colour, (32, 32), 27, (200.0, 24.0, 30.0), 8)
-        text = str(rng.choice(["20", "30", "40", "C", "P"])) if kind == "ring" else "<"
-        write(colour, text, (12, 44), 1.0, (20.0,) * 3 if kind == "ring" else (245.0,) * 3, 4)
+        text = str(rng.choice(['20', '30', '40', 'C', 'P'])) if kind == 'ring' else '<'
+        write(colour, text, (12, 44), 1.0, (20.0,) * 3 if kind == 'ring' else (245.0,) * 3, 4)
         return Texture(rgba_of(colour, alpha)), 0.65, 0.65
-    if kind == "triangle":
+    if kind == 'triangle':
         points = np.array([[32, 2], [62, 58], [2, 58]])
         cv2.fillConvexPoly(alpha, points, 255, cv2.LINE_AA)
         cv2.polylines(colour, [points], True, (200.0, 24.0, 30.0), 13)
         cv2.rectangle(colour, (29, 26), (34, 46), (15.0,) * 3, -1)
         return Texture(rgba_of(colour, alpha)), 0.8, 0.8
     alpha[:] = 255
-    ground = {"board": (24, 60, 140), "green": (10, 90, 60)}.get(str(kind), tuple(rng.uniform(20, 240, 3)))
+    ground = {'board': (24, 60, 140), 'green': (10, 90, 60)}.get(str(kind), tuple(rng.uniform(20, 240, 3)))
     colour[:] = ground
     for y in range(10, 54, 13):
         x1 = int(rng.integers(24, 58))

@@ -23,7 +23,7 @@ class Layer(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """A textured parallelogram: columns of `frame` are U (texture right), V (texture down) and the top left corner."""
+    """A textured parallelogram; columns of `frame`: U (texture right), V (texture down), top left corner."""
 
     texture: Texture | Deferred
     frame: np.ndarray
@@ -44,7 +44,7 @@ class Thing:
     frames: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "frames", np.stack([face.frame for face in self.faces]))
+        object.__setattr__(self, 'frames', np.stack([face.frame for face in self.faces]))
 
     def world(self, t: float) -> np.ndarray:
         """Frames of all faces in the world at time t: (faces, 3, 3)."""
@@ -58,7 +58,9 @@ class Thing:
 
 def upright(left: np.ndarray, right: np.ndarray, top: float, bottom: float = 0.0) -> np.ndarray:
     """Frame of a wall between two points (x, z), left and right as its viewer sees them."""
-    return np.array([[right[0] - left[0], 0.0, left[0]], [0.0, bottom - top, top], [right[1] - left[1], 0.0, left[1]]])
+    return np.array(
+        [[right[0] - left[0], 0.0, left[0]], [0.0, bottom - top, top], [right[1] - left[1], 0.0, left[1]]]
+    )
 
 
 def plane(corner: np.ndarray, right: np.ndarray, below: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Textures with separately filtered axes (so that walls and roads seen at a slant do not flicker), and noise."""
+"""Textures filtered for each axis apart (walls and roads are seen at a slant), and noise."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ _MAX_LEVEL = 9
 
 
 class Texture:
-    """RGBA uint8 (h, w, 4) with colours also where alpha is 0; optional label map (h, w) for mixed surfaces."""
+    """RGBA uint8 (h, w, 4), coloured also where alpha is 0; a label map (h, w) for mixed surfaces."""
 
     def __init__(self, rgba: np.ndarray, labels: np.ndarray | None = None) -> None:
         self.size = rgba.shape[:2]
@@ -26,23 +26,25 @@ class Texture:
         if key not in self._levels:
             base = self._levels[(0, 0, 16)][1:-1, 1:-1]
             small = cv2.resize(base, self._shape(key), interpolation=cv2.INTER_AREA)
-            self._levels[key] = _pad(cv2.multiply(small, (gain / 16, gain / 16, gain / 16, 1.0)))
+            self._levels[key] = _pad(cv2.multiply(small, np.array([gain / 16] * 3 + [1.0])))
         return self._levels[key]
 
-    def labels(self, level_v: int, level_u: int) -> np.ndarray | None:
-        """The label map on the same grid as `level` (with its ring), or None."""
+    def labels(self, level_v: int, level_u: int) -> np.ndarray:
+        """The label map on the same grid as `level`, with its ring; all 0 where none was given."""
         if self._labels is None:
-            return None
+            self._labels = np.zeros(self.size, np.uint8)
         key = self._clamp(level_v, level_u)
         if key not in self._label_levels:
             small = cv2.resize(self._labels, self._shape(key), interpolation=cv2.INTER_NEAREST)
             self._label_levels[key] = cv2.copyMakeBorder(small, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
         return self._label_levels[key]
 
-    def mirrored(self) -> "Texture":
+    def mirrored(self) -> 'Texture':
         """The same texture with left and right exchanged."""
         base = self._levels[(0, 0, 16)][1:-1, 1:-1]
-        return Texture(np.ascontiguousarray(base[:, ::-1]), None if self._labels is None else self._labels[:, ::-1])
+        return Texture(
+            np.ascontiguousarray(base[:, ::-1]), None if self._labels is None else self._labels[:, ::-1]
+        )
 
     def _clamp(self, level_v: int, level_u: int) -> tuple[int, int]:
         h, w = self.size
@@ -60,14 +62,21 @@ class Deferred:
 
     def __init__(self, size: tuple[int, int], paint: Callable[[], Texture]) -> None:
         self.size = size
-        self._paint: Callable[[], Texture] | None = paint
+        self._paint = paint
         self._texture: Texture | None = None
 
     def level(self, level_v: int, level_u: int, gain: int = 16) -> np.ndarray:
         """As `Texture.level`."""
-        if self._texture is None and self._paint is not None:
-            self._texture, self._paint = self._paint(), None
-        return self._texture.level(level_v, level_u, gain)
+        return self._painted().level(level_v, level_u, gain)
+
+    def labels(self, level_v: int, level_u: int) -> np.ndarray:
+        """As `Texture.labels`."""
+        return self._painted().labels(level_v, level_u)
+
+    def _painted(self) -> Texture:
+        if self._texture is None:
+            self._texture = self._paint()
+        return self._texture
 
 
 def _pad(rgba: np.ndarray) -> np.ndarray:
@@ -77,12 +86,14 @@ def _pad(rgba: np.ndarray) -> np.ndarray:
     return padded
 
 
-def noise(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[float, ...], weights: tuple[float, ...]) -> np.ndarray:
-    """Multi-scale noise (h, w) float32, about zero mean and unit range: one smooth grid per cell size in texels."""
+def noise(
+    rng: np.random.Generator, shape: tuple[int, int], cells: tuple[float, ...], weights: tuple[float, ...]
+) -> np.ndarray:
+    """Noise (h, w) float32 of about zero mean: one smooth grid of +-weight per cell size in texels."""
     total = np.zeros(shape, np.float32)
-    for cell, weight in zip(cells, weights):
+    for cell, weight in zip(cells, weights, strict=True):
         grid = (max(2, int(shape[0] / cell) + 2), max(2, int(shape[1] / cell) + 2))
-        layer = rng.random(grid, dtype=np.float32) - 0.5
+        layer: np.ndarray = rng.random(grid, dtype=np.float32) - 0.5
         if cell > 1:
             layer = cv2.resize(layer, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
         total += 2 * weight * layer[: shape[0], : shape[1]]
@@ -103,7 +114,12 @@ def flat(shape: tuple[int, int], colour: tuple[float, float, float] | np.ndarray
 
 
 def write(
-    canvas: np.ndarray, text: str, at: tuple[int, int], scale: float, colour: tuple[float, float, float], thickness: int
+    canvas: np.ndarray,
+    text: str,
+    at: tuple[int, int],
+    scale: float,
+    colour: tuple[float, float, float],
+    thickness: int,
 ) -> None:
     """Text on a float canvas (cv2 writes on uint8 only)."""
     page = np.clip(canvas, 0, 255).astype(np.uint8)

@@ -11,6 +11,7 @@ from dff_ros.data.street.hashing import rng_of, uniforms
 from dff_ros.data.street.layout import ZONE_M, Layout
 from dff_ros.data.street.motion import Drive
 from dff_ros.data.street.surfaces import Face, Pose, Thing, heading_rotation, upright
+from dff_ros.data.street.texture import Texture
 from dff_ros.data.street.vehicles import shadow_face
 
 _AHEAD_M, _BEHIND_M = 120.0, 8.0
@@ -48,7 +49,10 @@ class Traffic:
         yield from self._crossers(s)
 
     def _slots(self, spacing: float, speed: float, t: float, s: float) -> range:
-        return range(math.floor((s - _BEHIND_M - speed * t) / spacing) - 1, math.ceil((s + _AHEAD_M - speed * t) / spacing))
+        return range(
+            math.floor((s - _BEHIND_M - speed * t) / spacing) - 1,
+            math.ceil((s + _AHEAD_M - speed * t) / spacing),
+        )
 
     def _follow(self, s0: float, speed: float, d: float, faces_back: bool) -> Pose:
         """Along the road at constant speed."""
@@ -63,7 +67,7 @@ class Traffic:
         return _INSTANCE_BASE + (stream * 4 + part) * (1 << 22) + slot % (1 << 22)
 
     def _vehicles(self, stream: int, t: float, s: float) -> Iterator[Thing]:
-        """The other lane: oncoming, or overtaking in a one-way street; stream 1 is thinner and has the buses."""
+        """The other lane: oncoming, or overtaking in a one-way street; stream 1 has the buses."""
         road = self._road
         forward = self._is_one_way
         speed = self._drive.cruise * 1.3 if forward else -8.5 * float(self._speeds[0])
@@ -75,7 +79,11 @@ class Traffic:
             key = (2, 0, slot)
             if key not in self._things:
                 is_bus = stream == 1 and variant < 0.12
-                faces = library.bus(self._seed, slot % 3) if is_bus else library.vehicle(self._seed, int(variant * 24))
+                faces = (
+                    library.bus(self._seed, slot % 3)
+                    if is_bus
+                    else library.vehicle(self._seed, int(variant * 24))
+                )
                 pose = self._follow(slot * spacing + jitter * 7, speed, -road.lane_d, not forward)
                 self._things[key] = (Thing(key, faces, self._instance(0, slot), pose),)
             yield from self._things[key]
@@ -91,7 +99,11 @@ class Traffic:
             if key not in self._things:
                 pose = self._lead(episode * _LEAD_EPISODE_S, 1.2 + 1.8 * near + 2.4 * k, 6.5 + 7.0 * k)
                 is_bus = variant > 0.93 and k == 0
-                faces = library.bus(self._seed, 3) if is_bus else library.vehicle(self._seed, int(variant * 24 + 5 * k) % 24)
+                faces = (
+                    library.bus(self._seed, 3)
+                    if is_bus
+                    else library.vehicle(self._seed, int(variant * 24 + 5 * k) % 24)
+                )
                 self._things[key] = (Thing(key, faces, self._instance(1, episode, k), pose),)
             yield from self._things[key]
 
@@ -144,8 +156,12 @@ class Traffic:
                 key = (2, 9, zone, k)
                 if key not in self._things:
                     at = (piece + 0.5) * 10.0 + 0.7 * k - 0.7
-                    place = self._across(at, self._drive.arrival(at - 9.0) - 6.5 - 2.5 * start, 1 if way < 0.5 else -1)
-                    self._things[key] = self._person(key, self._instance(9, zone, k), place, int(variant * 40))
+                    place = self._across(
+                        at, self._drive.arrival(at - 9.0) - 6.5 - 2.5 * start, 1 if way < 0.5 else -1
+                    )
+                    self._things[key] = self._person(
+                        key, self._instance(9, zone, k), place, int(variant * 40)
+                    )
                 yield from self._things[key]
 
     def _across(self, s: float, start: float, way: int) -> Place:
@@ -177,8 +193,12 @@ class Traffic:
                 step = place(t)[2]
                 angle = 0.42 * sign * math.sin(6.8 * t + 6.28 * phase) * min(1.0, float(np.hypot(*step)))
                 way = step / (np.hypot(*step) + 1e-9)
-                toe = rotation @ np.array([-math.sin(angle) * way[0], math.cos(angle), -math.sin(angle) * way[1]])
-                return np.stack([rotation[:, 0], toe, rotation[:, 2]], -1), position + np.array([0.0, 0.84 * scale, 0.0])
+                toe = rotation @ np.array(
+                    [-math.sin(angle) * way[0], math.cos(angle), -math.sin(angle) * way[1]]
+                )
+                return np.stack([rotation[:, 0], toe, rotation[:, 2]], -1), position + np.array(
+                    [0.0, 0.84 * scale, 0.0]
+                )
 
             return pose
 
@@ -188,8 +208,20 @@ class Traffic:
         out = [Thing((*key, 0), faces, instance, stand)]
         for k, sign in ((1, -1), (2, 1)):
             x = 0.085 * scale * sign
-            hip = upright(np.array([x - 0.09 * scale, 0.01 * k]), np.array([x + 0.09 * scale, 0.01 * k]), 0.0, -0.84 * scale)
-            out.append(Thing((*key, k), (Face(leg, hip, PEDESTRIAN, is_lit=False, is_two_sided=True),), instance, swing(sign)))
+            hip = upright(
+                np.array([x - 0.09 * scale, 0.01 * k]),
+                np.array([x + 0.09 * scale, 0.01 * k]),
+                0.0,
+                -0.84 * scale,
+            )
+            out.append(
+                Thing(
+                    (*key, k),
+                    (Face(leg, hip, PEDESTRIAN, is_lit=False, is_two_sided=True),),
+                    instance,
+                    swing(sign),
+                )
+            )
         return tuple(out)
 
     def _cyclists(self, side: int, t: float, s: float) -> Iterator[Thing]:
@@ -204,13 +236,15 @@ class Traffic:
                 continue
             key = (2, 10 + (side > 0), slot)
             if key not in self._things:
-                pose = self._follow(slot * spacing + jitter * 12, speed, side * (road.half_width - 0.55), not forward)
+                pose = self._follow(
+                    slot * spacing + jitter * 12, speed, side * (road.half_width - 0.55), not forward
+                )
                 faces = _rider_faces(*library.rider(self._seed, int(variant * 16)))
                 self._things[key] = (Thing(key, faces, self._instance(key[1], slot), pose),)
             yield from self._things[key]
 
 
-def _rider_faces(along: object, across: object) -> tuple[Face, ...]:
+def _rider_faces(along: Texture, across: Texture) -> tuple[Face, ...]:
     back = upright(np.array([-0.375, 0.0]), np.array([0.375, 0.0]), 1.75)
     side = upright(np.array([0.0, -0.875]), np.array([0.0, 0.875]), 1.75)
     return (

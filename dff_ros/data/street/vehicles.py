@@ -9,8 +9,20 @@ from dff_ros.data.classes import CAR
 from dff_ros.data.street.surfaces import Face, Layer, plane, upright
 from dff_ros.data.street.texture import Texture, noise, rgba_of, write
 
-_COLOURS = ((26, 28, 32), (190, 194, 198), (118, 122, 126), (228, 228, 226), (130, 20, 24), (28, 44, 92),
-            (60, 66, 72), (20, 60, 52), (170, 30, 30), (60, 90, 140), (196, 180, 140), (210, 170, 40))
+_COLOURS = (
+    (26, 28, 32),
+    (190, 194, 198),
+    (118, 122, 126),
+    (228, 228, 226),
+    (130, 20, 24),
+    (28, 44, 92),
+    (60, 66, 72),
+    (20, 60, 52),
+    (170, 30, 30),
+    (60, 90, 140),
+    (196, 180, 140),
+    (210, 170, 40),
+)
 
 
 @dataclass(frozen=True)
@@ -29,12 +41,12 @@ class Shape:
 
 
 SHAPES = {
-    "hatch": Shape(3.9, 1.68, 1.46, 0.62, 0.10, 0.03, 0.58, 0.75, 0.52),
-    "saloon": Shape(4.5, 1.76, 1.43, 0.63, 0.26, 0.13, 0.57, 0.72, 0.52),
-    "estate": Shape(4.6, 1.78, 1.50, 0.61, 0.06, 0.02, 0.60, 0.74, 0.53),
-    "suv": Shape(4.5, 1.85, 1.78, 0.60, 0.07, 0.02, 0.60, 0.72, 0.56),
-    "van": Shape(5.2, 1.98, 2.25, 0.55, 0.01, 0.0, 0.76, 0.88, 0.46),
-    "bus": Shape(10.5, 2.5, 3.0, 0.38, 0.005, 0.0, 0.985, 0.995, 0.33),
+    'hatch': Shape(3.9, 1.68, 1.46, 0.62, 0.10, 0.03, 0.58, 0.75, 0.52),
+    'saloon': Shape(4.5, 1.76, 1.43, 0.63, 0.26, 0.13, 0.57, 0.72, 0.52),
+    'estate': Shape(4.6, 1.78, 1.50, 0.61, 0.06, 0.02, 0.60, 0.74, 0.53),
+    'suv': Shape(4.5, 1.85, 1.78, 0.60, 0.07, 0.02, 0.60, 0.72, 0.56),
+    'van': Shape(5.2, 1.98, 2.25, 0.55, 0.01, 0.0, 0.76, 0.88, 0.46),
+    'bus': Shape(10.5, 2.5, 3.0, 0.38, 0.005, 0.0, 0.985, 0.995, 0.33),
 }
 _SILL_M = 0.24
 _AXLES, _BUS_AXLES = (0.19, 0.81), (0.24, 0.8)
@@ -44,8 +56,10 @@ def build(rng: np.random.Generator, kind: str) -> tuple[Face, ...]:
     """Faces of one vehicle: x right, y up, z forward, origin on the road below its middle."""
     shape = SHAPES[kind]
     colour = np.array(_COLOURS[rng.integers(len(_COLOURS))], np.float32) * rng.uniform(0.85, 1.15)
-    if kind == "bus":
-        colour = np.array([(170, 30, 36), (30, 70, 140), (220, 200, 180), (40, 110, 80)][rng.integers(4)], np.float32)
+    if kind == 'bus':
+        colour = np.array(
+            [(170, 30, 36), (30, 70, 140), (220, 200, 180), (40, 110, 80)][rng.integers(4)], np.float32
+        )
     scale = rng.uniform(0.96, 1.05)
     length, height = shape.length * scale, shape.height * scale
 
@@ -53,12 +67,12 @@ def build(rng: np.random.Generator, kind: str) -> tuple[Face, ...]:
         return (share - 0.5) * length
 
     belt, half = shape.belt * height, 0.5 * shape.width
-    top = half * (0.8 if kind not in ("van", "bus") else 0.94)
+    top = half * (0.8 if kind not in ('van', 'bus') else 0.94)
     rear, front = (z(0.0), 0.0), (z(1.0), 0.0)
     rear_belt, rear_top = (z(shape.rear_belt), belt * 1.02), (z(shape.rear_top), height)
     roof_front, screen = (z(shape.roof_front), height * 0.99), (z(shape.screen_base), belt * 1.03)
     nose = (z(0.985), shape.bonnet * height)
-    has_rear_window = kind != "van" or rng.random() < 0.5
+    has_rear_window = kind != 'van' or rng.random() < 0.5
     faces = [
         _strip(rear_belt, rear, half, _end(rng, colour, belt, is_rear=True), True),
         _strip(rear_top, rear_belt, half, _glazed(rng, colour, top / half, has_rear_window), True),
@@ -69,7 +83,7 @@ def build(rng: np.random.Generator, kind: str) -> tuple[Face, ...]:
     ]
     for side in (-1, 1):
         lower = _side_lower(rng, shape, colour, side)
-        upper = _side_upper(shape, colour, side, has_windows=kind != "van")
+        upper = _side_upper(shape, colour, side, has_windows=kind != 'van')
         faces.append(_side(lower, side, (half, belt), (half, 0.0), length))
         faces.append(_side(upper, side, (top, height), (half, belt), length))
     for at in _AXLES if length < 8 else _BUS_AXLES:
@@ -86,19 +100,24 @@ def _axle() -> Texture:
     return Texture(rgba_of(np.full((32, 128, 3), 20.0), alpha))
 
 
-def _strip(high: tuple[float, float], low: tuple[float, float], half: float, texture: Texture,
-           is_rear: bool | None) -> Face:
-    """A face across the vehicle between two profile points (z, y); seen from behind, in front or (None) above."""
+def _strip(
+    high: tuple[float, float], low: tuple[float, float], half: float, texture: Texture, is_rear: bool | None
+) -> Face:
+    """A face across the vehicle between profile points (z, y); seen from behind, front or (None) above."""
     sign = -1.0 if is_rear is False else 1.0
     corner = np.array([-half * sign, high[1], high[0]])
     other = np.array([half * sign, high[1], high[0]])
     below = np.array([-half * sign, low[1], low[0]])
     if is_rear is None:
-        corner, other, below = (np.array([x, p[1], p[0]]) for x, p in ((-half, low), (half, low), (-half, high)))
+        corner, other, below = (
+            np.array([x, p[1], p[0]]) for x, p in ((-half, low), (half, low), (-half, high))
+        )
     return Face(texture, plane(corner, other, below), CAR)
 
 
-def _side(texture: Texture, side: int, high: tuple[float, float], low: tuple[float, float], length: float) -> Face:
+def _side(
+    texture: Texture, side: int, high: tuple[float, float], low: tuple[float, float], length: float
+) -> Face:
     """A side face between two cross-section points (x, y); seen from outside."""
     left, right = -0.5 * side * length, 0.5 * side * length
     corner = np.array([side * high[0], high[1], left])
@@ -161,7 +180,7 @@ def _end(rng: np.random.Generator, colour: np.ndarray, height: float, is_rear: b
     plate = (232.0, 190.0, 30.0) if is_rear else (230.0, 230.0, 225.0)
     py = int(h * (0.36 if is_rear and rng.random() < 0.6 else 0.62))
     cv2.rectangle(paint, (w // 2 - 20, py), (w // 2 + 20, py + 9), plate, -1)
-    write(paint, "AK54 LDE", (w // 2 - 18, py + 7), 0.26, (20.0, 20.0, 20.0), 1)
+    write(paint, 'AK54 LDE', (w // 2 - 18, py + 7), 0.26, (20.0, 20.0, 20.0), 1)
     paint[sill - 6 : sill] *= 0.45
     return Texture(rgba_of(paint, alpha))
 
@@ -195,7 +214,9 @@ def _side_upper(shape: Shape, colour: np.ndarray, side: int, has_windows: bool) 
     h, w = 56, 224
     paint = np.broadcast_to(colour, (h, w, 3)).astype(np.float32).copy()
     alpha = np.zeros((h, w), np.uint8)
-    outline = np.array([[shape.rear_top, 0], [shape.roof_front, 0], [shape.screen_base, 1], [shape.rear_belt, 1]])
+    outline = np.array(
+        [[shape.rear_top, 0], [shape.roof_front, 0], [shape.screen_base, 1], [shape.rear_belt, 1]]
+    )
     cv2.fillConvexPoly(alpha, (outline * (w - 1, h - 1)).astype(np.int32), 255, cv2.LINE_AA)
     middle = outline.mean(0)
     glass = middle + (outline - middle) * (0.93, 0.74)
@@ -219,7 +240,7 @@ def _facing(paint: np.ndarray, alpha: np.ndarray, side: int) -> Texture:
 
 def shadow_face(half: float, reach: float, strength: float) -> Face:
     """A soft dark patch on the ground, in object coordinates."""
-    y, x = np.mgrid[-1 : 1 : 48j, -1 : 1 : 32j]
+    y, x = np.mgrid[-1:1:48j, -1:1:32j]
     distance = np.maximum(np.abs(x), np.abs(y)) * 0.6 + np.hypot(x, y) * 0.4
     alpha = 255 * strength * np.clip((1.0 - distance) / 0.35, 0, 1)
     texture = Texture(rgba_of(np.full((48, 32, 3), 16.0), alpha))
