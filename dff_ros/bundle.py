@@ -127,6 +127,12 @@ def open_bundle(path_or_name: str | Path, *, verify: bool = True) -> Bundle:
     return bundle
 
 
+def write_manifest(bundle: Bundle) -> None:
+    """Write the manifest of a bundle into its directory."""
+    text = json.dumps(bundle.manifest(), indent=2, allow_nan=False) + '\n'
+    (bundle.path / MANIFEST).write_text(text, encoding='utf-8')
+
+
 def bundle_names() -> list[str]:
     """Names of the bundles that come with the package."""
     return sorted(

@@ -21,6 +21,7 @@ ALLOWED = {  # ring 1 and 2: the runtimes that a module or package may import
     'data': {'cv2'},
     'training': {'torch', 'cv2'},
     'export': {'torch', 'onnx', 'onnxruntime', 'cv2'},
+    'onnx_graphs': {'torch', 'onnx'},
     'ros': {'rclpy', 'cv2', 'av'},
     'sources': {'cv2', 'av'},
     'video': {'av'},

@@ -1,0 +1,76 @@
+"""`dff export`: a training run becomes a bundle."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dff_ros.bundle import Bundle
+    from dff_ros.export import ClipComparison
+
+SUMMARY = 'Write a model bundle (ONNX graphs, weights, manifest) from a training run and verify it.'
+
+_NUM_FRAMES = 6
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument('run_dir', type=Path, metavar='RUN_DIR', help='directory that `dff train` wrote')
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='the bundle, as models/NAME')
+    parser.add_argument('--card', type=Path, metavar='FILE', help='model card to put into the bundle')
+    parser.add_argument(
+        '--frames',
+        default='street',
+        metavar='SOURCE',
+        help='frames to compare torch and ONNX Runtime on: a video, a folder or street (%(default)s)',
+    )
+    parser.add_argument(
+        '--num-frames', type=int, default=_NUM_FRAMES, metavar='N', help='how many of them (%(default)s)'
+    )
+    parser.add_argument('--overwrite', action='store_true', help='replace a bundle of that name')
+    parser.add_argument('--json', action='store_true', help='print the result as JSON')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export, verify, report."""
+    from rich.console import Console
+
+    from dff_ros.export import export_run
+    from dff_ros.sources import open_source
+
+    source = open_source(args.frames)
+    frames = (item.image_HW3 for item in islice(source, max(1, args.num_frames)))
+    console = Console(stderr=True)
+    with console.status('exporting') as status:
+        bundle, comparisons = export_run(
+            args.run_dir, args.out, frames, card=args.card, overwrite=args.overwrite, report=status.update
+        )
+    if args.json:
+        print(json.dumps(_as_json(bundle, comparisons), indent=2))
+    else:
+        _print(bundle, comparisons)
+    return 0
+
+
+def _as_json(bundle: Bundle, comparisons: list[ClipComparison]) -> dict[str, object]:
+    return {
+        'bundle': str(bundle.path),
+        'bytes': sum(facts.size for facts in bundle.files.values()),
+        'files': {name: dataclasses.asdict(facts) for name, facts in bundle.files.items()},
+        'verification': [dataclasses.asdict(item) for item in comparisons],
+    }
+
+
+def _print(bundle: Bundle, comparisons: list[ClipComparison]) -> None:
+    for item in comparisons:
+        print(
+            f'{item.num_frames} frames of {item.size[1]}x{item.size[0]}: {item.agreement:.4%} of labels '
+            f'agree between torch and ONNX Runtime, features within {item.feature_error:.1e}'
+        )
+    megabytes = sum(facts.size for facts in bundle.files.values()) / 1e6
+    print(f'wrote {bundle.path} ({megabytes:.1f} MB)')

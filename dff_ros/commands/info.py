@@ -1,0 +1,92 @@
+"""`dff info`: what a bundle contains and whether its files are intact."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from dff_ros.bundle import Bundle
+
+SUMMARY = 'Show what a model bundle contains and check its files.'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument('bundle', metavar='BUNDLE', help='a directory, or the name of a bundle in models/')
+    parser.add_argument('--json', action='store_true', help='print the manifest as JSON')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the tables; BundleError (exit code 2) names a file that is not intact."""
+    from dff_ros.bundle import open_bundle
+
+    bundle = open_bundle(args.bundle)
+    if args.json:
+        print(json.dumps({'path': str(bundle.path), 'files_intact': True, **bundle.manifest()}, indent=2))
+    else:
+        _print(bundle)
+    return 0
+
+
+def _print(bundle: Bundle) -> None:
+    from rich.console import Console
+
+    console = Console()
+    console.print(_model_table(bundle))
+    console.print(_class_table(bundle))
+    console.print(_file_table(bundle))
+    if bundle.figures:
+        console.print('figures')
+        console.print_json(json.dumps(dict(bundle.figures)))
+
+
+def _model_table(bundle: Bundle) -> Table:
+    from rich.table import Table
+
+    spec = bundle.spec
+    table = Table(title=f'bundle {bundle.name}', show_header=False)
+    rows = {
+        'path': str(bundle.path),
+        'feature net': f'{spec.feature_net}, stages 1 to {spec.last_stage}, {spec.channels} channels, '
+        f'stride {bundle.stride}',
+        'flow': spec.flow_source,
+        'nominal size': f'{spec.nominal_size[1]}x{spec.nominal_size[0]} (width x height)',
+        'graphs': ', '.join(bundle.graphs),
+        'created by': bundle.created_by,
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def _class_table(bundle: Bundle) -> Table:
+    from rich.style import Style
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title='classes')
+    table.add_column('id', justify='right')
+    table.add_column('name')
+    table.add_column('colour')
+    for index, (name, colour) in enumerate(
+        zip(bundle.spec.class_names, bundle.spec.class_colours, strict=True)
+    ):
+        swatch = Text('    ', Style(bgcolor=f'rgb({",".join(map(str, colour))})'))
+        table.add_row(str(index), name, swatch + Text(f'  {colour[0]:3} {colour[1]:3} {colour[2]:3}'))
+    return table
+
+
+def _file_table(bundle: Bundle) -> Table:
+    from rich.table import Table
+
+    table = Table(title='files, all as in the manifest')
+    table.add_column('file')
+    table.add_column('bytes', justify='right')
+    table.add_column('SHA-256')
+    for name, facts in bundle.files.items():
+        table.add_row(name, f'{facts.size:,}', facts.sha256[:16] + '...')
+    return table
