@@ -26,11 +26,11 @@ _MAX_RATE_HZ = 1000.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo: 0 at its end, 2 on an error the user can mend, 128 + number after a signal."""
-    args = _parser().parse_args(argv)
+    args = make_parser().parse_args(argv)
     try:
         from dff_ros.ros.session import run_session
 
-        return run_session(_settings(args))
+        return run_session(read_settings(args))
     except DffError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The demo's flags and those of DffConfig."""
     parser = argparse.ArgumentParser(
         prog='demo',
         description='A camera and the node over real ROS 2, with a live table, a video and a JSON file.',
@@ -65,7 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _settings(args: argparse.Namespace) -> Settings:
+def read_settings(args: argparse.Namespace) -> Settings:
+    """What parsed flags ask for; DffError where a value, source or bundle is wrong."""
     from dff_ros.ros.outputs import Settings
 
     if args.rate is not None and not 0 <= args.rate <= _MAX_RATE_HZ:

@@ -1,0 +1,157 @@
+"""`dff run` over made videos and data sets: every frame once, figures by hand, nothing lost at the end."""
+
+from __future__ import annotations
+
+import json
+import types
+
+import numpy as np
+import pytest
+from fake_backend import FakeBackend
+from PIL import Image
+
+from dff_ros import cli, runner
+from dff_ros.data.classes import CAMVID_CLASSES, CAMVID_COLOURS
+from dff_ros.model_spec import ModelSpec
+from dff_ros.video import VideoReader, VideoWriter
+
+SPEC = ModelSpec(
+    class_names=CAMVID_CLASSES,
+    class_colours=tuple(tuple(colour) for colour in CAMVID_COLOURS.tolist()),
+    nominal_size=(32, 48),
+)
+
+
+@pytest.fixture
+def backend(monkeypatch):
+    """Every bundle is this one: the label map is filled with the red value of the key image."""
+    fake = FakeBackend()
+    monkeypatch.setattr(runner, 'open_bundle', lambda name: types.SimpleNamespace(spec=SPEC, name=name))
+    monkeypatch.setattr(runner, 'open_backend', lambda bundle, config: fake)
+    return fake
+
+
+@pytest.fixture
+def video(tmp_path):
+    path = tmp_path / 'in.mp4'
+    with VideoWriter(path, 10) as writer:
+        for index in range(12):
+            writer.write(np.full((32, 48, 3), index, np.uint8))
+    return path
+
+
+@pytest.fixture
+def camvid(tmp_path):
+    """Six frames of value 0..5; the label is the value, but class 9 on the lower half of frames 2 and 3."""
+    root = tmp_path / 'camvid'
+    names = [f'0016E5_{7959 + 2 * value:05d}' for value in range(6)]
+    for folder in ('images/val', 'labels/val', 'splits'):
+        (root / folder).mkdir(parents=True)
+    for value, name in enumerate(names):
+        labels = np.full((32, 48), value, np.uint8)
+        labels[16:] = 9 if value in (2, 3) else value
+        Image.fromarray(np.full((32, 48, 3), value, np.uint8)).save(
+            root / f'images/val/{name}.jpg', quality=95
+        )
+        Image.fromarray(labels).save(root / f'labels/val/{name}.png')
+    (root / 'splits' / 'val.txt').write_text('\n'.join(names))
+    return root
+
+
+def run(*argv) -> int:
+    return cli.main(['run', *(str(arg) for arg in argv)])
+
+
+def test_every_frame_is_answered_written_and_counted(backend, video, tmp_path, capsys):
+    out, report_path, labels = tmp_path / 'o' / 'out.mp4', tmp_path / 'o' / 'r.json', tmp_path / 'labels'
+    assert run(video, '--interval', 5, '--out', out, '--json', report_path, '--labels-out', labels) == 0
+    report = json.loads(report_path.read_text())
+    assert (report['processed'], report['key_frames'], report['interval']) == (12, 3, 5)
+    assert report['age_frames_mean'] == pytest.approx((10 + 10 + 1) / 12, abs=1e-3)
+    assert report['miou'] is None and report['iou_per_class'] is None
+    assert (report['source'], report['backend'], report['size']) == (str(video), 'fake', [32, 48])
+    assert report['latency_ms']['p50'] <= report['latency_ms']['p99']
+    assert set(report['stages_ms']) == {'extract', 'propagate', 'predict'}
+    assert report['fps'] > 0 and report['reset_causes'] == {}
+    with VideoReader(out) as reader:
+        stamps = [stamp_ns // 10**6 for _, stamp_ns in reader]
+    assert stamps == [100 * index for index in range(12)]
+    assert sorted(path.name for path in labels.iterdir()) == [f'{index:06d}.png' for index in range(12)]
+    with Image.open(labels / '000005.png') as image:
+        key_value = round(float(np.asarray(image).mean()))
+    assert 4 <= key_value <= 6  # the key image's value, after lossy coding
+    assert [call.split()[0] for call in backend.calls[1:-1]].count('extract') == 3
+    assert backend.calls[-1] == 'close'
+    text = capsys.readouterr().out
+    assert '3 (25.0 %), interval 5' in text and f'wrote {out}' in text
+
+
+def test_accuracy_against_labels(backend, camvid, tmp_path):
+    assert run(camvid, '--interval', 1, '--json', tmp_path / 'r.json') == 0
+    report = json.loads((tmp_path / 'r.json').read_text())
+    expected = dict.fromkeys(CAMVID_CLASSES) | {
+        'sky': 100.0, 'building': 100.0, 'pole': 50.0, 'road': 50.0, 'pavement': 100.0, 'tree': 100.0,
+        'pedestrian': 0.0,
+    }  # fmt: skip
+    assert report['iou_per_class'] == expected
+    assert report['miou'] == pytest.approx(500 / 7, abs=0.01)
+
+
+def test_num_frames_stops_early(backend, video, tmp_path):
+    assert run(video, '--num-frames', 4, '--json', tmp_path / 'r.json') == 0
+    assert json.loads((tmp_path / 'r.json').read_text())['processed'] == 4
+
+
+def test_a_frame_of_another_size_resets_the_key(backend, tmp_path):
+    folder = tmp_path / 'images'
+    folder.mkdir()
+    for index, size in enumerate([(32, 48), (32, 48), (48, 32), (48, 32)]):
+        Image.fromarray(np.full((*size, 3), index, np.uint8)).save(folder / f'{index}.png')
+    assert run(folder, '--json', tmp_path / 'r.json', '--out', tmp_path / 'o.mp4') == 0
+    report = json.loads((tmp_path / 'r.json').read_text())
+    assert (report['processed'], report['key_frames'], report['reset_causes']) == (4, 2, {'size': 1})
+
+
+def test_a_damaged_frame_ends_the_run_but_keeps_what_was_done(backend, tmp_path, capsys):
+    folder = tmp_path / 'images'
+    folder.mkdir()
+    for index in range(3):
+        Image.fromarray(np.full((32, 48, 3), index, np.uint8)).save(folder / f'{index}.png')
+    (folder / '2.png').write_bytes((folder / '2.png').read_bytes()[:40])
+    assert run(folder, '--json', tmp_path / 'r.json', '--out', tmp_path / 'o.mp4') == 2
+    assert '2.png cannot be read as an image' in capsys.readouterr().err
+    assert json.loads((tmp_path / 'r.json').read_text())['processed'] == 2
+    with VideoReader(tmp_path / 'o.mp4') as reader:
+        assert len(list(reader)) == 2
+
+
+def test_ctrl_c_keeps_what_was_done(backend, video, tmp_path, monkeypatch):
+    extract = backend.extract
+
+    def interrupted(image_HW3):
+        if image_HW3[0, 0, 0] >= 8:
+            raise KeyboardInterrupt
+        return extract(image_HW3)
+
+    monkeypatch.setattr(backend, 'extract', interrupted)
+    assert run(video, '--interval', 1, '--json', tmp_path / 'r.json', '--out', tmp_path / 'o.mp4') == 130
+    num_done = json.loads((tmp_path / 'r.json').read_text())['processed']
+    assert 7 <= num_done <= 9  # lossy coding may move the value by one
+    with VideoReader(tmp_path / 'o.mp4') as reader:
+        assert len(list(reader)) == num_done
+    assert backend.calls[-1] == 'close'
+
+
+@pytest.mark.parametrize(
+    'argv, message',
+    [
+        (['nowhere.mp4'], "there is no source 'nowhere.mp4'"),
+        (['street', '--bundle', 'nowhere'], "there is no bundle 'nowhere'"),
+        (['street', '--config', 'nowhere.yaml'], 'cannot read nowhere.yaml'),
+    ],
+)
+def test_what_is_missing_is_one_line(argv, message, capsys):
+    assert run(*argv) == 2
+    error = capsys.readouterr().err
+    assert error.startswith('error: ') and message in error
+    assert error.count('\n') == 1

@@ -1,0 +1,44 @@
+"""Spooled label maps and their score, in one process and in several."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from dff_ros import scoring
+from dff_ros.sources import SourceRequest, open_source
+from dff_ros.spool import LabelSpool
+
+
+def test_spool_gives_back_what_was_added_in_order():
+    rng = np.random.default_rng(0)
+    maps = [rng.integers(0, 11, (30 + key, 40), np.uint8) for key in range(5)]
+    with LabelSpool() as spool:
+        for key, labels in enumerate(maps):
+            spool.add(10 * key, labels)
+        assert len(spool) == 5
+        for _ in range(2):  # may be read again
+            assert [packed.key for packed in spool] == [0, 10, 20, 30, 40]
+            for packed, labels in zip(spool, maps, strict=True):
+                np.testing.assert_array_equal(packed.unpack(), labels)
+
+
+@pytest.mark.parametrize('num_cores', [1, 2])
+def test_score_of_the_street_counts_each_frame_once(monkeypatch, num_cores):
+    monkeypatch.setattr(scoring, 'num_cores', lambda: num_cores)
+    monkeypatch.setattr(scoring, '_CHUNK', 2)
+    request = SourceRequest(text='street', seed=1)
+    source = open_source('street', seed=1)
+    expected = np.zeros((11, 12), np.int64)
+    with LabelSpool() as spool:
+        for index in (0, 1, 2):
+            truth = source.labels(index)
+            answer = truth if index else np.full_like(truth, 3)  # frame 0: all road
+            spool.add(index, np.where(answer == 255, np.uint8(0), answer))
+            for label in range(11):
+                expected[label, 3 if index == 0 else label] += (truth == label).sum()
+        confusion = scoring.score(spool, request, 11, Console(file=io.StringIO()))
+    np.testing.assert_array_equal(confusion.counts_KK1, expected)
