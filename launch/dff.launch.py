@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from dff_ros.ros import launching
-from launch import LaunchContext, LaunchDescription
 
 SHARE = Path(__file__).parent.parent
 ARGUMENTS = launching.arguments(SHARE)

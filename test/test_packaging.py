@@ -17,7 +17,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DEMO_VARIABLES = {
-    'DURATION', 'SOURCE', 'SPLIT', 'INTERVAL', 'RATE', 'BUNDLE', 'BACKEND', 'SEED', 'OUT',
+    'DURATION',
+    'SOURCE',
+    'SPLIT',
+    'INTERVAL',
+    'RATE',
+    'BUNDLE',
+    'BACKEND',
+    'SEED',
+    'OUT',
 }
 needs_make = pytest.mark.skipif(not shutil.which('make'), reason='needs make')
 
@@ -136,7 +144,8 @@ def make(*arguments: str) -> str:
 )
 def test_demo_passes_the_variables_that_are_set(variables, flags):
     assert [line.strip() for line in make('-n', 'demo', *variables).splitlines()] == [
-        'tools/setup.sh', f'exec .venv/bin/python -m dff_ros.ros.demo{flags}'
+        'tools/setup.sh',
+        f'exec .venv/bin/python -m dff_ros.ros.demo{flags}',
     ]
 
 
@@ -144,7 +153,10 @@ def test_demo_passes_the_variables_that_are_set(variables, flags):
 def test_test_target_sets_up_lints_and_tests():
     python = '.venv/bin/python -m'
     assert [line.strip() for line in make('-n', 'test').splitlines()] == [
-        'tools/setup.sh', f'{python} ruff check .', f'{python} mypy', f'{python} pytest'
+        'tools/setup.sh',
+        f'{python} ruff check .',
+        f'{python} mypy',
+        f'{python} pytest',
     ]
 
 

@@ -89,12 +89,16 @@ def test_digest_follows_texts_file_contents_and_new_files(tmp_path):
 @pytest.mark.parametrize(
     ('output', 'line'),
     [
-        ('Collecting a\nERROR: No matching distribution found for a\nhint: no\n',
-         'ERROR: No matching distribution found for a'),
+        (
+            'Collecting a\nERROR: No matching distribution found for a\nhint: no\n',
+            'ERROR: No matching distribution found for a',
+        ),
         ('CMake Error at CMakeLists.txt:5\n  could not find\n', 'CMake Error at CMakeLists.txt:5'),
         ('$ first\nERROR: old\n\n$ second\nall\nwent wrong\n', 'went wrong'),
-        ('ERROR: x\nOSError: [Errno 28] No space left on device\n',
-         'no space left on the disk: free some gigabytes and run make setup again'),
+        (
+            'ERROR: x\nOSError: [Errno 28] No space left on device\n',
+            'no space left on the disk: free some gigabytes and run make setup again',
+        ),
         ('', 'the command failed'),
     ],
 )
@@ -126,9 +130,7 @@ def test_without_a_sourced_ros_the_wheels_are_used_and_nothing_is_asked(environ)
     assert asked.num_runs == 0
 
 
-@pytest.mark.parametrize(
-    'environ', [{'AMENT_PREFIX_PATH': '/opt/ros/jazzy'}, {'ROS_DISTRO': 'jazzy'}]
-)
+@pytest.mark.parametrize('environ', [{'AMENT_PREFIX_PATH': '/opt/ros/jazzy'}, {'ROS_DISTRO': 'jazzy'}])
 def test_sourced_ros_is_used_when_its_rclpy_imports(environ):
     ros = setup_ros.find_ros(environ, lambda: '1.26.4,True,False')
     assert (ros.numpy, ros.has_cv2, ros.has_vision_msgs) == ('1.26.4', True, False)
@@ -175,8 +177,11 @@ def lacking(tmp_path, *, builds=True, free_gib=50, tools=True, modules=True, hea
     if headers:
         (include / 'Python.h').touch()
     return setup_env.missing_requirements(
-        builds=builds, free_bytes=int(free_gib * GIB), include=include,
-        which=lambda name: f'/usr/bin/{name}' if tools else None, has_module=lambda name: modules,
+        builds=builds,
+        free_bytes=int(free_gib * GIB),
+        include=include,
+        which=lambda name: f'/usr/bin/{name}' if tools else None,
+        has_module=lambda name: modules,
     )
 
 
@@ -257,6 +262,36 @@ def test_environment_is_kept_only_if_it_starts_and_sees_what_it_should(tmp_path,
     assert not setup_env.is_usable(venv, on_ros=False)  # another version than the one asked for
 
 
+def test_share_has_a_link_to_every_file_and_follows_changes(tmp_path):
+    root, venv = tmp_path / 'root', tmp_path / 'venv'
+    for name in ('package.xml', 'launch/dff.launch.py', 'config/dff.yaml', 'models/road/manifest.json'):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    (venv / 'bin').mkdir(parents=True)
+    (venv / 'bin' / 'dff_node').write_text('node')
+    share, lib = venv / 'share' / 'dff_ros', venv / 'lib' / 'dff_ros'
+
+    def visible():
+        setup_env.update_links(setup_env.share_links(root, venv), [share, lib])
+        return {str(Path(d, f).relative_to(share)) for d, _, files in os.walk(share) for f in files}
+
+    assert visible() == {
+        'package.xml',
+        'launch/dff.launch.py',
+        'config/dff.yaml',
+        'models/road/manifest.json',
+    }
+    assert (share / 'models' / 'road' / 'manifest.json').read_text() == 'models/road/manifest.json'
+    assert (lib / 'dff_node').read_text() == 'node'
+    (root / 'config' / 'dff.yaml').rename(root / 'config' / 'other.yaml')
+    assert visible() == {
+        'package.xml',
+        'launch/dff.launch.py',
+        'config/other.yaml',
+        'models/road/manifest.json',
+    }
+
+
 # --- the entry script
 
 
@@ -267,8 +302,10 @@ def run_setup_sh(tmp_path, environ):
         (tmp_path / 'bin').mkdir(exist_ok=True)
         (tmp_path / 'bin' / tool).symlink_to(source)
     return subprocess.run(
-        ['/bin/sh', ROOT / 'tools' / 'setup.sh'], env={'PATH': str(tmp_path / 'bin')} | environ,
-        capture_output=True, text=True,
+        ['/bin/sh', ROOT / 'tools' / 'setup.sh'],
+        env={'PATH': str(tmp_path / 'bin')} | environ,
+        capture_output=True,
+        text=True,
     )
 
 

@@ -33,7 +33,10 @@ FREE_GIB_CUDA = 12
 
 
 def missing_requirements(
-    *, builds: bool, free_bytes: int, which: Callable[[str], str | None] = shutil.which,
+    *,
+    builds: bool,
+    free_bytes: int,
+    which: Callable[[str], str | None] = shutil.which,
     has_module: Callable[[str], bool] = lambda name: importlib.util.find_spec(name) is not None,
     include: Path = INCLUDE,
 ) -> list[str]:
@@ -109,8 +112,11 @@ def install_default_torch() -> None:
     try:
         pip_install(f'{TORCH}+cpu')
     except SetupError:
-        print(f'setup: no CPU build of {TORCH} on offer: installing the default build, several GB with CUDA '
-              '(README.md says how to choose another with TORCH=)', flush=True)
+        print(
+            f'setup: no CPU build of {TORCH} on offer: installing the default build, several GB with CUDA '
+            '(README.md says how to choose another with TORCH=)',
+            flush=True,
+        )
         if shutil.disk_usage(ROOT).free < FREE_GIB_CUDA * GIB:
             raise SetupError(
                 f'{TORCH} with CUDA needs {FREE_GIB_CUDA} GiB: free some disk space or set TORCH (README.md)'
@@ -119,26 +125,40 @@ def install_default_torch() -> None:
 
 
 def install_packages(ros: SourcedRos | None) -> None:
-    """Install everything but torch: this package editable, what it needs, the wheels when no ROS is sourced.
-
-    An editable install makes neither share/ nor lib/dff_ros, where ros2 launch and ros2 run look.
-    """
+    """Install this package editable and all it needs but torch; the wheels when no ROS is sourced."""
     extras = EXTRAS if ros and ros.has_cv2 else f'{EXTRAS},opencv'
     pip_install('setuptools', 'wheel')
     wheels = () if ros else WHEELS + BUILD_WHEELS
     pip_install('--no-build-isolation', '--editable', f'{ROOT}[{extras}]', *wheels)
-    link(VENV / 'share/ament_index/resource_index/packages/dff_ros', ROOT / 'resource/dff_ros')
-    for name in ('package.xml', 'launch', 'config', 'models'):
-        link(VENV / 'share/dff_ros' / name, ROOT / name)
-    for script in (VENV / 'bin').glob('dff*'):
-        link(VENV / 'lib/dff_ros' / script.name, Path('../../bin') / script.name)
 
 
-def link(path: Path, target: Path) -> None:
-    """Make `path` a symbolic link to `target`, replacing an older one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    path.symlink_to(target)
+def share_links(root: Path, venv: Path) -> dict[Path, Path]:
+    """Return link -> target of what ros2 launch and ros2 run look up.
+
+    An editable install makes none of it. Every file has its own link: ros2 launch does not follow links
+    to directories.
+    """
+    files = [root / 'package.xml']
+    for name in ('launch', 'config', 'models'):
+        found = (root / name).rglob('*')
+        files += [path for path in found if path.is_file() and '__pycache__' not in path.parts]
+    links = {venv / 'share/dff_ros' / path.relative_to(root): path for path in files}
+    links[venv / 'share/ament_index/resource_index/packages/dff_ros'] = root / 'resource/dff_ros'
+    for script in venv.glob('bin/dff*'):
+        links[venv / 'lib/dff_ros' / script.name] = Path('../../bin') / script.name
+    return links
+
+
+def update_links(links: dict[Path, Path], directories: list[Path]) -> None:
+    """Make the links, and remove every other one below the directories."""
+    for directory in directories:
+        for path in directory.rglob('*'):
+            if path.is_symlink() and links.get(path) != path.readlink():
+                path.unlink()
+    for path, target in links.items():
+        if not path.is_symlink():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.symlink_to(target)
 
 
 def build_vision_msgs(*, is_ours: bool) -> None:
@@ -174,6 +194,7 @@ def set_up() -> None:
     if ros is None:
         is_ours = stamps.knows('vision_msgs')
         stamps.run('vision_msgs', digest(vision_msgs), lambda: build_vision_msgs(is_ours=is_ours))
+    update_links(share_links(ROOT, VENV), [VENV / 'share/dff_ros', VENV / 'lib/dff_ros'])
 
 
 def main() -> int:

