@@ -87,8 +87,8 @@ class Ground:
             s = s + ((points - foot) * along).sum(-1)
         foot, heading = self._course.locate(s)
         d = ((points - foot) * np.stack([np.cos(heading), -np.sin(heading)], -1)).sum(-1)
-        columns = np.linspace(0, 48, w, dtype=np.float32)[None].repeat(h, 0)
-        rows = np.linspace(0, 32, h, dtype=np.float32)[:, None].repeat(w, 1)
+        columns = ((np.arange(w, dtype=np.float32) + 0.5) * np.float32(48 / w))[None].repeat(h, 0)
+        rows = ((np.arange(h, dtype=np.float32) + 0.5) * np.float32(32 / h))[:, None].repeat(w, 1)
         return tuple(cv2.remap(a.astype(np.float32), columns, rows, cv2.INTER_LINEAR) for a in (s, d))
 
     def _paint(self, number: int, s: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 """What lines the street: plots with houses, gardens, boundaries, parks; the backs behind them."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from dff_ros.data.street import facades, library
 from dff_ros.data.street.layout import ZONE_M, Caster
 from dff_ros.data.street.site import Site
 from dff_ros.data.street.surfaces import Face, plane, upright
+from dff_ros.data.street.texture import Deferred
 
 _MATERIAL = {
     'terrace': ('brick', 'brick', 'render'),
@@ -94,45 +96,47 @@ def _house(
     width, depth = float(np.linalg.norm(b - a)), float(rng.uniform(7, 11))
     rise = 0.0 if material == 'modern' or rng.random() < 0.12 else float(rng.uniform(1.8, 3.6))
     paint = site.painter()
-    lit = library.lit_windows(site.layout.seed)
     left, right = (a, b) if side < 0 else (b, a)
-    faces = [
-        Face(
-            paint(facades.facade, width, height, material, ground, lit),
-            upright(left, right, height),
-            BUILDING,
-        )
-    ]
     near, far = (a + away * depth, a) if side < 0 else (a, a + away * depth)
-    faces.append(
-        Face(
-            paint(facades.gable, depth, height + rise, rise, material),
-            upright(near, far, height + rise),
-            BUILDING,
-        )
-    )
+    front = paint(facades.facade, width, height, material, ground, library.lit_windows(site.layout.seed))
+    flank = paint(facades.gable, depth, height + rise, rise, material)
+    faces = [
+        Face(front, upright(left, right, height), BUILDING),
+        Face(flank, upright(near, far, height + rise), BUILDING),
+    ]
     if rise:
         ridge = away * depth / 2
-        corners = [np.array([*p]) for p in ((left + ridge), (right + ridge), left)]
-        high = (height + rise, height + rise, height)
-        points = [np.array([p[0], y, p[1]]) for p, y in zip(corners, high, strict=True)]
-        slope = math.hypot(rise, depth / 2)
-        faces.append(Face(paint(facades.roof, width, slope), plane(*points), BUILDING))
-        if rng.random() < 0.5:
-            at = a + along * width * rng.choice([0.06, 0.94]) + ridge
-            across = away * 0.5 * side
-            chimney = paint(facades.plain, 1.0, 1.6, material)
-            faces.append(
-                Face(
-                    chimney,
-                    upright(at - across, at + across, height + rise + 1.1, height + rise - 0.6),
-                    BUILDING,
-                )
-            )
+        faces.append(_roof(paint, (left, right), ridge, (height, rise)))
+    if rise and rng.random() < 0.5:
+        at = a + along * width * rng.choice([0.06, 0.94]) + ridge
+        across, top = away * 0.5 * side, height + rise
+        chimney = paint(facades.plain, 1.0, 1.6, material)
+        faces.append(Face(chimney, upright(at - across, at + across, top + 1.1, top - 0.6), BUILDING))
     site.zone.add(tuple(faces))
-    site.zone.casters.append(
-        Caster(np.stack([a, b, a + away * depth, b + away * depth]), height + 0.4 * rise)
+    footprint = np.stack([a, b, a + away * depth, b + away * depth])
+    site.zone.casters.append(Caster(footprint, height + 0.4 * rise))
+
+
+def _roof(
+    paint: Callable[..., Deferred],
+    eaves: tuple[np.ndarray, np.ndarray],
+    ridge: np.ndarray,
+    heights: tuple[float, float],
+) -> Face:
+    """The slope from the eaves (left, right) to the ridge, `ridge` away; heights of eaves and rise."""
+    left, right = eaves
+    height, rise = heights
+
+    def point(xz: np.ndarray, y: float) -> np.ndarray:
+        return np.array([xz[0], y, xz[1]])
+
+    corners = (
+        point(left + ridge, height + rise),
+        point(right + ridge, height + rise),
+        point(left, height),
     )
+    width, slope = float(np.linalg.norm(right - left)), math.hypot(rise, float(np.linalg.norm(ridge)))
+    return Face(paint(facades.roof, width, slope), plane(*corners), BUILDING)
 
 
 def _boundary(site: Site, side: int, s0: float, s1: float, d: float, choices: tuple[str, ...]) -> None:
