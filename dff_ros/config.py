@@ -56,7 +56,11 @@ class Parameter:
         checked = cast(Scalar, value)
         if self.choices and checked not in self.choices:
             raise ConfigError(f'{self.name}: got {value!r}, allowed is {self.allowed}')
-        if isinstance(checked, (int, float)) and not isinstance(checked, bool) and not self._in_range(checked):
+        if (
+            isinstance(checked, (int, float))
+            and not isinstance(checked, bool)
+            and not self._in_range(checked)
+        ):
             raise ConfigError(f'{self.name}: got {value!r}, allowed is {self.allowed}')
         return checked
 
@@ -105,14 +109,29 @@ class KeyframeConfig(Validated):
     """When key frames are made."""
 
     interval: int = param(
-        5, 'Frames from one key frame to the next (l of equation 7); 1 is per-frame inference',
-        minimum=1, maximum=1000, unit='frames', runtime=True)
+        5,
+        'Frames from one key frame to the next (l of equation 7); 1 is per-frame inference',
+        minimum=1,
+        maximum=1000,
+        unit='frames',
+        runtime=True,
+    )
     max_age_s: float = param(
-        2.0, 'A key frame older than this is replaced, however few frames came since',
-        minimum=0.01, maximum=3600.0, unit='s', runtime=True)
+        2.0,
+        'A key frame older than this is replaced, however few frames came since',
+        minimum=0.01,
+        maximum=3600.0,
+        unit='s',
+        runtime=True,
+    )
     max_gap_s: float = param(
-        2.0, 'A longer pause between two image stamps drops the key frame',
-        minimum=0.01, maximum=3600.0, unit='s', runtime=True)
+        2.0,
+        'A longer pause between two image stamps drops the key frame',
+        minimum=0.01,
+        maximum=3600.0,
+        unit='s',
+        runtime=True,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,24 +139,29 @@ class OverlayConfig(Validated):
     """How the overlay picture is drawn."""
 
     alpha: float = param(
-        0.5, 'Weight of the class colours over the image', minimum=0.0, maximum=1.0, runtime=True)
+        0.5, 'Weight of the class colours over the image', minimum=0.0, maximum=1.0, runtime=True
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DffConfig(Validated):
     """Everything `dff run` and the node take."""
 
-    bundle: str = param(
-        'road-r18', 'Model bundle: a directory, or the name of one shipped in models/')
+    bundle: str = param('road-r18', 'Model bundle: a directory, or the name of one shipped in models/')
     backend: str = param(
-        'auto', 'Runtime of the networks; auto takes ONNX Runtime where it is installed, else torch',
-        choices=BACKENDS)
+        'auto',
+        'Runtime of the networks; auto takes ONNX Runtime where it is installed, else torch',
+        choices=BACKENDS,
+    )
     device: str = param('auto', 'Where the networks run', choices=DEVICES)
     flow: str = param(
-        'bundle', "Flow source: the bundle's own, DIS optical flow, or none (the key feature is copied)",
-        choices=FLOWS)
+        'bundle',
+        "Flow source: the bundle's own, DIS optical flow, or none (the key feature is copied)",
+        choices=FLOWS,
+    )
     num_threads: int = param(
-        0, 'Threads of the runtime; 0 takes one for each core this process may use', minimum=0, maximum=1024)
+        0, 'Threads of the runtime; 0 takes one for each core this process may use', minimum=0, maximum=1024
+    )
     keyframe: KeyframeConfig = dataclasses.field(default_factory=KeyframeConfig)
     overlay: OverlayConfig = dataclasses.field(default_factory=OverlayConfig)
 

@@ -75,7 +75,9 @@ def upsample_matrix(num_out: int, num_net: int, stride: int) -> NDArray[np.float
     clamped to the first and last cell.
     """
     if min(num_out, num_net, stride) < 1:
-        raise ConfigError(f'cannot upsample: output {num_out}, network {num_net}, stride {stride} must be positive')
+        raise ConfigError(
+            f'cannot upsample: output {num_out}, network {num_net}, stride {stride} must be positive'
+        )
     num_cells = math.ceil(num_net / stride)
     pixel = (np.arange(num_out) + 0.5) * num_net / num_out - 0.5
     cell = np.clip(pixel / stride, 0, num_cells - 1)

@@ -48,7 +48,9 @@ class FakeBackend:
         self.calls.append(f'propagate {key.feature}->{self._number(image_HW3)}')
         return Propagation(100 + key.feature, np.ones((2, 3), np.float32), motion_px=4.0, coverage=0.5)
 
-    def predict(self, feature: int, source_size: tuple[int, int], output_size: tuple[int, int]) -> Segmentation:
+    def predict(
+        self, feature: int, source_size: tuple[int, int], output_size: tuple[int, int]
+    ) -> Segmentation:
         return Segmentation(np.full(output_size, feature, np.uint8), np.full(output_size, 200, np.uint8))
 
     def warm_up(self, size: tuple[int, int]) -> None:

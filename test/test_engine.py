@@ -23,8 +23,12 @@ def test_fixed_interval_extracts_every_l_frames_and_warps_from_the_key():
     stream, backend = make_stream(interval=3)
     results = [stream.step(numbered_frame(n)) for n in range(7)]
     assert backend.calls == [
-        'extract 0', 'propagate 0->1', 'propagate 0->2',
-        'extract 3', 'propagate 3->4', 'propagate 3->5',
+        'extract 0',
+        'propagate 0->1',
+        'propagate 0->2',
+        'extract 3',
+        'propagate 3->4',
+        'propagate 3->5',
         'extract 6',
     ]  # never chained: both propagated frames come from the key
     assert [r.is_key for r in results] == [True, False, False, True, False, False, True]
@@ -126,7 +130,14 @@ def test_interval_changed_while_running_keeps_the_key_frame():
     for n in range(3):
         stream.step(numbered_frame(n))
     stream.configure(KeyframeConfig(interval=4))
-    assert [stream.step(numbered_frame(n)).is_key for n in range(3, 9)] == [False, True, False, False, False, True]
+    assert [stream.step(numbered_frame(n)).is_key for n in range(3, 9)] == [
+        False,
+        True,
+        False,
+        False,
+        False,
+        True,
+    ]
 
 
 def test_cameras_never_share_a_key_frame():
@@ -154,7 +165,9 @@ def test_engine_reset_and_configure_reach_every_camera():
 
 @given(
     interval=st.integers(1, 6),
-    events=st.lists(st.tuples(st.sampled_from(['', 'front']), st.integers(-1, 30), st.booleans()), max_size=40),
+    events=st.lists(
+        st.tuples(st.sampled_from(['', 'front']), st.integers(-1, 30), st.booleans()), max_size=40
+    ),
 )
 def test_invariants_over_any_sequence(interval, events):
     """One result per frame with its stamp; keys of the same camera, never from the future; ages below the interval."""
