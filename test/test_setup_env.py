@@ -227,7 +227,7 @@ def test_default_torch_is_the_cpu_build_where_there_is_one(tmp_path, monkeypatch
 
     def pip_install(*arguments):
         if arguments == (f'{setup_env.TORCH}+cpu',) and not offers_cpu_build:
-            raise SetupError('no matching distribution')
+            raise SetupError('ERROR: No matching distribution found')
         installed.append(arguments)
 
     monkeypatch.setattr(setup_env, 'pip_install', pip_install)
@@ -237,9 +237,19 @@ def test_default_torch_is_the_cpu_build_where_there_is_one(tmp_path, monkeypatch
     assert (tmp_path / 'torch.txt').read_text() == f'{setup_env.TORCH}\n'
 
 
+def test_default_torch_is_not_replaced_by_another_build_when_the_network_fails(tmp_path, monkeypatch):
+    def pip_install(*arguments):
+        assert arguments == (f'{setup_env.TORCH}+cpu',)
+        raise SetupError('ERROR: Could not install packages due to an OSError: timed out')
+
+    monkeypatch.setattr(setup_env, 'pip_install', pip_install)
+    with pytest.raises(SetupError, match='timed out'):
+        setup_env.install_torch(setup_env.TORCH, tmp_path / 'torch.txt')
+
+
 def test_cuda_build_is_not_begun_without_the_space_for_it(tmp_path, monkeypatch):
     def pip_install(*arguments):
-        raise SetupError('no matching distribution')
+        raise SetupError('ERROR: No matching distribution found')
 
     monkeypatch.setattr(setup_env, 'pip_install', pip_install)
     monkeypatch.setattr(setup_env, 'FREE_GIB_CUDA', 2**40)

@@ -111,15 +111,17 @@ def install_default_torch() -> None:
     """Install the CPU build of the default torch where one is on offer, else the build that is."""
     try:
         pip_install(f'{TORCH}+cpu')
-    except SetupError:
+    except SetupError as error:
+        if 'No matching distribution' not in str(error):
+            raise
         print(
             f'setup: no CPU build of {TORCH} on offer: installing the default build, several GB with CUDA '
-            '(README.md says how to choose another with TORCH=)',
+            '(CONTRIBUTING.md says how to choose another)',
             flush=True,
         )
         if shutil.disk_usage(ROOT).free < FREE_GIB_CUDA * GIB:
             raise SetupError(
-                f'{TORCH} with CUDA needs {FREE_GIB_CUDA} GiB: free some disk space or set TORCH (README.md)'
+                f'{TORCH} with CUDA needs {FREE_GIB_CUDA} GiB: free some disk space or set TORCH (CONTRIBUTING.md)'
             ) from None
         pip_install(TORCH)
 
