@@ -253,7 +253,7 @@ def test_cuda_build_is_not_begun_without_the_space_for_it(tmp_path, monkeypatch)
 
     monkeypatch.setattr(setup_env, 'pip_install', pip_install)
     monkeypatch.setattr(setup_env, 'FREE_GIB_CUDA', 2**40)
-    with pytest.raises(SetupError, match='free some disk space or set TORCH'):
+    with pytest.raises(SetupError, match='free disk space or set TORCH'):
         setup_env.install_torch(setup_env.TORCH, tmp_path / 'torch.txt')
     assert not (tmp_path / 'torch.txt').exists()
 

@@ -121,7 +121,7 @@ def install_default_torch() -> None:
         )
         if shutil.disk_usage(ROOT).free < FREE_GIB_CUDA * GIB:
             raise SetupError(
-                f'{TORCH} with CUDA needs {FREE_GIB_CUDA} GiB: free some disk space or set TORCH (CONTRIBUTING.md)'
+                f'{TORCH} with CUDA needs {FREE_GIB_CUDA} GiB: free disk space or set TORCH (CONTRIBUTING.md)'
             ) from None
         pip_install(TORCH)
 
