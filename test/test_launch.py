@@ -142,8 +142,9 @@ class Running:
                 self.lines
             )
 
-    def end_by(self, number: signal.Signals) -> tuple[int, str]:
-        self.process.send_signal(number)
+    def end_by(self, *numbers: signal.Signals) -> tuple[int, str]:
+        for number in numbers:
+            self.process.send_signal(number)
         code = self.process.wait(TIMEOUT_S)
         self._reader.join(TIMEOUT_S)
         return code, ''.join(self.lines)
@@ -164,12 +165,16 @@ def running(*command: str) -> Iterator[Running]:
 FAKE_NODE = str(Path(__file__).parent / 'fake_node.py')
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_node_with_code_0_and_no_traceback(number):
+@pytest.mark.parametrize(
+    'numbers',
+    [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGINT, signal.SIGINT), (signal.SIGINT, signal.SIGTERM)],
+    ids=['SIGINT', 'SIGTERM', 'twice', 'both'],
+)
+def test_a_signal_ends_the_node_with_code_0_and_no_traceback(numbers):
     pytest.importorskip('rclpy')
     with running(FAKE_NODE) as node:
         node.wait_for('key frame every 5 frames')
-        code, output = node.end_by(number)
+        code, output = node.end_by(*numbers)
     assert code == 0
     assert 'Traceback' not in output
     assert 'bundle fake, fake (none) on cpu, 1 threads: asked for by a test; flow dis; key' in output

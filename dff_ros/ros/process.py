@@ -8,6 +8,7 @@ import platform
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from rclpy.signals import SignalHandlerOptions
 from dff_ros.errors import DffError
 
 EXIT_OK, EXIT_FAILURE, EXIT_USER_ERROR = 0, 1, 2
+
+_REPEAT_S = 1.5
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _MMAP_THRESHOLD_BYTES = 32 << 20
@@ -53,10 +56,17 @@ def tune_malloc() -> bool:
 
 @contextmanager
 def signals_into(exits: SimpleQueue[int]) -> Iterator[None]:
-    """SIGINT and SIGTERM put exit code 0; a second one ends the process at once."""
+    """SIGINT and SIGTERM put exit code 0; one that comes _REPEAT_S after the first ends the process at once.
+
+    One Ctrl-C may arrive twice: from the terminal and from `ros2 launch`.
+    """
+    first_s: list[float] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
+        first_s.append(time.monotonic())
+        if first_s[-1] - first_s[0] >= _REPEAT_S:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
         exits.put(EXIT_OK)  # SimpleQueue may be used from a signal handler, an Event may not
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
