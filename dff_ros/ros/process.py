@@ -10,8 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from types import FrameType
 from typing import Protocol
@@ -54,11 +53,10 @@ def tune_malloc() -> bool:
     )
 
 
-@contextmanager
-def signals_into(exits: SimpleQueue[int]) -> Iterator[None]:
+def signals_into(exits: SimpleQueue[int]) -> None:
     """SIGINT and SIGTERM put exit code 0; one that comes _REPEAT_S after the first ends the process at once.
 
-    One Ctrl-C may arrive twice: from the terminal and from `ros2 launch`.
+    One Ctrl-C may arrive twice: from the terminal and from `ros2 launch`. For the rest of the process's life.
     """
     first_s: list[float] = []
 
@@ -69,33 +67,30 @@ def signals_into(exits: SimpleQueue[int]) -> Iterator[None]:
             signal.raise_signal(number)
         exits.put(EXIT_OK)  # SimpleQueue may be used from a signal handler, an Event may not
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
 
 
 def run(make_node: Callable[[], Node], args: Sequence[str] | None = None) -> int:
     """Run a Startable node until a signal or its own end; the exit code of the process."""
     tune_malloc()
     exits: SimpleQueue[int] = SimpleQueue()
-    with signals_into(exits):
-        try:
-            rclpy.init(
-                args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO
-            )
-        except RuntimeError as error:  # rcl's errors on arguments and parameter files
-            print(f'error: {error}', file=sys.stderr)
-            return EXIT_USER_ERROR
-        try:
-            return _run_node(make_node, exits)
-        except DffError as error:
-            print(f'error: {error}', file=sys.stderr)
-            return EXIT_USER_ERROR
-        finally:
-            rclpy.try_shutdown()
+    signals_into(exits)
+    try:
+        rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # rcl's errors on arguments and parameter files
+        return _report(error)
+    try:
+        return _run_node(make_node, exits)
+    except DffError as error:
+        return _report(error)
+    finally:
+        rclpy.try_shutdown()
+
+
+def _report(error: Exception) -> int:
+    print(f'error: {error}', file=sys.stderr)
+    return EXIT_USER_ERROR
 
 
 def _run_node(make_node: Callable[[], Node], exits: SimpleQueue[int]) -> int:
