@@ -28,6 +28,7 @@ class Child:
 
     def __init__(self, name: str, module: str, arguments: Sequence[str]) -> None:
         self.name = name
+        self._was_told = False
         self._output = tempfile.TemporaryFile(prefix=f'dff_{name}_')  # noqa: SIM115 (closed by stop)
         self._process = subprocess.Popen(
             [sys.executable, '-m', module, *arguments],
@@ -56,14 +57,15 @@ class Child:
         return '\n'.join(deque(text.splitlines(), _TAIL_LINES))
 
     def check(self) -> None:
-        """DffError, with its last lines, where it has ended by itself with a failure."""
+        """DffError, with its last lines, where it has failed rather than done what it was told."""
         code = self.exit_code
-        if code is not None and code != 0:
+        if code is not None and code != 0 and not (self._was_told and code < 0):
             how = f'was ended by {signal.Signals(-code).name}' if code < 0 else f'ended with exit code {code}'
             raise DffError(f'the {self.name} {how}; its last lines:\n{self.tail()}')
 
     def interrupt(self) -> None:
         """Ask it to end (SIGINT); harmless where it has ended."""
+        self._was_told = True
         self._signal(signal.SIGINT)
 
     def stop(self) -> None:

@@ -6,11 +6,13 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from numpy.typing import NDArray
+from rclpy.event_handler import QoSSubscriptionMatchedInfo, SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
@@ -67,6 +69,7 @@ class Monitor(Node):
         self._answered_s: deque[float] = deque(maxlen=_FPS_WINDOW)
         self._first_answer_s: float | None = None
         self._num_label_maps = 0
+        self._num_publishers: dict[str, int] = {}
         for kind, topic, callback, reliability in (
             (Image, 'image', self._on_image, ReliabilityPolicy.BEST_EFFORT),
             (Image, 'dff/segmentation', self._on_label_map, ReliabilityPolicy.RELIABLE),
@@ -74,7 +77,12 @@ class Monitor(Node):
             (DiagnosticArray, 'dff_camera/status', self._on_camera, ReliabilityPolicy.RELIABLE),
         ):
             profile = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=_DEPTH, reliability=reliability)
-            self.create_subscription(kind, topic, callback, profile)
+            events = SubscriptionEventCallbacks(matched=partial(self._on_matched, topic))
+            self.create_subscription(kind, topic, callback, profile, event_callbacks=events)
+
+    def has_found(self, *topics: str) -> bool:
+        """Each of the subscriptions is matched with a publisher: what that publishes from now on arrives."""
+        return all(self._num_publishers.get(topic, 0) for topic in topics)
 
     @property
     def num_processed(self) -> int:
@@ -124,6 +132,9 @@ class Monitor(Node):
         """Complete answers whose image never came."""
         for answer in list(self._open.values()):
             self._finish(answer)
+
+    def _on_matched(self, topic: str, info: QoSSubscriptionMatchedInfo) -> None:
+        self._num_publishers[topic] = info.current_count
 
     def _on_camera(self, message: DiagnosticArray) -> None:
         self.last_news_s = time.monotonic()

@@ -80,11 +80,12 @@ class Session:
 
     def run(self) -> dict[str, object]:
         """Start, follow, drain, score; the report. DffError, with its last lines, where a process fails."""
-        node = self._start('dff_node', self._settings.node_module, to_flat(self._settings.config))
-        # The camera waits for its subscribers, so both may start at the same time.
-        camera = self._start('dff_camera', 'dff_ros.ros.camera', self._camera_parameters())
-        with self._console.status('starting node and camera'):
-            self._wait_for(self._is_node_up, 'dff_node among the subscribers of image', _NODE_START_S, node)
+        with self._console.status('starting the node'):
+            node = self._start('dff_node', self._settings.node_module, to_flat(self._settings.config))
+            self._wait_for(self._is_node_up, 'dff_node subscribed to image', _NODE_START_S, node)
+        # Only now: what the node answers before the monitor has found its outputs would be lost.
+        with self._console.status('starting the camera'):
+            camera = self._start('dff_camera', 'dff_ros.ros.camera', self._camera_parameters())
             self._wait_for(self._has_begun, 'the first image', _CAMERA_START_S, camera)
         start_s = time.monotonic()
         self._follow()
@@ -116,8 +117,7 @@ class Session:
 
     def _is_node_up(self) -> bool:
         names = {info.node_name for info in self._monitor.get_subscriptions_info_by_topic('image')}
-        outputs = ('dff/segmentation', 'dff/status')
-        return 'dff_node' in names and all(self._monitor.count_publishers(topic) for topic in outputs)
+        return 'dff_node' in names and self._monitor.has_found('dff/segmentation', 'dff/status')
 
     def _has_begun(self) -> bool:
         return self._monitor.num_published > 0
