@@ -86,6 +86,7 @@ def load_launch_file():
 def test_the_launch_file_builds_the_command_of_the_node(monkeypatch):
     pytest.importorskip('launch_ros')
     import launch
+    from launch.utilities import perform_substitutions
 
     monkeypatch.delenv(launching.PROFILES_VARIABLE, raising=False)
     module = load_launch_file()
@@ -96,7 +97,13 @@ def test_the_launch_file_builds_the_command_of_the_node(monkeypatch):
     (node,) = module.start_node(context)
     assert node.node_package == 'dff_ros'
     assert node.node_executable == 'dff_node'
-    assert dict(node.additional_env)
+    (variable,) = (
+        [perform_substitutions(context, part) for part in variable] for variable in node.additional_env
+    )
+    assert variable == [launching.PROFILES_VARIABLE, str(ROOT / 'config' / 'fastdds_shm.xml')]
+    with pytest.raises(ConfigError, match='interval'):
+        context.launch_configurations['interval'] = '0'
+        module.start_node(context)
 
 
 def environment() -> dict[str, str]:
