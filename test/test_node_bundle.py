@@ -6,47 +6,18 @@ import numpy as np
 import pytest
 
 pytest.importorskip('rclpy')
-pytest.importorskip('torch')
-pytest.importorskip('onnxruntime')
-pytest.importorskip('onnx')
-import torch
 from rclpy.parameter import Parameter
 from ros_helpers import ros_graph
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from dff_ros.config import DffConfig, replace
-from dff_ros.export import write_bundle
-from dff_ros.model_spec import ModelSpec
-from dff_ros.nets.dff import build_model
 from dff_ros.ros.conversions import fill_image, ns_to_stamp
 from dff_ros.ros.node import DffNode
 from dff_ros.ros.worker import open_model
 from dff_ros.types import Frame
 
 SIZE = (72, 100)
-SPEC = ModelSpec(
-    class_names=('a', 'b', 'c'),
-    class_colours=((255, 0, 0), (0, 255, 0), (0, 0, 255)),
-    channels=16,
-    last_stage=4,
-    nominal_size=(64, 96),
-)
-
-
-@pytest.fixture(scope='module')
-def bundle(tmp_path_factory):
-    """A bundle of the smallest model with random weights, its scores balanced so that every class appears."""
-    torch.manual_seed(1)
-    folder = tmp_path_factory.mktemp('bundle')
-    model = build_model(SPEC).eval()
-    score = model.heads['segmentation'].score
-    with torch.no_grad():
-        score.weight.normal_()
-        image = torch.from_numpy(clip(1)[0]).permute(2, 0, 1)[None]
-        score.bias.copy_(-model(model.normalise(image)).mean(dim=(0, 2, 3)))
-    write_bundle(model.folded(), folder)
-    return folder
 
 
 def clip(num_frames: int) -> list[np.ndarray]:
@@ -55,8 +26,8 @@ def clip(num_frames: int) -> list[np.ndarray]:
     return [np.ascontiguousarray(scene[:, 2 * i : 2 * i + SIZE[1]]) for i in range(num_frames)]
 
 
-def test_label_maps_over_dds_equal_the_engines(bundle):
-    settings = {'bundle': str(bundle), 'num_threads': 1, 'keyframe.interval': 3}
+def test_label_maps_over_dds_equal_the_engines(dis_bundle):
+    settings = {'bundle': str(dis_bundle.path), 'num_threads': 1, 'keyframe.interval': 3}
     engine = open_model(replace(DffConfig(), settings)).engine
     stamps = [1_000_000_000 + 50_000_000 * i for i in range(5)]
     frames = [Frame(image_HW3=image, stamp_ns=stamp) for image, stamp in zip(clip(5), stamps, strict=True)]
@@ -74,7 +45,7 @@ def test_label_maps_over_dds_equal_the_engines(bundle):
             peer.ask(fill_image(Image(), Header(stamp=ns_to_stamp(frame.stamp_ns)), frame.image_HW3))
             for frame in frames
         ]
-        assert [c.class_name for c in peer.label_infos[0].class_map] == ['a', 'b', 'c']
+        assert [c.class_name for c in peer.label_infos[0].class_map] == list(dis_bundle.spec.class_names)
         assert [f['state'] for f in facts] == ['key', 'propagated', 'propagated', 'key', 'propagated']
         for message, result in zip(peer.label_maps, expected, strict=True):
             label_map = np.frombuffer(message.data, np.uint8).reshape(message.height, message.width)
