@@ -63,7 +63,7 @@ class VideoReader:
         number = 0
         try:
             for packet in self._container.demux(self._stream):
-                # Decoders may hide it and make up the rest of the picture; a camera's next packet is whole again.
+                # Decoders may hide it and make up the rest; a camera's next packet is whole again.
                 if packet.is_corrupt and not self._is_device:
                     raise ValueError('incomplete packet')
                 for frame in packet.decode():

@@ -28,7 +28,7 @@ def save(path, picture):
 
 @pytest.fixture
 def camvid(tmp_path):
-    """Three frames, two frame numbers (1/15 s) apart; the label of frame i is class i, its right half void."""
+    """Three frames, two frame numbers (1/15 s) apart; the label of frame i is class i, its right void."""
     names = [f'0016E5_{number:05d}' for number in (7959, 7961, 7963)]
     for value, name in enumerate(names):
         labels = np.full((32, 48), value, np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import tempfile
@@ -103,7 +104,6 @@ class Session:
             'split': settings.request.split,
             'seed': settings.request.seed,
             'rate': float(settings.rate_hz),
-            'duration_s': float(settings.duration_s or 0.0),
             'min_subscribers': 2,  # the node and the monitor
         }
 
@@ -140,9 +140,11 @@ class Session:
                 )
 
     def _follow(self) -> None:
-        """Until the camera has ended by itself, or a signal came."""
+        """Until the time is up, the source has ended, or a signal came."""
+        limit_s = self._settings.duration_s
+        end_s = math.inf if limit_s is None else time.monotonic() + limit_s
         with LiveView(self._console, 'dff demo') as view:
-            while not self._monitor.is_finished and not self._interrupts.number:
+            while not self._monitor.is_finished and not self._interrupts.number and time.monotonic() < end_s:
                 self._spin()
                 view.update(self._facts())
 
