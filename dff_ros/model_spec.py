@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args, get_origin, get_type_hints
 
 from dff_ros.errors import ConfigError
 
@@ -35,6 +36,9 @@ class ModelSpec:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
+        for name, hint in get_type_hints(ModelSpec).items():
+            if not _has_type(getattr(self, name), hint):
+                raise ConfigError(f'model: {name} is {getattr(self, name)!r}, expected {_in_words(hint)}')
         if not self.class_names or len(self.class_names) != len(self.class_colours):
             raise ConfigError(
                 f'a model needs one colour for each class: got {len(self.class_names)} names '
@@ -76,6 +80,22 @@ class ModelSpec:
             return cls(**{name: _tuples(value) for name, value in values.items()})  # type: ignore[arg-type]
         except TypeError as error:
             raise ConfigError(f'model: {error}') from error
+
+
+def _has_type(value: object, hint: object) -> bool:
+    """Whether a value is of an annotated type: int, float, str, and tuples of them; an int is no bool."""
+    if get_origin(hint) is not tuple:
+        return type(value) is hint or (hint is float and type(value) is int)
+    if not isinstance(value, tuple):
+        return False
+    kinds: tuple[object, ...] = get_args(hint)
+    if kinds[-1] is Ellipsis:
+        kinds = kinds[:1] * len(value)
+    return len(value) == len(kinds) and all(map(_has_type, value, kinds))
+
+
+def _in_words(hint: object) -> str:
+    return hint.__name__ if isinstance(hint, type) and get_origin(hint) is None else str(hint)
 
 
 def _tuples(value: object) -> object:

@@ -71,7 +71,7 @@ def _write_weights(model: nn.Module, path: Path) -> dict[bytes, tuple[int, int]]
     tensors: dict[str, Tensor] = {}
     with torch.no_grad():
         for name, value in model.state_dict().items():
-            is_half = value.dim() >= 2 and value.numel() >= _MIN_STORED_HALF
+            is_half = _is_stored_half(value.dim(), value.numel())
             tensors[name] = value.half().contiguous() if is_half else value.contiguous()
             value.copy_(tensors[name])
     path.write_bytes(save(tensors))
@@ -84,6 +84,10 @@ def _write_weights(model: nn.Module, path: Path) -> dict[bytes, tuple[int, int]]
         if facts['dtype'] == 'F16':
             places[content[begin:end]] = (begin, end - begin)
     return places
+
+
+def _is_stored_half(num_dims: int, num_values: int) -> bool:
+    return num_dims >= 2 and num_values >= _MIN_STORED_HALF
 
 
 def _plans(model: DffModel) -> dict[str, _Plan]:
@@ -164,7 +168,7 @@ def _refer_to_weights(proto: onnx.ModelProto, places: Mapping[bytes, tuple[int, 
     casts = []
     for initializer in proto.graph.initializer:
         array = numpy_helper.to_array(initializer)
-        if array.dtype != np.float32 or array.size < _MIN_STORED_HALF:
+        if array.dtype != np.float32 or not _is_stored_half(array.ndim, array.size):
             continue
         name, half = (
             initializer.name,

@@ -51,6 +51,26 @@ def domain_id() -> int:
     return int(os.environ['ROS_DOMAIN_ID'])
 
 
+@pytest.fixture(scope='session')
+def dis_bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A Bundle with a small random model whose flow source is DIS. Not to be changed: copy its directory."""
+    return _tiny_bundle(tmp_path_factory.mktemp('dis_bundle'), 'dis')
+
+
+@pytest.fixture(scope='session')
+def flow_bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The same with a flow net."""
+    return _tiny_bundle(tmp_path_factory.mktemp('flow_bundle'), 'flownet_half')
+
+
+def _tiny_bundle(folder: Path, flow_source: str) -> Any:
+    for package in ('torch', 'onnx', 'onnxruntime', 'cv2'):
+        pytest.importorskip(package)
+    from tiny_models import write_tiny_bundle
+
+    return write_tiny_bundle(folder, flow_source)
+
+
 @pytest.fixture
 def ros_context(domain_id: int) -> Iterator[Any]:
     """An rclpy context of this test alone, shut down afterwards."""

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from dff_ros.backends.graph import Size, image_taps, score_matrices
 from dff_ros.bundle import Bundle
@@ -35,10 +35,13 @@ class TorchRunner:
         self._has_flow_net = has_flow_net
         model = _load_model(bundle).to(self._device)
         self._stride = model.stride
-        self._extract = ExtractGraph(model)
-        self._warp = WarpGraph()
-        self._propagate = PropagateGraph(model) if has_flow_net else None
-        self._predict = PredictGraph(model)
+        self._graphs: dict[str, nn.Module] = {
+            'extract': ExtractGraph(model),
+            'warp': WarpGraph(),
+            'predict': PredictGraph(model),
+        }
+        if has_flow_net:
+            self._graphs['propagate'] = PropagateGraph(model)
         self._taps = lru_cache(maxsize=16)(self._make_taps)
         self._matrices = lru_cache(maxsize=16)(self._make_matrices)
 
@@ -55,13 +58,13 @@ class TorchRunner:
     @torch.inference_mode()
     def extract(self, image_HW3: NDArray[np.uint8], network: Size) -> tuple[Tensor, Tensor | None]:
         """See GraphRunner."""
-        outputs = self._extract(self._tensor(image_HW3), *self._taps(image_HW3.shape[:2], network))
+        outputs = self._graphs['extract'](self._tensor(image_HW3), *self._taps(image_HW3.shape[:2], network))
         return outputs[0], outputs[1] if self._has_flow_net else None
 
     @torch.inference_mode()
     def warp(self, feature: Tensor, flow_2hw: NDArray[np.float32]) -> tuple[Tensor, NDArray[np.float32]]:
         """See GraphRunner."""
-        warped, validity = self._warp(feature, self._tensor(flow_2hw[None]))
+        warped, validity = self._graphs['warp'](feature, self._tensor(flow_2hw[None]))
         return warped, validity.cpu().numpy()
 
     @torch.inference_mode()
@@ -69,10 +72,10 @@ class TorchRunner:
         self, image_HW3: NDArray[np.uint8], network: Size, key_image: Tensor, key_feature: Tensor
     ) -> tuple[Tensor, NDArray[np.float32], NDArray[np.float32]]:
         """See GraphRunner."""
-        if self._propagate is None:
-            raise BundleError('the flow net of this bundle was not loaded: open it with flow "bundle"')
         taps = self._taps(image_HW3.shape[:2], network)
-        feature, validity, flow = self._propagate(self._tensor(image_HW3), *taps, key_image, key_feature)
+        feature, validity, flow = self._graphs['propagate'](
+            self._tensor(image_HW3), *taps, key_image, key_feature
+        )
         return feature, validity.cpu().numpy(), flow[0].cpu().numpy()
 
     @torch.inference_mode()
@@ -80,7 +83,7 @@ class TorchRunner:
         self, feature: Tensor, network: Size, output: Size
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """See GraphRunner."""
-        label_map, confidence = self._predict(feature, *self._matrices(output, network))
+        label_map, confidence = self._graphs['predict'](feature, *self._matrices(output, network))
         return label_map.cpu().numpy(), confidence.cpu().numpy()
 
     def grid(self, feature: Tensor) -> Size:
@@ -89,7 +92,7 @@ class TorchRunner:
 
     def close(self) -> None:
         """See GraphRunner."""
-        del self._extract, self._propagate, self._predict
+        self._graphs = {}
         self._taps.cache_clear()
         self._matrices.cache_clear()
 

@@ -123,6 +123,8 @@ def read_spec(path: Path) -> tuple[ModelSpec, dict[str, object]]:
         raise DataError(f'{path} must hold an object, not a {type(values).__name__}')
     facts = dict(values)
     training = facts.pop('training', {})
+    if not isinstance(training, Mapping):
+        raise DataError(f'{path}: training must be an object, not a {type(training).__name__}')
     try:
         return ModelSpec.from_dict(facts), dict(training)
     except ConfigError as error:

@@ -1,0 +1,175 @@
+"""Bundles: what is written is read back, and everything that is not as it was is refused naming the file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from dff_ros import bundle as bundles
+from dff_ros.bundle import Bundle, GraphFile, bundle_names, file_facts, open_bundle, write_manifest
+from dff_ros.errors import BundleError
+from dff_ros.model_spec import ModelSpec
+
+SPEC = ModelSpec(class_names=('road', 'car'), class_colours=((1, 2, 3), (4, 5, 6)), channels=8)
+GRAPHS = {
+    'extract': GraphFile('extract.onnx', ('image', 'taps'), ('feature',)),
+    'propagate': GraphFile('propagate.onnx', ('feature', 'flow'), ('warped', 'validity')),
+    'predict': GraphFile('predict.onnx', ('feature',), ('label_map', 'confidence')),
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A bundle whose graphs and weights are arbitrary bytes: nothing here runs them."""
+    folder = tmp_path / 'model'
+    folder.mkdir()
+    names = ['weights.safetensors', *(graph.file for graph in GRAPHS.values())]
+    for index, name in enumerate(names):
+        (folder / name).write_bytes(bytes(range(index, index + 100)))
+    files = {name: file_facts(folder / name) for name in names}
+    facts = {'created_by': 'x', 'figures': {'miou': 59.5}}
+    write_manifest(Bundle(path=folder, spec=SPEC, stride=16, graphs=GRAPHS, files=files, **facts))
+    return folder
+
+
+def edit(folder: Path, **changes: object) -> None:
+    path = folder / 'manifest.json'
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_what_is_written_is_read_back(folder):
+    bundle = open_bundle(folder)
+    assert bundle.spec == SPEC
+    assert bundle.graphs == GRAPHS
+    assert (bundle.stride, bundle.name, bundle.created_by) == (16, 'model', 'x')
+    assert bundle.figures == {'miou': 59.5}
+    assert bundle.graph_path('predict') == folder / 'predict.onnx'
+    assert bundle.files['extract.onnx'].size == 100
+    assert bundle.files['extract.onnx'].sha256 == hashlib.sha256(bytes(range(1, 101))).hexdigest()
+
+
+def test_a_graph_that_is_not_there_is_named(folder):
+    with pytest.raises(BundleError, match="no graph 'warp'; it has extract, propagate, predict"):
+        open_bundle(folder).graph_path('warp')
+
+
+@pytest.mark.parametrize('name', ['weights.safetensors', 'extract.onnx', 'predict.onnx'])
+def test_a_file_that_differs_is_named(folder, name):
+    path = folder / name
+    content = path.read_bytes()
+    path.write_bytes(content[:50])
+    with pytest.raises(BundleError, match=f'{name} has 50 bytes, the manifest says 100'):
+        open_bundle(folder)
+    path.write_bytes(content[:50] + b'\xff' + content[51:])
+    with pytest.raises(BundleError, match=f'{name} is not the file of the manifest'):
+        open_bundle(folder)
+    path.unlink()
+    with pytest.raises(BundleError, match=f'{name} cannot be read .No such file'):
+        open_bundle(folder)
+
+
+def test_verification_can_be_left_out(folder):
+    (folder / 'extract.onnx').unlink()
+    assert open_bundle(folder, verify=False).spec == SPEC
+
+
+def test_texts_for_people_may_change(folder):
+    (folder / 'MODEL_CARD.md').write_text('new')
+    assert open_bundle(folder).spec == SPEC
+
+
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        (None, 'manifest.json is missing'),
+        ('{"format": ', 'manifest.json is not valid JSON'),
+        ('[' * 100_000, 'manifest.json is not valid JSON'),
+        ('[]', 'the manifest must be a JSON object, not list'),
+        ('{}', 'is not the manifest of a dff_ros bundle'),
+        (' ' * (2 << 20), 'manifest.json is larger than'),
+    ],
+)
+def test_a_manifest_that_is_none_is_refused(folder, text, message):
+    path = folder / 'manifest.json'
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(BundleError, match=message):
+        open_bundle(folder)
+
+
+def test_a_manifest_that_is_no_text_is_refused(folder):
+    (folder / 'manifest.json').write_bytes(b'\xff\xfe\x00')
+    with pytest.raises(BundleError, match=r'manifest.json is not valid JSON'):
+        open_bundle(folder)
+
+
+SHA = '0' * 64
+
+
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        ({'format': 'other'}, 'is not the manifest of a dff_ros bundle'),
+        ({'version': 2}, 'has format version 2, this program reads up to 1: update dff_ros'),
+        ({'version': '1'}, 'is not the manifest of a dff_ros bundle'),
+        ({'version': True}, 'is not the manifest of a dff_ros bundle'),
+        ({'hook': 'rm'}, r'unknown or missing entries \(hook\)'),
+        ({'stride': 0}, 'stride is 0'),
+        ({'model': {**SPEC.to_dict(), 'depth': 3}}, 'unknown entries depth'),
+        ({'model': {'channels': 3}}, 'manifest.json: model'),
+        ({'model': {**SPEC.to_dict(), 'channels': 'many'}}, 'manifest.json: model: channels'),
+        ({'model': {**SPEC.to_dict(), 'mean': 0.5}}, 'manifest.json: model: mean'),
+        ({'model': {**SPEC.to_dict(), 'nominal_size': [96]}}, 'manifest.json: model: nominal_size'),
+        ({'model': {**SPEC.to_dict(), 'class_names': 'ab'}}, 'manifest.json: model: class_names'),
+        ({'model': 7}, 'model must be a JSON object, not int'),
+        ({'graphs': {}}, 'graphs has no extract'),
+        ({'graphs': {'train': {'file': 'a', 'inputs': [], 'outputs': []}}}, "unknown graph 'train'"),
+        ({'graphs': {'extract': {'file': 'a', 'inputs': 'image', 'outputs': []}}}, 'inputs must be a list'),
+        ({'files': {}}, 'files has no entry for extract.onnx'),
+        ({'files': {'a': {'size': 1}}}, 'files.a needs size'),
+        ({'files': {'a': {'size': True, 'sha256': SHA}}}, 'files.a needs size'),
+    ],
+)
+def test_a_manifest_that_says_something_else_is_refused(folder, changes, message):
+    edit(folder, **changes)
+    with pytest.raises(BundleError, match=message):
+        open_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    'name', ['../secret', '/etc/passwd', 'sub/extract.onnx', '..', '.', '', 'a\\b', 'C:\\x', 3]
+)
+def test_a_file_outside_of_the_bundle_is_refused(folder, name):
+    graphs = {key: {'file': graph.file, 'inputs': [], 'outputs': []} for key, graph in GRAPHS.items()}
+    edit(folder, graphs={**graphs, 'extract': {'file': name, 'inputs': [], 'outputs': []}})
+    with pytest.raises(BundleError, match='is not a plain file name'):
+        open_bundle(folder)
+
+
+def test_a_listed_file_outside_of_the_bundle_is_refused(folder):
+    edit(folder, files={'../secret': {'size': 1, 'sha256': SHA}})
+    with pytest.raises(BundleError, match="'../secret' is not a plain file name"):
+        open_bundle(folder)
+
+
+def test_names_are_looked_up_beside_the_package(folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(bundles, '_model_folders', lambda: [tmp_path / 'none', tmp_path])
+    assert bundle_names() == ['model']
+    assert open_bundle('model').path == folder
+    with pytest.raises(BundleError, match=r"no bundle 'modle': .*known: model"):
+        open_bundle('modle')
+    with pytest.raises(BundleError, match='no bundle'):
+        open_bundle(tmp_path / 'nowhere' / 'model')
+
+
+def test_names_are_found_below_an_install_prefix(folder, monkeypatch, tmp_path):
+    share = tmp_path / 'prefix' / 'share' / 'dff_ros' / 'models'
+    share.mkdir(parents=True)
+    folder.rename(share / 'installed')
+    monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path / 'prefix'))
+    assert 'installed' in bundle_names()
+    assert open_bundle('installed').path == share / 'installed'

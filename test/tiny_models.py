@@ -1,0 +1,83 @@
+"""Small models with random weights whose label maps show many classes, and moving textures to run them on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dff_ros.bundle import Bundle
+from dff_ros.export import write_bundle
+from dff_ros.model_spec import ModelSpec
+from dff_ros.nets.dff import DffModel, build_model
+
+CLASS_NAMES = ('sky', 'wall', 'road', 'tree', 'car')
+
+
+def tiny_spec(flow_source: str = 'dis', **changes: object) -> ModelSpec:
+    """ResNet-18 up to stage 4, 16 channels, 96x128."""
+    colours = tuple((50 * index, 255 - 50 * index, 128) for index in range(len(CLASS_NAMES)))
+    values: dict[str, object] = {
+        'class_names': CLASS_NAMES,
+        'class_colours': colours,
+        'channels': 16,
+        'last_stage': 4,
+        'flow_source': flow_source,
+        'nominal_size': (96, 128),
+    }
+    return ModelSpec(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def tiny_model(flow_source: str = 'dis', seed: int = 0) -> DffModel:
+    """All weights away from their start values, and class scores balanced over a textured image."""
+    generator = torch.Generator().manual_seed(seed)
+    model = build_model(tiny_spec(flow_source)).eval()
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            if name.endswith('running_var'):
+                value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
+            elif name.endswith('running_mean'):
+                value.copy_(torch.randn(value.shape, generator=generator) * 0.1)
+            elif value.dim() == 4 and not name.startswith('flow_net.Convolution'):
+                gain = 2.0 if name.startswith('flow_net') else 1.0
+                value.copy_(torch.randn(value.shape, generator=generator) * (gain / value[0].numel()) ** 0.5)
+        if model.flow_net is not None:
+            scale = model.flow_net.Convolution5_scale.weight
+            scale.copy_(torch.randn(scale.shape, generator=generator) * 0.02)
+            model.flow_net.Convolution5.weight.mul_(20)
+        image = torch.from_numpy(texture((96, 128), seed)).permute(2, 0, 1)[None]
+        head = model.heads['segmentation'].score
+        scores = model(model.normalise(image))
+        head.weight.div_(scores.std((0, 2, 3))[:, None, None, None] / 2)
+        head.bias.copy_(-model(model.normalise(image)).mean((0, 2, 3)) + head.bias)
+    return model
+
+
+def write_tiny_bundle(folder: Path, flow_source: str = 'dis') -> Bundle:
+    """A bundle of `tiny_model`."""
+    return write_bundle(tiny_model(flow_source).folded(), folder, created_by='a test')
+
+
+def texture(size: tuple[int, int], seed: int = 0) -> NDArray[np.uint8]:
+    """Colour noise at several scales, (H, W, 3): everywhere enough structure for optical flow."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros((*size, 3), np.float32)
+    for cell in (4, 12, 40):
+        coarse = rng.normal(size=(size[0] // cell + 2, size[1] // cell + 2, 3)).astype(np.float32)
+        total += cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC) * cell**0.5
+    return np.clip(128 + 40 * total / total.std(), 0, 255).astype(np.uint8)
+
+
+def moving_clip(size: tuple[int, int], num_frames: int, step_xy: tuple[int, int]) -> list[NDArray[np.uint8]]:
+    """A window that moves over a still texture by `step_xy` pixels a frame: content moves the other way."""
+    margin_y, margin_x = abs(step_xy[1]) * num_frames, abs(step_xy[0]) * num_frames
+    canvas = texture((size[0] + margin_y, size[1] + margin_x))
+    clip = []
+    for index in range(num_frames):
+        y = index * step_xy[1] + (margin_y if step_xy[1] < 0 else 0)
+        x = index * step_xy[0] + (margin_x if step_xy[0] < 0 else 0)
+        clip.append(np.ascontiguousarray(canvas[y : y + size[0], x : x + size[1]]))
+    return clip
