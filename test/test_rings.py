@@ -1,9 +1,11 @@
-"""The import rule: a module imports only inner rings. Checked by importing each with the rest blocked."""
+"""The import rule: a module imports only inner rings; the other runtimes are blocked while it is checked."""
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -11,30 +13,26 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / 'dff_ros'
 
 RUNTIMES = {'torch', 'onnxruntime', 'onnx', 'rclpy', 'cv2', 'av', 'matplotlib'}
-RING_0 = {'types', 'errors', 'config', 'model_spec', 'geometry', 'scheduling', 'cache', 'engine', 'bundle'}
-RING_0_PACKAGES = {'backends.base', 'evaluation'}
-ALLOWED = {  # ring 1 and 2: the runtimes that a module or package may import
+ALLOWED = {  # the runtimes that a module, or all modules of a package, may import; the rest is ring 0: none
+    'backends.dis': {'cv2'},
     'backends.onnx': {'onnxruntime', 'cv2'},
     'backends.torch': {'torch', 'cv2'},
-    'backends.dis': {'cv2'},
-    'nets': {'torch'},
     'data': {'cv2'},
-    'training': {'torch', 'cv2'},
-    'export': {'torch', 'onnx', 'onnxruntime', 'cv2'},
-    'onnx_graphs': {'torch', 'onnx'},
-    'ros': {'rclpy', 'cv2', 'av'},
-    'sources': {'cv2', 'av'},
-    'video': {'av'},
     'draw': {'cv2'},
-    'runner': {'cv2', 'av'},
+    'export': {'torch', 'onnx', 'onnxruntime', 'cv2'},
+    'nets': {'torch'},
+    'onnx_graphs': {'torch', 'onnx'},
     'recorder': {'cv2', 'av'},
+    'ros': {'rclpy', 'cv2', 'av'},
+    'runner': {'cv2', 'av'},
     'scoring': {'cv2'},
-    'cli': set(),
-    'commands': set(),  # heavy imports happen inside run()
+    'sources': {'cv2', 'av'},
+    'training': {'torch', 'cv2'},
+    'video': {'av'},
 }
 
 SCRIPT = """
-import importlib, sys
+import importlib, sys, traceback
 
 class Block:
     def find_spec(self, name, path=None, target=None):
@@ -42,34 +40,71 @@ class Block:
             raise ImportError(f'{{name}} is not allowed in this ring')
 
 sys.meta_path.insert(0, Block())
-importlib.import_module({module!r})
+for module in {modules!r}:
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        sys.exit(f'{{module}}: {{traceback.format_exc()}}')
 """
 
 
 def modules() -> list[str]:
+    """Dotted names below the package."""
     names = (path.relative_to(PACKAGE).with_suffix('').parts for path in PACKAGE.rglob('*.py'))
     return sorted('.'.join(parts[:-1] if parts[-1] == '__init__' else parts) for parts in names)
 
 
-def allowed_runtimes(name: str) -> set[str] | None:
-    """The runtimes a module may import: its own entry, else that of the nearest package; None if in no ring."""
-    if name in RING_0 | RING_0_PACKAGES or name == '':
-        return set()
+def allowed_runtimes(name: str) -> frozenset[str]:
+    """Those of the module's own entry, else of the nearest package with one."""
     parts = name.split('.')
-    for end in range(len(parts), 0, -1):
-        prefix = '.'.join(parts[:end])
-        if prefix in ALLOWED:
-            return ALLOWED[prefix]
-        if prefix in RING_0_PACKAGES:
-            return set()
-    return set()
+    prefixes = ('.'.join(parts[:end]) for end in range(len(parts), 0, -1))
+    return frozenset(next((ALLOWED[prefix] for prefix in prefixes if prefix in ALLOWED), ()))
 
 
-@pytest.mark.parametrize('name', modules())
-def test_module_imports_with_the_other_runtimes_blocked(name):
-    allowed = allowed_runtimes(name) or set()
-    if 'rclpy' in allowed:
-        pytest.importorskip('rclpy')
-    script = SCRIPT.format(blocked=RUNTIMES - allowed, module=f'dff_ros.{name}' if name else 'dff_ros')
+def rings() -> dict[frozenset[str], list[str]]:
+    """Modules by what they may import; one process imports each group."""
+    groups: dict[frozenset[str], list[str]] = defaultdict(list)
+    for name in modules():
+        groups[allowed_runtimes(name)].append(f'dff_ros.{name}' if name else 'dff_ros')
+    return groups
+
+
+@pytest.mark.parametrize('allowed', rings(), ids=lambda allowed: '+'.join(sorted(allowed)) or 'none')
+def test_modules_import_with_the_other_runtimes_blocked(allowed):
+    for runtime in allowed:
+        pytest.importorskip(runtime)
+    script = SCRIPT.format(blocked=RUNTIMES - allowed, modules=rings()[allowed])
     done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, cwd=PACKAGE.parent)
-    assert done.returncode == 0, done.stderr[-600:]
+    assert done.returncode == 0, done.stderr[-1500:]
+
+
+def test_the_engine_is_in_the_innermost_ring():
+    innermost = {
+        'types',
+        'errors',
+        'config',
+        'model_spec',
+        'geometry',
+        'scheduling',
+        'cache',
+        'engine',
+        'bundle',
+    }
+    innermost |= {'backends.base', 'evaluation.metrics'}
+    assert {f'dff_ros.{name}' for name in innermost} <= set(rings()[frozenset()])
+
+
+def test_node_and_command_line_never_import_each_other():
+    def imported(path: Path) -> set[str]:
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding='utf-8'))))
+        names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        return names | {node.module or '' for node in nodes if isinstance(node, ast.ImportFrom)}
+
+    def breaking(folder: str, forbidden: tuple[str, ...]) -> list[str]:
+        paths = [*(PACKAGE / folder).rglob('*.py'), *PACKAGE.glob(f'{folder}.py')]
+        assert paths
+        return [path.name for path in paths if any(name.startswith(forbidden) for name in imported(path))]
+
+    assert breaking('ros', ('dff_ros.cli', 'dff_ros.commands')) == []
+    assert breaking('commands', ('dff_ros.ros',)) == []
+    assert breaking('cli', ('dff_ros.ros',)) == []
