@@ -1,4 +1,4 @@
-"""Export: a run becomes a verified bundle or nothing; graphs hold no sizes, no paths, no copy of the weights."""
+"""Export: a run becomes a verified bundle or nothing; graphs hold no sizes, paths or second weights."""
 
 from __future__ import annotations
 
