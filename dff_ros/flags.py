@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 
 from dff_ros.config import DffConfig, Parameter, Scalar, flatten, replace, walk
@@ -24,9 +24,15 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
     add_flags(group, DffConfig)
 
 
-def add_flags(group: argparse._ActionsContainer, config_type: type) -> None:
-    """Add one flag for each setting of a config dataclass; `given_flags` reads them."""
+def add_flags(
+    group: argparse._ActionsContainer, config_type: type, names_of: Container[str] | None = None
+) -> None:
+    """Add one flag for each setting of a config dataclass, or those of the dotted names `names_of`;
+    `given_flags` reads them.
+    """
     for parameter in walk(config_type):
+        if names_of is not None and parameter.name not in names_of:
+            continue
         names = [f'--{parameter.name}']
         if parameter.name in _ALIASES:
             names.insert(0, _ALIASES[parameter.name])

@@ -110,10 +110,15 @@ def num_cores() -> int:
 
 def write_json(path: Path, report: Mapping[str, object]) -> None:
     """Write a report as a whole or not at all; DffError names the file."""
+    write_whole(path, (json.dumps(report, indent=2, allow_nan=False) + '\n').encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file as a whole or not at all, with its folders; DffError names it."""
     part = path.with_name(path.name + '.part')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(report, indent=2, allow_nan=False) + '\n', encoding='utf-8')
+        part.write_bytes(content)
         os.replace(part, path)
     except OSError as error:
         with contextlib.suppress(OSError):

@@ -20,6 +20,8 @@ _DEFAULT_FPS = 30.0
 _STREET_SIZE = (360, 480)
 _IMAGE_SUFFIXES = frozenset({'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm'})
 
+_CAMVID_PREFIX = 'camvid:'
+
 STREET = 'street'
 """Name of the simulated street as a source."""
 
@@ -181,8 +183,8 @@ def open_source(
     size: tuple[int, int] | None = None,
     fps: float | None = None,
 ) -> FrameSource:
-    """The source that a word or path names: `street`, `/dev/videoN`, a CamVid root, a folder of images, a
-    video file.
+    """The source that a word or path names: `street`, `/dev/videoN`, a CamVid root (`camvid:PATH` says so),
+    a folder of images, a video file.
 
     `split` chooses in CamVid, `seed` the street. `fps` is for the street, cameras and folders of images; a
     video and CamVid keep their own. `size` (height, width) is for the street and cameras. ConfigError for a
@@ -193,6 +195,8 @@ def open_source(
         raise ConfigError(f'frames per second must be above 0 and at most 1000, got {fps:g}')
     if text == STREET:
         return StreetSource(seed, size or _STREET_SIZE, fps or _DEFAULT_FPS)
+    if text.startswith(_CAMVID_PREFIX) and size is None:
+        return CamVidSource(Path(text.removeprefix(_CAMVID_PREFIX)).expanduser(), split)
     if re.fullmatch(r'/dev/video\d+', text):
         return _open_camera(text, size, fps)
     if size is not None:

@@ -44,6 +44,9 @@ class FakeBackend:
         self.calls.append(f'extract {number}')
         return KeyFeature(number, number)
 
+    def adopt(self, image_HW3: NDArray[np.uint8], key: KeyFeature[int, int]) -> KeyFeature[int, int]:
+        return key
+
     def propagate(self, image_HW3: NDArray[np.uint8], key: KeyFeature[int, int]) -> Propagation[int]:
         self.calls.append(f'propagate {key.feature}->{self._number(image_HW3)}')
         return Propagation(100 + key.feature, np.ones((2, 3), np.float32), motion_px=4.0, coverage=0.5)

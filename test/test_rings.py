@@ -19,7 +19,9 @@ ALLOWED = {  # the runtimes that a module, or all modules of a package, may impo
     'backends.torch': {'torch', 'cv2'},
     'data': {'cv2'},
     'draw': {'cv2'},
+    'evaluator': {'cv2', 'av'},
     'export': {'torch', 'onnx', 'onnxruntime', 'cv2'},
+    'label_motion': {'cv2'},
     'nets': {'torch'},
     'onnx_graphs': {'torch', 'onnx'},
     'recorder': {'cv2', 'av'},
@@ -90,7 +92,7 @@ def test_the_engine_is_in_the_innermost_ring():
         'engine',
         'bundle',
     }
-    innermost |= {'backends.base', 'evaluation.metrics'}
+    innermost |= {'backends.base', 'evaluation.metrics', 'evaluation.offsets', 'evaluation.table'}
     assert {f'dff_ros.{name}' for name in innermost} <= set(rings()[frozenset()])
 
 

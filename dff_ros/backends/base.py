@@ -51,6 +51,14 @@ class Backend(Protocol[FeatureT, ContextT]):
         """Run the feature network (N_feat) on a key image."""
         ...
 
+    def adopt(
+        self, image_HW3: NDArray[np.uint8], key: KeyFeature[FeatureT, ContextT]
+    ) -> KeyFeature[FeatureT, ContextT]:
+        """A key frame that another backend of the same bundle and runtime extracted from this image, with
+        what this one's flow needs of it added; the feature is shared. Both can propagate from the result.
+        """
+        ...
+
     def propagate(
         self, image_HW3: NDArray[np.uint8], key: KeyFeature[FeatureT, ContextT]
     ) -> Propagation[FeatureT]:

@@ -108,6 +108,17 @@ class GraphBackend(Generic[TensorT]):
         grey = self._flow_source.prepare(image_HW3, network) if self._flow_source else None
         return KeyFeature(feature, KeyContext(size, key_image, grey))
 
+    def adopt(
+        self, image_HW3: NDArray[np.uint8], key: KeyFeature[TensorT, KeyContext[TensorT]]
+    ) -> KeyFeature[TensorT, KeyContext[TensorT]]:
+        """Adds the input of a flow source. That of a flow net only its own backend makes: let it extract."""
+        context = key.context
+        if self._flow_source is None or context.grey is not None:
+            return key
+        network = network_size(context.size, self._spec.nominal_size)
+        grey = self._flow_source.prepare(image_HW3, network)
+        return KeyFeature(key.feature, KeyContext(context.size, context.image, grey))
+
     def propagate(
         self, image_HW3: NDArray[np.uint8], key: KeyFeature[TensorT, KeyContext[TensorT]]
     ) -> Propagation[TensorT]:

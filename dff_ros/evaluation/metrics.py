@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from dff_ros.errors import ConfigError, ShapeError
 from dff_ros.types import UNLABELED
 
+_NUM_PAIRS = (UNLABELED + 1) ** 2
+
 
 class ConfusionMatrix:
     """Counts pixels by true and predicted class, over any number of frames.
@@ -31,15 +33,14 @@ class ConfusionMatrix:
             raise ShapeError(
                 f'labels are {labels_HW.shape} and the prediction {predicted_HW.shape}: they must be equal'
             )
-        is_labelled = labels_HW != UNLABELED
-        truth = labels_HW[is_labelled].astype(np.int64)
-        predicted = predicted_HW[is_labelled].astype(np.int64)
-        self._check('labels', truth)
-        self._check('prediction', predicted[predicted != UNLABELED])
-        predicted[predicted == UNLABELED] = self.num_classes
-        columns = self.num_classes + 1
-        counts = np.bincount(truth * columns + predicted, minlength=self.num_classes * columns)
-        self.counts_KK1 += counts.reshape(self.counts_KK1.shape)
+        # One pass over the pixels for all pairs of bytes: several times faster than masking the unlabelled.
+        pairs = np.bincount((labels_HW.astype(np.uint16) << 8 | predicted_HW).ravel(), minlength=_NUM_PAIRS)
+        counts = pairs.reshape(UNLABELED + 1, UNLABELED + 1)[:UNLABELED]
+        self._check('labels', counts.sum(1))
+        self._check('prediction', counts[:, :UNLABELED].sum(0))
+        num_classes = self.num_classes
+        self.counts_KK1[:, :num_classes] += counts[:num_classes, :num_classes]
+        self.counts_KK1[:, num_classes] += counts[:num_classes, UNLABELED]
 
     def merge(self, other: ConfusionMatrix) -> None:
         """Add the counts of another one; ShapeError where it has another number of classes."""
@@ -85,9 +86,10 @@ class ConfusionMatrix:
             'iou_per_class': per_class,
         }
 
-    def _check(self, what: str, ids: NDArray[np.int64]) -> None:
-        if ids.size and ids.max() >= self.num_classes:
-            raise ShapeError(f'{what}: class id {ids.max()} is beyond the highest, {self.num_classes - 1}')
+    def _check(self, what: str, counts: NDArray[np.int64]) -> None:
+        ids = np.flatnonzero(counts)
+        if ids.size and ids[-1] >= self.num_classes:
+            raise ShapeError(f'{what}: class id {ids[-1]} is beyond the highest, {self.num_classes - 1}')
 
 
 def percentiles(values: Sequence[float], ranks: Sequence[float] = (50, 99)) -> dict[str, float | None]:

@@ -11,8 +11,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dff_ros.errors import ConfigError
+from dff_ros.evaluation.speed import StageCost
+from dff_ros.geometry import grid_size
+from dff_ros.model_spec import HAND_MADE_FLOWS, ModelSpec
 from dff_ros.nets.flownet import make_flow_net
 from dff_ros.nets.resnet import make_feature_net
+from dff_ros.nets.segmentation import SegmentationHead
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,24 @@ def complexity_table(
         for feature_net in feature_nets
         for flow_net in flow_nets
     ]
+
+
+def stage_gmac(spec: ModelSpec, stride: int, size: tuple[int, int]) -> StageCost:
+    """10^9 multiply-adds of a model's feature net, flow net (0 for hand-made flow) and segmentation head.
+
+    `stride`: that of the feature net; `size`: (height, width) of the network image. Warp and upsampling of
+    scores are left out, as in equation (6).
+    """
+    image = (1, 3, *size)
+    feature_net = partial(make_feature_net, spec.feature_net, spec.channels, last_stage=spec.last_stage)
+    has_flow_net = spec.flow_source not in HAND_MADE_FLOWS
+    flow_net = partial(make_flow_net, spec.flow_source, spec.channels)
+    feature = (1, spec.channels, *grid_size(size, stride))
+    return StageCost(
+        extract=count_gmac(feature_net, image),
+        propagate=count_gmac(flow_net, image, image) if has_flow_net else 0.0,
+        predict=count_gmac(partial(SegmentationHead, spec.channels, spec.num_classes), feature),
+    )
 
 
 def _feature_net(name: str, channels: int) -> nn.Module:

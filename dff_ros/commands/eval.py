@@ -1,0 +1,146 @@
+"""`dff eval`: accuracy and speed of propagation at any key interval, beside its baselines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dff_ros.config import DffConfig, replace
+from dff_ros.errors import ConfigError
+from dff_ros.evaluation.table import METHODS
+from dff_ros.flags import add_flags, given_flags
+
+if TYPE_CHECKING:
+    from dff_ros.evaluator import Evaluator
+    from dff_ros.sources import FrameSource
+
+SUMMARY = 'Measure accuracy and speed at any key interval, against per-frame inference and baselines.'
+
+_SETTINGS = ('bundle', 'backend', 'device', 'num_threads', 'keyframe.max_gap_s')
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument(
+        '--data',
+        required=True,
+        metavar='SOURCE',
+        help="camvid:PATH, a video file, a folder of images or street; without labels of the bundle's "
+        'classes, agreement with per-frame inference is all there is',
+    )
+    parser.add_argument('--split', default='val', help='split of CamVid (default: %(default)s)')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the simulated street (default: 0)')
+    parser.add_argument(
+        '--num-frames', type=_positive, metavar='N', help='take the first N frames (needed for street)'
+    )
+    parser.add_argument(
+        '--intervals',
+        type=_intervals,
+        default=(1, 2, 5, 10),
+        metavar='L,L,...',
+        help='key intervals (default: 1,2,5,10)',
+    )
+    parser.add_argument(
+        '--methods',
+        type=_methods,
+        default=METHODS,
+        metavar='NAME,...',
+        help=f"of {', '.join(METHODS)}: the bundle's own flow, copied features, DIS flow (default: all)",
+    )
+    parser.add_argument('--json', action='store_true', help='print the figures as JSON instead of a table')
+    parser.add_argument('--out', type=Path, metavar='FILE', help='save the figures as JSON')
+    parser.add_argument(
+        '--plot', type=Path, metavar='FILE', help='PNG of accuracy against offset and against speed'
+    )
+    add_flags(parser.add_argument_group('settings'), DffConfig, _SETTINGS)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, then report; what was measured before Ctrl-C or a damaged frame is reported too."""
+    from dff_ros.evaluator import Evaluator
+    from dff_ros.sources import open_source
+
+    if args.plot is not None:
+        _check_matplotlib()
+    source = open_source(args.data, split=args.split, seed=args.seed)
+    failure: BaseException | None = None
+    config = replace(DffConfig(), given_flags(args))
+    with Evaluator(
+        config, source, methods=args.methods, intervals=args.intervals, num_frames=args.num_frames
+    ) as evaluator:
+        try:
+            _score_all(evaluator)
+        except (Exception, KeyboardInterrupt) as error:
+            failure = error
+    report = evaluator.report()
+    if report['num_frames']:
+        _show(args, {**report, 'data': args.data, 'split': _split(args, source)})
+    if failure is not None:
+        raise failure
+    return 0
+
+
+def _score_all(evaluator: Evaluator) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True)) as progress:
+        bar = progress.add_task('evaluating', total=evaluator.num_answers)
+        for num_answers in evaluator.frames():
+            progress.advance(bar, num_answers)
+
+
+def _show(args: argparse.Namespace, report: dict[str, object]) -> None:
+    from rich.console import Console
+
+    from dff_ros.eval_report import plot, print_report
+    from dff_ros.report import write_json
+
+    if args.json:
+        print(json.dumps(report, indent=2, allow_nan=False))
+    else:
+        print_report(Console(), report)
+    if args.out is not None:
+        write_json(args.out, report)
+    if args.plot is not None:
+        plot(report, args.plot)
+    if not args.json:
+        for path in (args.out, args.plot):
+            if path is not None:
+                print(f'wrote {path}')
+
+
+def _split(args: argparse.Namespace, source: FrameSource) -> str | None:
+    """The split, where the data has any."""
+    from dff_ros.sources import CamVidSource
+
+    return args.split if isinstance(source, CamVidSource) else None
+
+
+def _check_matplotlib() -> None:
+    import importlib.util
+
+    if importlib.util.find_spec('matplotlib') is None:
+        raise ConfigError('--plot needs matplotlib: pip install "dff_ros[tools]"')
+
+
+def _intervals(text: str) -> tuple[int, ...]:
+    numbers = [_positive(part) for part in text.split(',')]
+    return tuple(sorted(set(numbers)))
+
+
+def _methods(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(text.split(',')))
+    unknown = [name for name in names if name not in METHODS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f'unknown method {unknown[0]!r}; known are {", ".join(METHODS)}')
+    return names
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f'got {number}, must be at least 1')
+    return number

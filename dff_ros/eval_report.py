@@ -1,0 +1,140 @@
+"""How an evaluation is shown: a table for the terminal, and accuracy against offset and against speed."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from dff_ros.evaluation.table import Row
+from dff_ros.report import write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Report = Mapping[str, object]
+
+_ACCURACY = ('mIoU', 'loss', 'worst', 'agree', 'steady')
+_COST = ('ms', 'speed-up', 'eq. 7', 'GMAC')
+_STAGES = ('extract', 'propagate', 'predict')
+_LEGEND = (
+    'l: key interval; mIoU in %: mean over the offsets 0 to l-1, each frame as key frame in its turn; worst: '
+    'the lowest, and at which offset; agree: % of pixels labelled as per frame; steady: % that keep their '
+    "label along DIS flow; ms: mean of a frame; speed-up: measured; eq. 7: from the stages' medians; "
+    'GMAC: 10^9 multiply-adds of a frame'
+)
+_DPI = 120
+
+
+def print_report(console: Console, report: Report) -> None:
+    """Print the per-frame line and one for each method and interval above 1, then the stages' times."""
+    rows = _rows(report)
+    table = _table(_title(report), ('method', 'l'), (*_ACCURACY, *_COST))
+    table.add_row(*_per_frame_cells(report))
+    for method in dict.fromkeys(row['method'] for row in rows):
+        table.add_section()
+        for row in rows:
+            if row['method'] == method and row['interval'] > 1:
+                table.add_row(*_cells(row))
+    console.print(table)
+    console.print(_LEGEND, style='dim', highlight=False)
+    console.print()
+    stages = _table('Stages, medians in ms', ('method', 'flow'), _STAGES)
+    for row in {row['method']: row for row in rows}.values():
+        times_ms = (row['ms_extract'], row['ms_propagate'], row['ms_predict'])
+        stages.add_row(row['method'], row['flow'], *(_number(time_ms, 2) for time_ms in times_ms))
+    console.print(stages)
+
+
+def _table(title: str, names: Sequence[str], numbers: Sequence[str]) -> Table:
+    table = Table(
+        title=title, title_justify='left', box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
+    )
+    for name in names:
+        table.add_column(name)
+    for name in numbers:
+        table.add_column(name, justify='right')
+    return table
+
+
+def _title(report: Report) -> str:
+    split = f', {report["split"]}' if report.get('split') else ''
+    state = '' if report['complete'] else ', not complete'
+    return (
+        f'{report["bundle"]} on {report["data"]}{split}: {report["num_frames"]} frames{state}; '
+        f'{report["runtime"]}, {report["num_threads"]} threads'
+    )
+
+
+def _per_frame_cells(report: Report) -> list[str]:
+    accuracy = [_number(report['per_frame_miou'], 1), '', '', '', _number(report['per_frame_consistency'], 1)]
+    cost = [_number(report['per_frame_ms'], 1), '', '', _number(report['per_frame_gmac'], 2)]
+    return ['per frame', '1', *accuracy, *cost]
+
+
+def _cells(row: Row) -> list[str]:
+    worst = '-' if row['worst_offset'] is None else f'{_number(row["worst_miou"], 1)} @{row["worst_offset"]}'
+    accuracy = [_number(row['miou'], 1), _number(row['loss'], 1), worst]
+    likeness = [_number(row['agreement'], 1), _number(row['consistency'], 1)]
+    cost = [_number(row['ms_per_frame'], 1), _number(row['speedup'], 2), _number(row['eq7'], 2)]
+    return [
+        row['method'], str(row['interval']), *accuracy, *likeness, *cost, _number(row['gmac_per_frame'], 2)
+    ]  # fmt: skip
+
+
+def plot(report: Report, path: Path) -> None:
+    """Write a PNG: accuracy by offset, and accuracy by frames per second with a point for each interval.
+
+    Accuracy is mIoU, or agreement with per-frame inference where there are no labels. DffError where the file
+    cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = _rows(report)
+    is_labelled = bool(report['labelled'])
+    figure = Figure(figsize=(11, 4.5), layout='constrained')
+    FigureCanvasAgg(figure)
+    by_offset, by_speed = figure.subplots(1, 2)
+    for method in dict.fromkeys(row['method'] for row in rows):
+        _draw(by_offset, by_speed, [row for row in rows if row['method'] == method], is_labelled)
+    accuracy = 'mIoU in %' if is_labelled else 'pixels labelled as per frame, in %'
+    if is_labelled:
+        by_offset.axhline(cast(float, report['per_frame_miou']), color='grey', ls='--', label='per frame')
+    by_offset.set(xlabel='offset: frames since the key frame', ylabel=accuracy)
+    by_speed.set(xlabel='frames per second', ylabel=f'{accuracy}, mean over the offsets')
+    for axes in (by_offset, by_speed):
+        axes.grid(alpha=0.3)
+    by_offset.legend()
+    figure.suptitle(_title(report), fontsize='medium')
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format='png', dpi=_DPI)
+    write_whole(path, buffer.getvalue())
+
+
+def _draw(by_offset: Axes, by_speed: Axes, rows: Sequence[Row], is_labelled: bool) -> None:
+    """Add one method; the row of the longest interval has all offsets."""
+    offsets = rows[-1]['by_offset' if is_labelled else 'agreement_by_offset'] or []
+    points = [(offset, value) for offset, value in enumerate(offsets) if value is not None]
+    by_offset.plot(*zip(*points, strict=True), marker='.', label=rows[-1]['method'])
+    speed = [
+        (1000 / row['ms_per_frame'], accuracy, row['interval'])
+        for row in rows
+        if row['ms_per_frame'] and (accuracy := row['miou' if is_labelled else 'agreement']) is not None
+    ]
+    by_speed.plot([item[0] for item in speed], [item[1] for item in speed], marker='o')
+    for fps, accuracy, interval in speed:
+        by_speed.annotate(f'l={interval}', (fps, accuracy), xytext=(4, 4), textcoords='offset points')
+
+
+def _rows(report: Report) -> list[Row]:
+    return cast('list[Row]', report['rows'])
+
+
+def _number(value: object, digits: int) -> str:
+    return '-' if value is None else f'{cast(float, value):.{digits}f}'
