@@ -101,11 +101,14 @@ def plot(report: Report, path: Path) -> None:
     figure = Figure(figsize=(11, 4.5), layout='constrained')
     FigureCanvasAgg(figure)
     by_offset, by_speed = figure.subplots(1, 2)
-    for method in dict.fromkeys(row['method'] for row in rows):
-        _draw(by_offset, by_speed, [row for row in rows if row['method'] == method], is_labelled)
+    # Other dashes for each method: a bundle whose own flow is DIS has two equal curves.
+    for method, dashes in zip(dict.fromkeys(row['method'] for row in rows), ('-', '--', ':'), strict=False):
+        of_method = [row for row in rows if row['method'] == method]
+        _draw(by_offset, by_speed, of_method, is_labelled, dashes)
     accuracy = 'mIoU in %' if is_labelled else 'pixels labelled as per frame, in %'
     if is_labelled:
         by_offset.axhline(cast(float, report['per_frame_miou']), color='grey', ls='--', label='per frame')
+    by_offset.locator_params(axis='x', integer=True)
     by_offset.set(xlabel='offset: frames since the key frame', ylabel=accuracy)
     by_speed.set(xlabel='frames per second', ylabel=f'{accuracy}, mean over the offsets')
     for axes in (by_offset, by_speed):
@@ -117,17 +120,17 @@ def plot(report: Report, path: Path) -> None:
     write_whole(path, buffer.getvalue())
 
 
-def _draw(by_offset: Axes, by_speed: Axes, rows: Sequence[Row], is_labelled: bool) -> None:
+def _draw(by_offset: Axes, by_speed: Axes, rows: Sequence[Row], is_labelled: bool, dashes: str) -> None:
     """Add one method; the row of the longest interval has all offsets."""
     offsets = rows[-1]['by_offset' if is_labelled else 'agreement_by_offset'] or []
     points = [(offset, value) for offset, value in enumerate(offsets) if value is not None]
-    by_offset.plot(*zip(*points, strict=True), marker='.', label=rows[-1]['method'])
+    by_offset.plot(*zip(*points, strict=True), marker='.', ls=dashes, label=rows[-1]['method'])
     speed = [
         (1000 / row['ms_per_frame'], accuracy, row['interval'])
         for row in rows
         if row['ms_per_frame'] and (accuracy := row['miou' if is_labelled else 'agreement']) is not None
     ]
-    by_speed.plot([item[0] for item in speed], [item[1] for item in speed], marker='o')
+    by_speed.plot([item[0] for item in speed], [item[1] for item in speed], marker='o', ls=dashes)
     for fps, accuracy, interval in speed:
         by_speed.annotate(f'l={interval}', (fps, accuracy), xytext=(4, 4), textcoords='offset points')
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dff_ros.evaluator import Evaluator
     from dff_ros.sources import FrameSource
 
-SUMMARY = 'Measure accuracy and speed at any key interval, against per-frame inference and baselines.'
+SUMMARY = 'Measure accuracy and speed of propagation at any key interval, beside its baselines.'
 
 _SETTINGS = ('bundle', 'backend', 'device', 'num_threads', 'keyframe.max_gap_s')
 
@@ -127,8 +127,10 @@ def _check_matplotlib() -> None:
 
 
 def _intervals(text: str) -> tuple[int, ...]:
-    numbers = [_positive(part) for part in text.split(',')]
-    return tuple(sorted(set(numbers)))
+    try:
+        return tuple(sorted({_positive(part) for part in text.split(',')}))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f'got {text!r}, expected whole numbers as in 1,2,5') from error
 
 
 def _methods(text: str) -> tuple[str, ...]:

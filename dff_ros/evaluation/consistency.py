@@ -25,8 +25,8 @@ class Consistency:
         self._at_key: NDArray[np.int64] = np.zeros((num_offsets, 2), np.int64)
 
     def count(self, before_N: Sequence[NDArray[np.uint8]], now_N: Sequence[NDArray[np.uint8]]) -> None:
-        """Count one frame. Item d of `now_N` holds its labels at N places, propagated over d frames; item d of
-        `before_N` those of the frame before, where the motion comes from. ShapeError on unequal numbers.
+        """Count one frame. Item d of `now_N` holds its labels at N places, propagated over d frames; item d
+        of `before_N` those of the frame before, where the motion comes from. ShapeError on unequal numbers.
         """
         for offset, labels in enumerate(before_N):
             self._at_key[offset] += _equal(labels, now_N[0])

@@ -1,0 +1,355 @@
+"""`dff eval`: each key extracted once, each pair propagated once, figures by hand and as of the engine."""
+
+from __future__ import annotations
+
+import json
+import types
+
+import cv2
+import numpy as np
+import pytest
+from fake_backend import FakeBackend
+from PIL import Image
+from tiny_models import moving_clip, texture
+
+from dff_ros import cli, evaluator
+from dff_ros.backends.base import open_backend
+from dff_ros.config import DffConfig, KeyframeConfig, replace
+from dff_ros.data.classes import CAMVID_CLASSES, CAMVID_COLOURS
+from dff_ros.engine import Engine
+from dff_ros.errors import ConfigError
+from dff_ros.evaluation.metrics import ConfusionMatrix
+from dff_ros.evaluator import Evaluator
+from dff_ros.label_motion import LabelMotion
+from dff_ros.model_spec import ModelSpec
+from dff_ros.sources import SourceFrame
+from dff_ros.types import Frame, KeyFeature, Propagation
+
+SPEC = ModelSpec(
+    class_names=CAMVID_CLASSES,
+    class_colours=tuple(tuple(colour) for colour in CAMVID_COLOURS.tolist()),
+    nominal_size=(32, 48),
+    flow_source='flownet_half',
+)
+
+
+class StaleBackend(FakeBackend):
+    """As FakeBackend, but propagates the key's number plus its flow's error, within the 11 classes."""
+
+    def __init__(self, flow: str, calls: list[str]) -> None:
+        super().__init__(calls=calls)
+        self.flow = flow
+        self.error = {'bundle': 0, 'zero': 1, 'dis': 2}[flow]
+
+    def propagate(self, image_HW3, key: KeyFeature[int, int]) -> Propagation[int]:
+        self.calls.append(f'{self.flow} {key.feature}->{self._number(image_HW3)}')
+        number = (key.feature + self.error) % 11
+        return Propagation(number, np.ones((2, 3), np.float32), motion_px=0.0, coverage=1.0)
+
+
+class Clip:
+    """A source in memory: images, and label maps or None, 1/15 s apart unless `stamps_s` says otherwise."""
+
+    name, fps, is_rendered = 'clip', 15.0, False
+
+    def __init__(self, images, labels=None, class_names=(), stamps_s=None):
+        self.images, self.maps, self.class_names = images, labels, class_names
+        self.stamps_s = stamps_s or [index / 15 for index in range(len(images))]
+        self.size, self.num_frames = images[0].shape[:2], len(images)
+
+    def __iter__(self):
+        for index, image in enumerate(self.images):
+            labels = self.maps[index] if self.maps else None
+            yield SourceFrame(image, round(self.stamps_s[index] * 10**9), labels, f'{index}')
+
+    def labels(self, index):
+        return self.maps[index] if self.maps else None
+
+
+def numbered_clip(numbers, **changes) -> Clip:
+    """Images filled with their number; the label map has that class, and class 10 in the lower half."""
+    images = [np.full((32, 48, 3), number, np.uint8) for number in numbers]
+    maps = [np.full((32, 48), number, np.uint8) for number in numbers]
+    for labels in maps:
+        labels[16:] = 10
+    return Clip(images, **{'labels': maps, 'class_names': CAMVID_CLASSES, **changes})
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Every bundle has SPEC and StaleBackends, which all write into this list."""
+    found: list[str] = []
+    bundle = types.SimpleNamespace(spec=SPEC, name='fake', stride=16)
+    monkeypatch.setattr(evaluator, 'open_bundle', lambda name: bundle)
+    monkeypatch.setattr(evaluator, 'open_backend', lambda bundle, config: StaleBackend(config.flow, found))
+    return found
+
+
+def evaluated(source, methods, intervals, config=None, **changes) -> dict[str, object]:
+    with Evaluator(config or DffConfig(), source, methods=methods, intervals=intervals, **changes) as found:
+        answers = list(found.frames())
+        assert found.num_answers is None or sum(answers) <= found.num_answers
+    return found.report()
+
+
+def row(report, method, interval):
+    (found,) = [r for r in report['rows'] if (r['method'], r['interval']) == (method, interval)]
+    return found
+
+
+def test_each_key_is_extracted_and_each_pair_propagated_once(calls):
+    report = evaluated(numbered_clip(range(4)), ('dff', 'copy'), (1, 2, 3))
+    assert [call for call in calls if call.startswith('extract')] == [f'extract {n}' for n in range(4)]
+    pairs = [(0, 1), (1, 2), (0, 2), (2, 3), (1, 3)]
+    for flow in ('bundle', 'zero'):
+        expected = [f'{flow} {key}->{now}' for key, now in pairs]
+        assert [call for call in calls if call.startswith(flow)] == expected
+    assert calls.count('close') == 2
+    assert len(report['rows']) == 6
+    assert (report['num_frames'], report['num_sequences'], report['complete']) == (4, 1, True)
+
+
+def test_figures_by_hand(calls):
+    report = evaluated(numbered_clip([0, 0, 1, 1]), ('dff', 'copy'), (1, 2))
+    # Per frame the upper half is right, the lower (class 10) never: IoU 50 for 0 and 1, 0 for 10.
+    assert report['per_frame_miou'] == pytest.approx(100 / 3, abs=0.01)
+    assert report['per_frame_iou_per_class'] == dict.fromkeys(CAMVID_CLASSES) | {
+        'sky': 50.0, 'building': 50.0, 'bicyclist': 0.0,
+    }  # fmt: skip
+    # Offset 1, frames 1 2 3 from 0 1 2: given 0, 0, 1 where 0, 1, 1 is true. In half frames: class 0 hit 1 of
+    # union 4, class 1 hit 1 of 3.
+    offset_1 = 100 * (1 / 4 + 1 / 3 + 0) / 3
+    dff = row(report, 'dff', 2)
+    assert dff['by_offset'] == [33.33, pytest.approx(offset_1, abs=0.005)]
+    assert dff['miou'] == pytest.approx((100 / 3 + offset_1) / 2, abs=0.01)
+    assert dff['loss'] == pytest.approx((100 / 3 - offset_1) / 2, abs=0.01)
+    assert (dff['worst_offset'], dff['worst_miou']) == (1, dff['by_offset'][1])
+    assert dff['iou_per_class']['sky'] == 37.5
+    assert dff['agreement_by_offset'] == [100.0, 66.67]
+    assert dff['flow'] == 'flownet_half'
+    # Copied features have an error of one class here: given 1, 1, 2. Class 1 hit 1 of 5, 0 hit 0.
+    copy = row(report, 'copy', 2)
+    assert copy['by_offset'] == [33.33, pytest.approx(100 / 5 / 3, abs=0.005)]
+    assert copy['agreement_by_offset'] == [100.0, 33.33]
+    assert row(report, 'copy', 1)['miou'] == report['per_frame_miou']
+
+
+def test_consistency_of_a_still_picture_is_that_of_the_labels(calls):
+    """Still grey pictures have no flow: labels are compared in place."""
+    report = evaluated(numbered_clip([0, 0, 1, 1]), ('dff',), (1, 2))
+    assert report['per_frame_consistency'] == pytest.approx(200 / 3, abs=0.01)  # 0 0 1 1: two of three kept
+    # Frame t at offset 1 shows frame t-1's number, as t-1 did: all equal. Then keys: number t against what
+    # t-1 showed from t-2, at t = 2 and 3: 1 after 0, 1 after 0.
+    assert row(report, 'dff', 2)['consistency'] == pytest.approx((100 + 0) / 2)
+
+
+def test_no_pair_spans_a_cut_or_a_frame_of_another_size(calls):
+    stamps_s = [0, 0.1, 0.2, 9.0, 9.1, 9.2]
+    report = evaluated(numbered_clip(range(6), stamps_s=stamps_s), ('dff',), (3,))
+    pairs = [call for call in calls if call.startswith('bundle')]
+    assert pairs == ['bundle 0->1', 'bundle 1->2', 'bundle 0->2', 'bundle 3->4', 'bundle 4->5', 'bundle 3->5']
+    assert report['num_sequences'] == 2
+    calls.clear()
+    source = numbered_clip(range(4), labels=None, class_names=())
+    source.images[2:] = [np.full((48, 32, 3), number, np.uint8) for number in (2, 3)]
+    report = evaluated(source, ('dff',), (2,))
+    assert [call for call in calls if call.startswith('bundle')] == ['bundle 0->1', 'bundle 2->3']
+
+
+def test_the_longest_gap_is_a_setting(calls):
+    config = DffConfig(keyframe=KeyframeConfig(max_gap_s=20.0))
+    report = evaluated(numbered_clip(range(3), stamps_s=[0, 0.1, 9.0]), ('dff',), (2,), config)
+    assert report['num_sequences'] == 1
+
+
+def test_without_labels_there_is_agreement(calls):
+    report = evaluated(numbered_clip([0, 0, 1], class_names=('other',)), ('dff',), (2,))
+    dff = row(report, 'dff', 2)
+    assert (report['labelled'], report['per_frame_miou'], dff['miou'], dff['by_offset']) == (
+        False,
+        *[None] * 3,
+    )
+    assert (dff['agreement'], dff['agreement_by_offset']) == (75.0, [100.0, 50.0])
+    assert dff['agreement_miou'] == pytest.approx((100 + (50 + 0) / 2) / 2)
+
+
+def test_num_frames_and_too_few_of_them(calls):
+    assert evaluated(numbered_clip(range(5)), ('copy',), (2,), num_frames=3)['num_frames'] == 3
+    with pytest.raises(ConfigError, match='clip: 3 frames are too few for a key interval of 4'):
+        evaluated(numbered_clip(range(5)), ('copy',), (4,), num_frames=3)
+    endless = numbered_clip(range(5))
+    endless.num_frames, endless.is_rendered = None, True
+    with pytest.raises(ConfigError, match='clip has no end: say how many'):
+        evaluated(endless, ('copy',), (2,))
+    with pytest.raises(ConfigError, match="unknown method 'clockwork'; known are dff, copy, dis"):
+        evaluated(numbered_clip(range(5)), ('clockwork',), (2,))
+
+
+def propagated_by_engine(bundle, flow, images, interval) -> list[ConfusionMatrix]:
+    """Agreement with per-frame inference by offset, over all phases: one engine for each."""
+    backend = open_backend(bundle, DffConfig(bundle=str(bundle.path), flow=flow, num_threads=2))
+    size = images[0].shape[:2]
+    direct = [backend.predict(backend.extract(image).feature, size, size).label_map_HW for image in images]
+    found = [ConfusionMatrix(bundle.spec.num_classes) for _ in range(interval)]
+    for phase in range(interval):
+        engine = Engine(backend, KeyframeConfig(interval=interval))
+        for index in range(phase, len(images)):
+            result = engine.step(Frame(image_HW3=images[index], stamp_ns=index * 66_000_000))
+            found[result.age_frames].update(direct[index], result.segmentation.label_map_HW)
+    backend.close()
+    return found
+
+
+@pytest.mark.parametrize('kind', ['dis_bundle', 'flow_bundle'])
+def test_equals_the_engine_over_all_phases_with_shared_keys(kind, request):
+    bundle = request.getfixturevalue(kind)
+    images = moving_clip((96, 128), 7, (3, 1))
+    config = DffConfig(bundle=str(bundle.path), num_threads=2)
+    report = evaluated(Clip(images), ('dff', 'copy', 'dis'), (1, 3), config)
+    for method, flow in {'dff': 'bundle', 'copy': 'zero', 'dis': 'dis'}.items():
+        matrices = propagated_by_engine(bundle, flow, images, 3)
+        dff = row(report, method, 3)
+        expected = [round(matrix.pixel_accuracy(), 2) for matrix in matrices]
+        assert dff['agreement_by_offset'] == expected, method
+        assert dff['agreement_miou'] == round(float(np.mean([matrix.miou() for matrix in matrices])), 2)
+        assert expected[0] == 100.0 > expected[2] > 20.0
+    own = bundle.spec.flow_source
+    assert [row(report, method, 3)['flow'] for method in ('dff', 'copy', 'dis')] == [own, 'zero', 'dis']
+
+
+def test_multiply_adds_are_those_of_the_layers(flow_bundle):
+    from dff_ros.nets.complexity import complexity_table, stage_gmac
+
+    size = (96, 128)
+    spec = flow_bundle.spec
+    stages = stage_gmac(spec, flow_bundle.stride, size)
+    (reference,) = complexity_table(size, ['resnet18'], ['flownet_half'], spec.channels)
+    assert stages.propagate == pytest.approx(reference.flow_gmac)
+    assert stages.extract < reference.extract_gmac  # the tiny model ends with stage 4
+    cells = (96 // 16) * (128 // 16)
+    assert stages.predict == pytest.approx(cells * spec.channels * spec.num_classes / 1e9)
+    report = evaluated(
+        Clip(moving_clip(size, 3, (2, 0))),
+        ('dff', 'copy'),
+        (2,),
+        DffConfig(bundle=str(flow_bundle.path), num_threads=2),
+    )
+    assert row(report, 'dff', 2)['gmac_per_frame'] == pytest.approx(stages.per_frame(2), abs=1e-3)
+    assert row(report, 'copy', 2)['gmac_per_frame'] == pytest.approx(
+        stages.extract / 2 + stages.predict, abs=1e-3
+    )
+    assert report['per_frame_gmac'] == pytest.approx(stages.extract + stages.predict, abs=1e-3)
+
+
+def test_an_adopted_key_is_that_of_the_own_backend(flow_bundle):
+    config = DffConfig(bundle=str(flow_bundle.path), num_threads=2)
+    key_image, image = moving_clip((96, 128), 2, (4, 0))
+    extractor, dis = (
+        open_backend(flow_bundle, replace(config, {'flow': flow})) for flow in ('bundle', 'dis')
+    )
+    adopted, own = dis.adopt(key_image, extractor.extract(key_image)), dis.extract(key_image)
+    np.testing.assert_array_equal(adopted.context.grey, own.context.grey)
+    assert dis.adopt(key_image, adopted) is adopted
+    from_adopted, from_own = dis.propagate(image, adopted), dis.propagate(image, own)
+    np.testing.assert_allclose(from_adopted.feature, from_own.feature, atol=1e-5)
+    assert from_adopted.motion_px == from_own.motion_px > 2
+    np.testing.assert_array_equal(  # still good for the flow net
+        extractor.propagate(image, adopted).feature,
+        extractor.propagate(image, extractor.extract(key_image)).feature,
+    )
+
+
+@pytest.mark.parametrize('size', [(96, 128), (65, 97)])
+def test_labels_are_followed_along_the_motion(size):
+    first, second = moving_clip(size, 2, (6, -4))  # content moves 6 left and 4 down
+    motion = LabelMotion(1)
+    assert motion.step(first) is None
+    step = motion.step(second)
+    rows, columns = np.divmod(step.now_N, size[1])
+    before_rows, before_columns = np.divmod(step.before_N, size[1])
+    assert set(rows % 2) == set(columns % 2) == {0}
+    inner = (rows > 16) & (rows < size[0] - 16) & (columns > 16) & (columns < size[1] - 16)
+    moved = np.stack((before_rows - rows, before_columns - columns), 1)[inner]
+    np.testing.assert_array_equal(np.median(moved, 0), (-4, 6))
+    assert (np.abs(moved - (-4, 6)).max(1) <= 1).mean() > 0.95
+    assert step.before_N.min() >= 0 and step.before_N.max() < size[0] * size[1]
+    assert len(step.now_N) < -(-size[0] // 2) * -(-size[1] // 2)  # what came in from outside is left out
+    motion.reset()
+    assert motion.step(texture((48, 64))) is None
+
+
+@pytest.fixture
+def camvid(tmp_path):
+    """Six frames of value 0..5 whose label is the value."""
+    root = tmp_path / 'camvid'
+    names = [f'0016E5_{7959 + 2 * value:05d}' for value in range(6)]
+    for folder in ('images/val', 'labels/val', 'splits'):
+        (root / folder).mkdir(parents=True)
+    for value, name in enumerate(names):
+        image = np.full((32, 48, 3), value, np.uint8)
+        Image.fromarray(image).save(root / f'images/val/{name}.jpg', quality=95)
+        cv2.imwrite(str(root / f'labels/val/{name}.png'), image[..., 0])
+    (root / 'splits' / 'val.txt').write_text('\n'.join(names))
+    return root
+
+
+def run(*argv) -> int:
+    return cli.main(['eval', *(str(arg) for arg in argv)])
+
+
+def test_json_plot_and_file(calls, camvid, tmp_path, capsys):
+    out, png = tmp_path / 'new' / 'r.json', tmp_path / 'new' / 'p.png'
+    flags = ('--intervals', '2,1,2', '--methods', 'dis,dff', '--json', '--out', out, '--plot', png)
+    assert run('--data', f'camvid:{camvid}', '--split', 'val', *flags) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report == json.loads(out.read_text())
+    assert [(row['method'], row['interval']) for row in report['rows']] == [
+        ('dis', 1), ('dis', 2), ('dff', 1), ('dff', 2),
+    ]  # fmt: skip
+    assert (report['data'], report['split'], report['backend']) == (f'camvid:{camvid}', 'val', 'fake')
+    assert (report['per_frame_miou'], report['num_frames'], report['size']) == (100.0, 6, [32, 48])
+    assert row(report, 'dff', 2)['by_offset'] == [100.0, 0.0]
+    assert cv2.imread(str(png)).shape == (540, 1320, 3)
+    assert not np.array_equal(cv2.imread(str(png))[100:400, 100:600], np.full((300, 500, 3), 255))
+    assert cli.main(['eval', '--data', str(camvid), '--intervals', '2', '--methods', 'dff']) == 0
+    text = capsys.readouterr().out
+    for part in ('per frame', '100.0', '0.0 @1', 'flownet_half', 'eq. 7'):
+        assert part in text, part
+
+
+def test_what_was_measured_before_a_damaged_frame_is_reported(calls, camvid, tmp_path, capsys):
+    path = sorted((camvid / 'images/val').iterdir())[4]
+    path.write_bytes(path.read_bytes()[:20])
+    assert run('--data', camvid, '--intervals', 2, '--out', tmp_path / 'r.json') == 2
+    assert f'{path.name} cannot be decoded' in capsys.readouterr().err
+    report = json.loads((tmp_path / 'r.json').read_text())
+    assert (report['num_frames'], report['complete'], report['per_frame_miou']) == (4, False, 100.0)
+
+
+@pytest.mark.parametrize(
+    'argv, message',
+    [
+        (['--data', 'street'], 'street has no end: say how many frames to take (--num-frames N)'),
+        (['--data', 'camvid:nowhere'], 'camvid folder nowhere does not exist'),
+        (['--data', 'nowhere'], "there is no source 'nowhere'"),
+    ],
+)
+def test_what_is_missing_is_one_line(calls, argv, message, capsys):
+    assert run(*argv) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count('\n') == 1
+
+
+@pytest.mark.parametrize(
+    'argv, message',
+    [
+        (['--intervals', '1,0'], 'got 0, must be at least 1'),
+        (['--intervals', '1,x'], "got '1,x', expected whole numbers as in 1,2,5"),
+        (['--methods', 'dff,clockwork'], "unknown method 'clockwork'; known are dff, copy, dis"),
+    ],
+)
+def test_bad_flags_are_named(argv, message, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        run('--data', 'street', *argv)
+    assert exit_info.value.code == 2
+    assert message in capsys.readouterr().err
