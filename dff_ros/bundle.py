@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -17,6 +16,7 @@ from typing import cast
 
 from dff_ros.errors import BundleError, ConfigError
 from dff_ros.model_spec import ModelSpec
+from dff_ros.share import share_folders
 
 FORMAT = 'dff_ros bundle'
 VERSION = 1
@@ -148,13 +148,7 @@ def file_facts(path: Path) -> FileFacts:
 
 
 def _model_folders() -> Iterator[Path]:
-    """The source tree's models/, then share/ of every prefix that this package may be installed below."""
-    package = Path(__file__).resolve().parent
-    prefixes = [
-        Path(prefix) for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if prefix
-    ]
-    yield package.parent / 'models'
-    yield from (prefix / 'share' / 'dff_ros' / 'models' for prefix in [*package.parents, *prefixes])
+    return (folder / 'models' for folder in share_folders())
 
 
 def _find(path_or_name: str | Path) -> Path:

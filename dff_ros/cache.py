@@ -24,8 +24,8 @@ class _Arrival:
 class KeyFrameCache(Generic[FeatureT, ContextT]):
     """One slot, a running frame number and a generation that grows with every drop.
 
-    A key frame is only handed out to frames of its own generation, so nothing computed before a reset can be used
-    after it.
+    A key frame is only handed out to frames of its own generation, so nothing computed before a reset can be
+    used after it.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class KeyFrameCache(Generic[FeatureT, ContextT]):
         self.generation += 1
 
     def admit(self, frame: Frame, max_gap_s: float) -> ResetCause | None:
-        """Count a frame in; the cause, where it cannot follow the frames before it and the key frame was dropped."""
+        """Count a frame in; the cause where it cannot follow the one before, whose key frame is dropped."""
         arrival = _Arrival(frame.size, frame.encoding, frame.frame_id, frame.stamp_ns)
         cause = None if self._last is None else _break_between(self._last, arrival, max_gap_s)
         if cause is not None:

@@ -1,4 +1,4 @@
-"""All settings, defined once: ROS parameters, command-line flags and the docs are derived from these dataclasses.
+"""All settings, defined once: ROS parameters, command-line flags and docs are derived from these dataclasses.
 
 A field made by `param` carries its description, range, unit and whether it may change while the node runs.
 `walk` lists them with dotted names (`keyframe.interval`).
@@ -48,7 +48,7 @@ class Parameter:
         return {bool: 'true or false', str: 'a text'}.get(self.kind, 'a number')
 
     def check(self, value: object) -> Scalar:
-        """The value as this parameter's type; ConfigError, naming parameter and range, where it does not fit."""
+        """The value as this parameter's type; ConfigError names parameter and range where it does not fit."""
         if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if type(value) is not self.kind:
@@ -82,7 +82,7 @@ def param(
     choices: tuple[str, ...] = (),
     runtime: bool = False,
 ) -> ScalarT:
-    """A dataclass field with the facts that `Parameter` repeats; typed as its value, as dataclasses.field is."""
+    """A dataclass field with the facts of a `Parameter`; typed as its value, as dataclasses.field is."""
     facts = {
         'description': description,
         'minimum': minimum,
@@ -167,7 +167,7 @@ class DffConfig(Validated):
 
 
 def walk(config: type | object, prefix: str = '') -> Iterator[Parameter]:
-    """The parameters of a config dataclass with dotted names; an instance gives its values as the defaults."""
+    """The parameters of a config dataclass, names dotted; an instance gives its values as the defaults."""
     cls = config if isinstance(config, type) else type(config)
     hints = get_type_hints(cls)
     for field in dataclasses.fields(cls):

@@ -51,8 +51,9 @@ class Stream(Generic[FeatureT, ContextT]):
     def step(self, frame: Frame) -> StepResult:
         """Answer one frame, in order.
 
-        A frame that cannot follow the ones before it (other size, encoding or frame_id, backward stamp, gap) drops
-        the key frame first. An error of the backend drops it too and is raised; the next frame starts afresh.
+        A frame that cannot follow the ones before it (other size, encoding or frame_id, backward stamp, gap)
+        drops the key frame first. An error of the backend drops it too and is raised; the next frame starts
+        afresh.
         """
         if frame.camera != self.camera:
             raise ConfigError(f'stream {self.camera!r} was given a frame of camera {frame.camera!r}')

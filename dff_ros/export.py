@@ -21,7 +21,7 @@ from dff_ros.bundle import MANIFEST, WEIGHTS, Bundle, GraphFile, file_facts, ope
 from dff_ros.config import DffConfig
 from dff_ros.errors import DffError
 from dff_ros.model_spec import ModelSpec
-from dff_ros.nets.dff import DffModel, build_model, read_spec
+from dff_ros.nets.dff import DffModel, load_model, read_spec
 from dff_ros.onnx_graphs import write_graphs
 
 Image = NDArray[np.uint8]
@@ -67,7 +67,7 @@ def export_run(
     if card is not None and not card.is_file():
         raise DffError(f'the model card {card} does not exist')
     report('loading the weights')
-    model = build_model(spec, run / 'model.safetensors').folded()
+    model = load_model(spec, run / 'model.safetensors')
     report('reading the frames')
     clip = list(frames)
     with _temporary_sibling(out) as folder:

@@ -1,11 +1,11 @@
 """The one place that knows how image pixels, network pixels and feature cells relate.
 
 * Source and network image are related by half-pixel centres: `source = (net + 0.5) * N_src / N_net - 0.5`.
-* Feature cell i of stride s is centred on network pixel `s * i` (what a 7x7/2 pad 3 and 3x3/2 pad 1 conv give),
-  so there are `ceil(N_net / s)` cells and network pixel p samples the feature at `p / s`.
+* Feature cell i of stride s is centred on network pixel `s * i` (what 7x7/2 pad 3 and 3x3/2 pad 1 convs
+  give), so there are `ceil(N_net / s)` cells and network pixel p samples the feature at `p / s`.
 
-Both maps are separable and linear, so they are handed to the graphs as small tap lists and matrices: any image size
-works, the graphs stay free of size arithmetic, and torch and ONNX compute the same thing.
+Both maps are separable and linear, so they are handed to the graphs as small tap lists and matrices: any
+image size works, the graphs stay free of size arithmetic, and torch and ONNX compute the same thing.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ def grid_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
 def network_size(source: tuple[int, int], nominal: tuple[int, int]) -> tuple[int, int]:
     """Network image size for a source: the source's shape, the nominal area.
 
-    A bundle is trained at a nominal size; objects keep that scale when the area is kept, and nothing is squeezed when
-    the aspect ratio is. The nominal size itself is returned unchanged. Raises ConfigError on a side below 1.
+    A bundle is trained at a nominal size; objects keep that scale when the area is kept, and nothing is
+    squeezed when the aspect ratio is. The nominal size itself is returned unchanged. Raises ConfigError on a
+    side below 1.
     """
     if min(*source, *nominal) < 1:
         raise ConfigError(f'image sizes must be positive, got source {source} and nominal {nominal}')

@@ -103,11 +103,6 @@ def _rounded(values: Mapping[str, float | None]) -> dict[str, float | None]:
     return {name: None if value is None else round(value, 3) for name, value in values.items()}
 
 
-def num_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-
-
 def write_json(path: Path, report: Mapping[str, object]) -> None:
     """Write a report as a whole or not at all; DffError names the file."""
     write_whole(path, (json.dumps(report, indent=2, allow_nan=False) + '\n').encode())

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from dff_ros.backends.base import open_backend
+from dff_ros.backends.base import available_cores, open_backend
 from dff_ros.bundle import open_bundle
 from dff_ros.config import DffConfig
 from dff_ros.draw import Caption, Panel, write_png
 from dff_ros.engine import Engine
 from dff_ros.evaluation.metrics import ConfusionMatrix
-from dff_ros.report import STAGES, FrameStatistics, num_cores
+from dff_ros.report import STAGES, FrameStatistics
 from dff_ros.sources import FrameSource, SourceFrame
 from dff_ros.types import Frame, StepResult
 from dff_ros.video import VideoWriter
@@ -107,7 +107,7 @@ class Runner:
             'backend': info.name,
             'device': info.device,
             'flow': self._config.flow,
-            'cores': num_cores(),
+            'cores': available_cores(),
             'num_threads': info.num_threads,
         }
 

@@ -27,7 +27,7 @@ class KeyFrameScheduler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FixedScheduler:
-    """A key frame every `interval` frames (l of equation 7), and where the key frame is older than `max_age_s`."""
+    """A key frame every `interval` frames (l of equation 7), and where it is older than `max_age_s`."""
 
     interval: int
     max_age_s: float

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
+from dff_ros.backends.base import available_cores
 from dff_ros.evaluation.metrics import ConfusionMatrix
-from dff_ros.report import num_cores
 from dff_ros.sources import FrameSource, SourceRequest
 from dff_ros.spool import LabelSpool, Packed
 
@@ -43,12 +43,12 @@ def _counts(
     spool: LabelSpool, source: FrameSource, request: SourceRequest, num_classes: int
 ) -> Iterator[tuple[list[Packed], NDArray[np.int64]]]:
     chunks = list(_chunks(spool))
-    if not source.is_rendered or num_cores() == 1 or len(chunks) == 1:
+    if not source.is_rendered or available_cores() == 1 or len(chunks) == 1:
         for chunk in chunks:
             yield chunk, _score_chunk(source, chunk, num_classes)
         return
     context = multiprocessing.get_context('spawn')  # fork would copy the threads of DDS
-    num_workers = min(num_cores(), len(chunks))
+    num_workers = min(available_cores(), len(chunks))
     with ProcessPoolExecutor(num_workers, context, _open_in_worker, (request,)) as pool:
         tasks = [pool.submit(_score_in_worker, chunk, num_classes) for chunk in chunks]
         for chunk, task in zip(chunks, tasks, strict=True):

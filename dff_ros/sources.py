@@ -101,7 +101,8 @@ class CamVidSource:
         self.name = f'{root}:{split}'
         self.num_frames: int | None = len(self._data)
         first = self._data[0]
-        self.size = first.labels_HW.shape
+        height, width = first.labels_HW.shape
+        self.size = height, width
         period_ns = self._data[1].stamp_ns - first.stamp_ns if len(self._data) > 1 else 0
         self.fps = round(_NS_PER_S / period_ns, 3) if period_ns > 0 else _DEFAULT_FPS
 
@@ -137,7 +138,8 @@ class ImageFolderSource:
         self._paths = sorted(found, key=lambda path: _natural_key(path.name))
         self.name, self.fps = str(folder), fps
         self.num_frames: int | None = len(self._paths)
-        self.size = read_image(self._paths[0]).shape[:2]
+        height, width = read_image(self._paths[0]).shape[:2]
+        self.size = height, width
 
     def __iter__(self) -> Iterator[SourceFrame]:
         for index, path in enumerate(self._paths):

@@ -1,4 +1,4 @@
-"""Frozen records that pass between the rings. Shape suffixes: H, W image rows and columns; h, w feature cells."""
+"""Frozen records that pass between the rings. Suffixes: H, W image rows and columns; h, w feature cells."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Frame:
             )
         if min(image.shape[:2]) < MIN_SIDE:
             raise ShapeError(
-                f'the image is {image.shape[1]}x{image.shape[0]} pixels; each side must be at least {MIN_SIDE}'
+                f'the image is {image.shape[1]}x{image.shape[0]} pixels; each side needs at least {MIN_SIDE}'
             )
         if not image.flags.c_contiguous:
             raise ShapeError('the image must be C-contiguous: pass np.ascontiguousarray(image)')
@@ -71,8 +71,8 @@ class Propagation(Generic[FeatureT]):
     """What `Backend.propagate` returns.
 
     `validity_hw` is float32 in 0..1 per feature cell: how much of it was warped from inside the key frame.
-    `motion_px` is the 95th percentile of the flow length in source-image pixels; `coverage` the mean validity.
-    `flow_ms` and `warp_ms` split the time.
+    `motion_px` is the 95th percentile of the flow length in source-image pixels; `coverage` the mean
+    validity. `flow_ms` and `warp_ms` split the time.
     """
 
     feature: FeatureT

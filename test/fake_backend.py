@@ -24,7 +24,7 @@ def numbered_frame(number: int, **changes: object) -> Frame:
 
 @dataclass
 class FakeBackend:
-    """Key feature: the number n of the image. Propagated feature: 100 + n of the key. Label map: filled with it."""
+    """Key feature: the number n of the image. Propagated: 100 + n of the key. Label map: filled with it."""
 
     calls: list[str] = field(default_factory=list)
     fail_on: set[int] = field(default_factory=set)

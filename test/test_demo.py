@@ -56,6 +56,7 @@ class Demo:
         self.out = out
         self.token = f'DFF_TEST_TOKEN={uuid.uuid4()}'
         name, value = self.token.split('=')
+        paths = [str(Path(__file__).parent), *filter(None, [os.environ.get('PYTHONPATH')])]
         self.process = subprocess.Popen(
             [
                 sys.executable,
@@ -64,7 +65,7 @@ class Demo:
                 str(out),
                 *map(str, argv),
             ],
-            env=os.environ | {name: value, 'PYTHONPATH': str(Path(__file__).parent), 'PYTHONUNBUFFERED': '1'},
+            env=os.environ | {name: value, 'PYTHONPATH': os.pathsep.join(paths), 'PYTHONUNBUFFERED': '1'},
             cwd=Path(__file__).parent.parent,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -170,7 +170,7 @@ def test_engine_reset_and_configure_reach_every_camera():
     ),
 )
 def test_invariants_over_any_sequence(interval, events):
-    """One result per frame with its stamp; keys of the same camera, never from the future; ages below the interval."""
+    """One result per frame with its stamp; keys of the same camera and the past; ages below the interval."""
     backend = FakeBackend()
     engine = Engine(backend, KeyframeConfig(interval=interval))
     stamps = {'': 0, 'front': 0}

@@ -19,7 +19,6 @@ import cv2
 import onnx
 from safetensors.numpy import load_file
 from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import save_file
 from tiny_models import moving_clip, tiny_model
 
 from dff_ros import export
@@ -27,6 +26,7 @@ from dff_ros.bundle import open_bundle
 from dff_ros.cli import main
 from dff_ros.errors import DataError, DffError
 from dff_ros.export import ClipComparison, check_comparisons, compare_backends, export_run
+from dff_ros.training.checkpoint import save_model
 
 SIZE = (96, 128)
 
@@ -35,9 +35,8 @@ SIZE = (96, 128)
 def finished_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp('runs') / 'street'
     folder.mkdir()
-    model = tiny_model()
-    save_file(model.state_dict(), folder / 'model.safetensors')
-    (folder / 'model.json').write_text(json.dumps({**model.spec.to_dict(), 'training': {'steps': 7}}))
+    model = tiny_model().folded()
+    save_model(folder, model.state_dict(), {**model.spec.to_dict(), 'training': {'steps': 7}})
     return folder
 
 

@@ -45,7 +45,7 @@ def test_ramp_stays_a_ramp_when_enlarged(num_in, factor):
 
 
 def test_halving_averages_with_a_triangle():
-    # scale 2: weights 1/8, 3/8, 3/8, 1/8 at distances -1.5, -0.5, 0.5, 1.5; outside taps left out at the border
+    # scale 2: weights 1/8, 3/8, 3/8, 1/8 at distances -1.5, -0.5, 0.5, 1.5; outside taps are left out
     out = resample(np.array([0.0, 0, 8, 8, 0, 0, 0, 0]), 4)
     np.testing.assert_allclose(out, [8 / 7, 6, 1, 0], atol=1e-6)
 

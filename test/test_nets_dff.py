@@ -15,7 +15,7 @@ from tiny_models import texture, tiny_model, tiny_spec
 from dff_ros.backends.graph import image_taps, score_matrices
 from dff_ros.errors import ConfigError, DataError
 from dff_ros.geometry import resample_taps
-from dff_ros.nets.dff import DffModel, build_model, load_weights, read_spec
+from dff_ros.nets.dff import DffModel, load_model, load_weights, read_spec
 from dff_ros.nets.graphs import ExtractGraph, PredictGraph, PropagateGraph, WarpGraph
 from dff_ros.nets.segmentation import upsample_scores
 from dff_ros.nets.warp import propagate
@@ -58,7 +58,7 @@ def test_folding_keeps_the_function_and_gives_the_network_without_batch_norm():
 
 
 def test_hand_made_flow_has_no_flow_net():
-    model = build_model(tiny_spec('zero'))
+    model = DffModel(tiny_spec('zero'))
     assert model.flow_net is None
     image = torch.zeros(1, 3, 32, 32)
     with pytest.raises(ConfigError, match="flow_source 'zero' is no network; known are flownet_s"):
@@ -129,9 +129,10 @@ def test_the_first_of_equal_scores_wins_with_the_confidence_of_both(model):
 
 
 def test_weights_are_loaded_from_single_and_half_precision(tmp_path):
-    model = tiny_model()
+    model = tiny_model().folded()
     save_file(model.state_dict(), tmp_path / 'single.safetensors')
-    loaded = build_model(model.spec, tmp_path / 'single.safetensors')
+    loaded = load_model(model.spec, tmp_path / 'single.safetensors')
+    assert not loaded.training
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(loaded.state_dict()[name], value)
     state = model.state_dict()

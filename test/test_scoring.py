@@ -28,7 +28,7 @@ def test_spool_gives_back_what_was_added_in_order():
 
 @pytest.mark.parametrize('num_cores', [1, 2])
 def test_score_of_the_street_counts_each_frame_once(monkeypatch, num_cores):
-    monkeypatch.setattr(scoring, 'num_cores', lambda: num_cores)
+    monkeypatch.setattr(scoring, 'available_cores', lambda: num_cores)
     monkeypatch.setattr(scoring, '_CHUNK', 2)
     request = SourceRequest(text='street', seed=1)
     source = open_source('street', seed=1)

@@ -15,7 +15,7 @@ from dff_ros.data.augment_config import AugmentConfig
 from dff_ros.data.samples import Sample
 from dff_ros.data.street import Street
 from dff_ros.errors import BackendUnavailableError, ConfigError, DataError
-from dff_ros.nets.dff import build_model, read_spec
+from dff_ros.nets.dff import load_model, read_spec
 from dff_ros.training import checkpoint, loop, run_log, sources, trainer
 from dff_ros.training.batches import Batches, Source
 from dff_ros.training.config import CHANGEABLE, TrainConfig
@@ -146,9 +146,9 @@ def test_four_made_frames_are_learnt(tmp_path: Path):
     ]
     assert losses[0] > 1.0
     assert losses[-1] < 0.25
-    model = build_model(read_spec(tmp_path / 'run' / 'model.json')[0], batch_norm=False)
-    model.load_state_dict(weights_of(tmp_path / 'run'))
-    counts = loop.evaluate(model.eval(), Samples())
+    run = tmp_path / 'run'
+    model = load_model(read_spec(run / 'model.json')[0], run / 'model.safetensors')
+    counts = loop.evaluate(model, Samples())
     assert counts.pixel_accuracy() > 90
     assert counts.num_pixels == 4 * 46 * 64
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dff_ros.bundle import Bundle
 from dff_ros.export import write_bundle
 from dff_ros.model_spec import ModelSpec
-from dff_ros.nets.dff import DffModel, build_model
+from dff_ros.nets.dff import DffModel
 
 CLASS_NAMES = ('sky', 'wall', 'road', 'tree', 'car')
 
@@ -34,7 +34,7 @@ def tiny_spec(flow_source: str = 'dis', **changes: object) -> ModelSpec:
 def tiny_model(flow_source: str = 'dis', seed: int = 0) -> DffModel:
     """All weights away from their start values, and class scores balanced over a textured image."""
     generator = torch.Generator().manual_seed(seed)
-    model = build_model(tiny_spec(flow_source)).eval()
+    model = DffModel(tiny_spec(flow_source)).eval()
     with torch.no_grad():
         for name, value in model.state_dict().items():
             if name.endswith('running_var'):

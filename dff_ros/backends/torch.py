@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dff_ros.backends.graph import Size, image_taps, score_matrices
 from dff_ros.bundle import Bundle
 from dff_ros.errors import BackendUnavailableError, BundleError, DataError
-from dff_ros.nets.dff import DffModel, build_model
+from dff_ros.nets.dff import DffModel, load_model
 from dff_ros.nets.graphs import ExtractGraph, PredictGraph, PropagateGraph, WarpGraph
 
 
@@ -112,7 +112,6 @@ class TorchRunner:
 
 def _load_model(bundle: Bundle) -> DffModel:
     try:
-        model = build_model(bundle.spec, bundle.weights_path, batch_norm=False)
+        return load_model(bundle.spec, bundle.weights_path)
     except DataError as error:
         raise BundleError(f'bundle {bundle.path}: {error}') from error
-    return model.eval().requires_grad_(False)

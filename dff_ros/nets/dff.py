@@ -76,12 +76,14 @@ class DffModel(nn.Module):
         return folded
 
 
-def build_model(spec: ModelSpec, weights: Path | None = None, **feature_options: object) -> DffModel:
-    """The model of a spec, with start values or the weights of a .safetensors file (see `load_weights`)."""
-    model = DffModel(spec, **feature_options)
-    if weights is not None:
-        load_weights(model, weights)
-    return model
+def load_model(spec: ModelSpec, weights: Path) -> DffModel:
+    """The model of a training run or bundle, for inference: their weights have batch norm folded in.
+
+    Raises DataError as `load_weights`.
+    """
+    model = DffModel(spec, batch_norm=False)
+    load_weights(model, weights)
+    return model.eval().requires_grad_(False)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

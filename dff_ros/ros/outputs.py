@@ -8,12 +8,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from dff_ros.backends.base import available_cores
 from dff_ros.config import DffConfig
 from dff_ros.draw import Caption, write_png
 from dff_ros.errors import DffError
 from dff_ros.model_spec import ModelSpec
 from dff_ros.recorder import Recorder
-from dff_ros.report import num_cores, write_json
+from dff_ros.report import write_json
 from dff_ros.ros.monitor import Answer, Monitor
 from dff_ros.scoring import score
 from dff_ros.sources import FrameSource, SourceRequest
@@ -106,7 +107,7 @@ class Outputs:
             'bundle': settings.config.bundle,
             'backend': monitor.totals.get('backend', settings.config.backend),
             'flow': settings.config.flow,
-            'cores': num_cores(),
+            'cores': available_cores(),
             'rate': settings.rate_hz,
             'seed': settings.request.seed,
             'duration_s': round(duration_s, 2),

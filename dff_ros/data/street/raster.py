@@ -107,7 +107,7 @@ def collect(things: list[Thing], t: float, camera: Camera, light: np.ndarray) ->
         chosen.tolist(), inverses, boxes[chosen].tolist(), levels.tolist(), gains.tolist(), strict=True
     )
     items = [
-        Drawable(*owners[k], matrices[k], inverse, tuple(box), tuple(level), gain)
+        Drawable(owners[k][0], owners[k][1], matrices[k], inverse, tuple(box), tuple(level), gain)
         for k, inverse, box, level, gain in columns
     ]
     return [items[k] for k in order]
