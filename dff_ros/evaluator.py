@@ -11,7 +11,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_ros.backends.base import Backend, open_backend
+from dff_ros.backends.base import Backend, available_cores, open_backend
 from dff_ros.bundle import Bundle, open_bundle
 from dff_ros.cache import KeyFrameCache
 from dff_ros.config import DffConfig, replace
@@ -22,7 +22,6 @@ from dff_ros.evaluation.table import METHODS, MethodScores, Row
 from dff_ros.geometry import network_size
 from dff_ros.label_motion import LabelMotion
 from dff_ros.model_spec import HAND_MADE_FLOWS
-from dff_ros.report import num_cores
 from dff_ros.sources import FrameSource, SourceFrame
 from dff_ros.types import Frame, KeyFeature
 
@@ -185,7 +184,7 @@ class Evaluator:
             'device': info.device,
             'runtime': info.runtime,
             'num_threads': info.num_threads,
-            'cores': num_cores(),
+            'cores': available_cores(),
         }
 
     def _rows(self, gmac: StageCost | None) -> list[Row]:
