@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 Report = Mapping[str, object]
 
 _ACCURACY = ('mIoU', 'loss', 'worst', 'agree', 'steady')
-_COST = ('ms', 'speed-up', 'eq. 7', 'GMAC')
+_COST = ('ms', 'speed', 'eq. 7', 'GMAC')
 _STAGES = ('extract', 'propagate', 'predict')
 _LEGEND = (
     'l: key interval; mIoU in %: mean over the offsets 0 to l-1, each frame as key frame in its turn; worst: '
     'the lowest, and at which offset; agree: % of pixels labelled as per frame; steady: % that keep their '
-    "label along DIS flow; ms: mean of a frame; speed-up: measured; eq. 7: from the stages' medians; "
+    "label along DIS flow; ms: mean of a frame; speed: measured speed-up; eq. 7: from the stages' medians; "
     'GMAC: 10^9 multiply-adds of a frame'
 )
 _DPI = 120

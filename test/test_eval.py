@@ -203,7 +203,7 @@ def propagated_by_engine(bundle, flow, images, interval) -> list[ConfusionMatrix
 @pytest.mark.parametrize('kind', ['dis_bundle', 'flow_bundle'])
 def test_equals_the_engine_over_all_phases_with_shared_keys(kind, request):
     bundle = request.getfixturevalue(kind)
-    images = moving_clip((96, 128), 7, (3, 1))
+    images = moving_clip((96, 128), 5, (3, 1))
     config = DffConfig(bundle=str(bundle.path), num_threads=2)
     report = evaluated(Clip(images), ('dff', 'copy', 'dis'), (1, 3), config)
     for method, flow in {'dff': 'bundle', 'copy': 'zero', 'dis': 'dis'}.items():
