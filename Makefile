@@ -11,7 +11,7 @@ unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 flag = $(if $($(2)),$(1) '$($(2))')
 DEMO_FLAGS = $(strip $(call flag,--duration,DURATION) $(call flag,--source,SOURCE) $(call flag,--split,SPLIT) \
 	$(call flag,--interval,INTERVAL) $(call flag,--rate,RATE) $(call flag,--bundle,BUNDLE) \
-	$(call flag,--backend,BACKEND) $(call flag,--seed,SEED) $(call flag,--out,OUT))
+	$(call flag,--backend,BACKEND) $(call flag,--flow,FLOW) $(call flag,--seed,SEED) $(call flag,--out,OUT))
 
 setup: ## make or update the environment (variables: PYTHON, TORCH)
 	@tools/setup.sh
@@ -38,4 +38,5 @@ help: ## this list
 	@echo '  INTERVAL  frames per key frame                      a camvid folder or /dev/video0'
 	@echo '  RATE      frames/s; 0: wait for answers    SPLIT    split of a camvid folder: train, val, test'
 	@echo '  BUNDLE    model directory                  BACKEND  auto, onnx or torch'
-	@echo '  SEED      of the simulated street          OUT      directory of demo.mp4 and demo.json'
+	@echo '  SEED      of the simulated street          FLOW     bundle, dis, or zero (feature copied)'
+	@echo '  OUT       directory of demo.mp4, demo.png and demo.json'

@@ -24,6 +24,7 @@ DEMO_VARIABLES = {
     'RATE',
     'BUNDLE',
     'BACKEND',
+    'FLOW',
     'SEED',
     'OUT',
 }
@@ -137,8 +138,8 @@ def make(*arguments: str) -> str:
         (['DURATION=20', 'RATE=0'], " --duration '20' --rate '0'"),
         (['SOURCE=my videos/a.mp4', 'SPLIT=val'], " --source 'my videos/a.mp4' --split 'val'"),
         (
-            ['INTERVAL=5', 'BUNDLE=models/b', 'BACKEND=torch', 'SEED=3', 'OUT=o'],
-            " --interval '5' --bundle 'models/b' --backend 'torch' --seed '3' --out 'o'",
+            ['INTERVAL=5', 'BUNDLE=models/b', 'BACKEND=torch', 'FLOW=zero', 'SEED=3', 'OUT=o'],
+            " --interval '5' --bundle 'models/b' --backend 'torch' --flow 'zero' --seed '3' --out 'o'",
         ),
     ],
 )
