@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -14,12 +13,13 @@ from torch import Tensor, nn
 from dff_ros.errors import ConfigError, DataError
 from dff_ros.model_spec import HAND_MADE_FLOWS, ModelSpec
 from dff_ros.nets.flownet import FLOW_NETS, make_flow_net
+from dff_ros.nets.normalise import NormalisingModel
 from dff_ros.nets.resnet import fold_batch_norm, make_feature_net
 from dff_ros.nets.segmentation import SegmentationHead
 from dff_ros.nets.warp import propagate
 
 
-class DffModel(nn.Module):
+class DffModel(NormalisingModel):
     """N_feat, F and N_task of the paper.
 
     `feature_net`: normalised images (B, 3, H, W) -> feature (B, channels, h, w), h = ceil(H / stride).
@@ -29,8 +29,7 @@ class DffModel(nn.Module):
     """
 
     def __init__(self, spec: ModelSpec, **feature_options: object) -> None:
-        super().__init__()
-        self.spec = spec
+        super().__init__(spec)
         self.feature_net = make_feature_net(
             spec.feature_net, spec.channels, last_stage=spec.last_stage, **feature_options
         )
@@ -38,17 +37,6 @@ class DffModel(nn.Module):
         self.flow_net = None if is_hand_made else make_flow_net(spec.flow_source, spec.channels)
         self.heads = nn.ModuleDict({SegmentationHead.task: SegmentationHead(spec.channels, spec.num_classes)})
         self.stride = self.feature_net.stride
-        # (rgb / 255 - mean) / std as one multiplication and one addition; no weights, so not in the state
-        # dict.
-        mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
-        self.register_buffer('pixel_scale', (1 / (255 * std)).view(3, 1, 1), persistent=False)
-        self.register_buffer('pixel_offset', (-mean / std).view(3, 1, 1), persistent=False)
-
-    def normalise(self, image_B3HW: Tensor) -> Tensor:
-        """RGB 0..255 of any dtype -> what the networks take: (rgb / 255 - mean) / std."""
-        scale: Tensor = self.pixel_scale  # type: ignore[assignment]
-        offset: Tensor = self.pixel_offset  # type: ignore[assignment]
-        return image_B3HW.to(scale.dtype) * scale + offset
 
     def forward(self, image: Tensor) -> Tensor:
         """Per-frame inference: normalised images (B, 3, H, W) -> class scores (B, K, h, w) at the feature

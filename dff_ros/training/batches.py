@@ -7,10 +7,11 @@ are held in memory need no copies per worker.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from numpy.typing import NDArray
 from dff_ros.data.augment_config import AugmentConfig
 from dff_ros.data.samples import LabelledImages, Sample
 from dff_ros.data.transforms import augment
+
+ItemT = TypeVar('ItemT')
+BatchT = TypeVar('BatchT')
 
 _BATCHES_AHEAD = 3
 _SHUFFLE, _AUGMENT = 1, 2
@@ -54,53 +58,79 @@ class Source:
     per_batch: int
 
 
-class Batches:
-    """Random batches of given sources: each source is gone through in a new order every epoch.
+class BatchStream(Generic[ItemT, BatchT]):
+    """Batches made ahead by threads, one job for each item.
 
-    `batch(step)` depends on the seed and the step only, so a resumed run sees what an uninterrupted one sees.
+    A kind of training derives from it and gives `jobs` and `gather`. `batch(step)` must depend on the seed
+    and the step only, so that a resumed run sees what an uninterrupted one sees.
     """
 
-    def __init__(
-        self, sources: Sequence[Source], config: AugmentConfig, crop: tuple[int, int], seed: int, workers: int
-    ) -> None:
-        self._sources = [source for source in sources if source.per_batch > 0]
-        self._config = config
-        self._crop = crop
-        self._seed = seed
+    def __init__(self, workers: int) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix='batches')
 
-    def batch(self, step: int) -> Batch:
-        """The batch of one step."""
-        return self._gather(self._submit(step))
+    def jobs(self, step: int) -> list[Callable[[], ItemT]]:
+        """What to run for each item of a step's batch, in any thread."""
+        raise NotImplementedError
 
-    def ahead(self, first: int, end: int) -> Iterator[Batch]:
+    def gather(self, items: list[ItemT]) -> BatchT:
+        """A batch of the items in order."""
+        raise NotImplementedError
+
+    def batch(self, step: int) -> BatchT:
+        """The batch of one step."""
+        return self._collect(self._submit(step))
+
+    def ahead(self, first: int, end: int) -> Iterator[BatchT]:
         """The batches of steps first .. end - 1, prepared while earlier ones are used."""
-        waiting: deque[list[Future[tuple[NDArray[np.uint8], NDArray[np.uint8]]]]] = deque()
+        waiting: deque[list[Future[ItemT]]] = deque()
         next_step = first
         for _ in range(first, end):
             while next_step < end and len(waiting) < _BATCHES_AHEAD:
                 waiting.append(self._submit(next_step))
                 next_step += 1
-            yield self._gather(waiting.popleft())
+            yield self._collect(waiting.popleft())
 
     def close(self) -> None:
         """Stop the threads."""
         self._pool.shutdown(cancel_futures=True)
 
+    def _submit(self, step: int) -> list[Future[ItemT]]:
+        return [self._pool.submit(job) for job in self.jobs(step)]
+
+    def _collect(self, futures: list[Future[ItemT]]) -> BatchT:
+        return self.gather([future.result() for future in futures])
+
+
+class Batches(BatchStream[tuple[NDArray[np.uint8], NDArray[np.uint8]], Batch]):
+    """Random batches of given sources: each source is gone through in a new order every epoch."""
+
+    def __init__(
+        self, sources: Sequence[Source], config: AugmentConfig, crop: tuple[int, int], seed: int, workers: int
+    ) -> None:
+        super().__init__(workers)
+        self._sources = [source for source in sources if source.per_batch > 0]
+        self._config = config
+        self._crop = crop
+        self._seed = seed
+
+    def jobs(self, step: int) -> list[Callable[[], tuple[NDArray[np.uint8], NDArray[np.uint8]]]]:
+        """What makes each sample of a step's batch."""
+        return [
+            partial(self._make, step, slot, number, index)
+            for slot, (number, index) in enumerate(self.picks(step))
+        ]
+
+    def gather(self, items: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]) -> Batch:
+        """A batch of (image, labels)."""
+        images, labels = zip(*items, strict=True)
+        return Batch(np.stack(images), np.stack(labels))
+
     def picks(self, step: int) -> list[tuple[int, int]]:
         """(source, index) of each sample of a step's batch."""
-        found: list[tuple[int, int]] = []
-        for number, source in enumerate(self._sources):
-            size = len(source.samples)
-            for taken in range(step * source.per_batch, (step + 1) * source.per_batch):
-                order = _order(self._seed, number, taken // size, size)
-                found.append((number, int(order[taken % size])))
-        return found
-
-    def _submit(self, step: int) -> list[Future[tuple[NDArray[np.uint8], NDArray[np.uint8]]]]:
         return [
-            self._pool.submit(self._make, step, slot, number, index)
-            for slot, (number, index) in enumerate(self.picks(step))
+            (number, index)
+            for number, source in enumerate(self._sources)
+            for index in pick(self._seed, number, len(source.samples), source.per_batch, step)
         ]
 
     def _make(
@@ -109,10 +139,13 @@ class Batches:
         rng = np.random.default_rng((self._seed, _AUGMENT, step, slot))
         return augment(self._config, rng, self._sources[number].samples[index], self._crop)
 
-    @staticmethod
-    def _gather(futures: list[Future[tuple[NDArray[np.uint8], NDArray[np.uint8]]]]) -> Batch:
-        images, labels = zip(*(future.result() for future in futures), strict=True)
-        return Batch(np.stack(images), np.stack(labels))
+
+def pick(seed: int, number: int, size: int, per_batch: int, step: int) -> list[int]:
+    """Which samples of source `number`, of that size, are in a step's batch: a new order every epoch."""
+    return [
+        int(_order(seed, number, taken // size, size)[taken % size])
+        for taken in range(step * per_batch, (step + 1) * per_batch)
+    ]
 
 
 @lru_cache(maxsize=8)

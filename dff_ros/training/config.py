@@ -4,54 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import ClassVar
 
 from dff_ros.config import DEVICES, Validated, param
 from dff_ros.data.augment_config import AugmentConfig
 from dff_ros.errors import ConfigError
 
-_FEATURE_NETS = ('resnet18', 'resnet50', 'resnet101')
+FEATURE_NETS = ('resnet18', 'resnet50', 'resnet101')
 
-CHANGEABLE = (
-    'run',
-    'camvid',
-    'init',
-    'street_cache',
-    'device',
-    'threads',
-    'workers',
-    'checkpoint_s',
-    'log_every',
-)
-"""Settings that a resumed run may change: they do not alter what is computed."""
+_ALWAYS_CHANGEABLE = ('run', 'street_cache', 'device', 'threads', 'workers', 'checkpoint_s', 'log_every')
+
+CHANGEABLE = (*_ALWAYS_CHANGEABLE, 'camvid', 'init')
+"""Settings that a resumed segmentation run may change: they do not alter what is computed."""
 
 LOCAL = ('run', 'camvid', 'init', 'street_cache')
 """Settings that are paths of one machine; a model that leaves it does not name them."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(Validated):
-    """Per-frame training of feature net and segmentation head."""
+class RunConfig(Validated):
+    """What every kind of training takes: the run directory, the optimiser and the machine.
+
+    `changeable` are the settings that a resumed run may change.
+    """
+
+    changeable: ClassVar[tuple[str, ...]] = _ALWAYS_CHANGEABLE
 
     run: str = param('', 'Directory of this run: checkpoints, log and the trained model')
-    camvid: str = param(
-        '', 'CamVid folder with images/, labels/ and splits/; empty: only the simulated street'
-    )
-    street: int = param(
-        0, 'Frames of the simulated street to train on, rendered once', minimum=0, maximum=1_000_000
-    )
     street_cache: str = param('runs/cache/street', 'Folder for the rendered street')
-    init: str = param('', 'Start weights of the feature net (.npz); empty: random')
     steps: int = param(2400, 'Optimiser steps', minimum=1, maximum=10_000_000)
     batch: int = param(8, 'Samples per step', minimum=1, maximum=4096)
-    street_per_batch: int = param(
-        2, 'Of these, samples of the simulated street (if CamVid is used too)', minimum=0, maximum=4096
-    )
-    crop_height: int = param(360, 'Height of the training crops', minimum=32, maximum=4096, unit='px')
-    crop_width: int = param(480, 'Width of the training crops', minimum=32, maximum=4096, unit='px')
     lr: float = param(6e-4, 'Peak learning rate of layers that start at random', minimum=0.0, maximum=10.0)
-    trunk_lr: float = param(
-        0.25, 'The same for layers with start weights, as a multiple of lr', minimum=0.0, maximum=10.0
-    )
     warmup: int = param(
         100, 'Steps over which the learning rate rises', minimum=0, maximum=1_000_000, unit='steps'
     )
@@ -60,9 +43,6 @@ class TrainConfig(Validated):
         0.02, 'Decoupled weight decay (AdamW); biases have none', minimum=0.0, maximum=10.0
     )
     clip_norm: float = param(5.0, 'Gradients are scaled down to this norm', minimum=1e-6, maximum=1e9)
-    class_balance: float = param(
-        0.4, 'Classes weigh 1 / frequency to this power in the loss; 0: all equal', minimum=0.0, maximum=1.0
-    )
     ema: float = param(
         0.998,
         'Decay of the moving average of the weights, which is what is kept; 0: none',
@@ -78,15 +58,45 @@ class TrainConfig(Validated):
     log_every: int = param(
         20, 'Steps from one log line to the next', minimum=1, maximum=1_000_000, unit='steps'
     )
-    feature_net: str = param('resnet18', 'Feature net', choices=_FEATURE_NETS)
+
+    def check_together(self) -> None:
+        """ConfigError where settings are missing or do not go together."""
+        if not self.run:
+            raise ConfigError('run: give the directory of this run, for example --run runs/road-r18')
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(RunConfig):
+    """Per-frame training of feature net and segmentation head."""
+
+    changeable: ClassVar[tuple[str, ...]] = CHANGEABLE
+
+    camvid: str = param(
+        '', 'CamVid folder with images/, labels/ and splits/; empty: only the simulated street'
+    )
+    street: int = param(
+        0, 'Frames of the simulated street to train on, rendered once', minimum=0, maximum=1_000_000
+    )
+    init: str = param('', 'Start weights of the feature net (.npz); empty: random')
+    street_per_batch: int = param(
+        2, 'Of a batch, samples of the simulated street (if CamVid is used too)', minimum=0, maximum=4096
+    )
+    crop_height: int = param(360, 'Height of the training crops', minimum=32, maximum=4096, unit='px')
+    crop_width: int = param(480, 'Width of the training crops', minimum=32, maximum=4096, unit='px')
+    trunk_lr: float = param(
+        0.25, 'Peak rate of layers with start weights, as a multiple of lr', minimum=0.0, maximum=10.0
+    )
+    class_balance: float = param(
+        0.4, 'Classes weigh 1 / frequency to this power in the loss; 0: all equal', minimum=0.0, maximum=1.0
+    )
+    feature_net: str = param('resnet18', 'Feature net', choices=FEATURE_NETS)
     channels: int = param(256, 'Channels of the feature', minimum=1, maximum=8192)
     last_stage: int = param(5, 'Last stage of the trunk: 5 as in the paper, or 4', minimum=4, maximum=5)
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
 
     def check_together(self) -> None:
         """ConfigError where settings are missing or do not go together."""
-        if not self.run:
-            raise ConfigError('run: give the directory of this run, for example --run runs/road-r18')
+        super().check_together()
         if not self.camvid and not self.street:
             raise ConfigError('nothing to train on: give --camvid PATH, or --street N frames, or both')
         if self.augment.scale_min > self.augment.scale_max:

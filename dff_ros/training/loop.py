@@ -1,17 +1,14 @@
-"""`dff train segmentation`: data, loop, checkpoints, log and the closing evaluation."""
+"""The training loop with checkpoints and log, and `dff train segmentation`, which runs in it."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +19,7 @@ from dff_ros.errors import ConfigError, DataError
 from dff_ros.evaluation.metrics import ConfusionMatrix
 from dff_ros.nets.dff import DffModel
 from dff_ros.training import run_log
-from dff_ros.training.batches import Batches, Source
+from dff_ros.training.batches import Batches, BatchStream
 from dff_ros.training.checkpoint import (
     CHECKPOINT_FILE,
     MODEL_FILE,
@@ -30,63 +27,74 @@ from dff_ros.training.checkpoint import (
     save_checkpoint,
     save_model,
 )
-from dff_ros.training.config import CHANGEABLE, LOCAL, TrainConfig
+from dff_ros.training.config import LOCAL, RunConfig, TrainConfig
 from dff_ros.training.evaluation import evaluate
+from dff_ros.training.learner import Learner, lr_schedule
 from dff_ros.training.progress import progress_bar
 from dff_ros.training.sources import class_weights, open_sources
-from dff_ros.training.trainer import Trainer, lr_schedule, model_spec
+from dff_ros.training.stop import Stop, stop_on_signals
+from dff_ros.training.trainer import Trainer, model_spec
 
 EVALUATION_SPLITS = ('test', 'val')
 
 
-@dataclasses.dataclass
-class Stop:
-    """Set by SIGINT or SIGTERM: finish the step, write a checkpoint, leave."""
+@dataclass(frozen=True)
+class Job:
+    """What a kind of training hands to the loop.
 
-    signal: int = 0
+    `facts` go into the log's first line; `finish` evaluates and writes the model once all steps are done.
+    """
+
+    learner: Learner[Any, Any, Any]
+    batches: BatchStream[Any, Any]
+    facts: dict[str, object]
+    finish: Callable[[run_log.RunLog], None]
 
 
 def train(config: TrainConfig, resume: bool = False) -> int:
+    """Train per-frame segmentation to the end; returns and raises as `run_job`."""
+    return run_job(config, lambda: _segmentation_job(config), resume)
+
+
+def run_job(config: RunConfig, prepare: Callable[[], Job], resume: bool) -> int:
     """Train to the end, evaluate and write the model; returns 0, or 128 + signal where one stopped it.
 
-    Raises ConfigError on a run directory in use or other settings than those of the run that is resumed,
-    DataError on unusable data, a full disk or a loss that is not finite; the last checkpoint stays as it was.
+    `prepare` is called once settings and run directory are known to be good. Raises ConfigError on a run
+    directory in use or other settings than those of the run that is resumed, DataError on unusable data, a
+    full disk or a loss that is not finite; the last checkpoint stays as it was.
     """
     config.check_together()
     run = Path(config.run)
     _check_directory(run, resume)
     torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
-    sources = open_sources(config)
-    height, width = sources[0].samples[0].labels_HW.shape
-    spec = model_spec(config, (height, width))
-    trainer = Trainer(config, spec, class_weights(sources, config.class_balance, spec.num_classes))
-    first = _load(trainer, run) if resume else 0
-    log = run_log.RunLog(run)
-    log.write('resume' if resume else 'start', step=first, config=to_flat(config), **_facts(trainer, sources))
-    batches = Batches(sources, config.augment, config.crop, config.seed, config.workers)
+    job = prepare()
     try:
-        with _stop_on_signals() as stop:
-            done = _loop(trainer, batches, first, log, stop)
+        first = _load(job.learner, run) if resume else 0
+        log = run_log.RunLog(run)
+        facts = {**_facts(job.learner), **job.facts}
+        log.write('resume' if resume else 'start', step=first, config=to_flat(config), **facts)
+        with stop_on_signals() as stop:
+            done = _loop(job, first, log, stop)
     finally:
-        batches.close()
+        job.batches.close()
     if done < config.steps:
         print(
             f'stopped after step {done} of {config.steps}; the same command with --resume goes on from there'
         )
         return 128 + stop.signal
-    _finish(trainer, log)
+    job.finish(log)
     return 0
 
 
-def _loop(trainer: Trainer, batches: Batches, first: int, log: run_log.RunLog, stop: Stop) -> int:
+def _loop(job: Job, first: int, log: run_log.RunLog, stop: Stop) -> int:
     """Steps first .. end; returns the number of steps done."""
-    config = trainer.config
-    save = _checkpointer(trainer)
-    window = _Window(trainer, log)
+    config = job.learner.config
+    save = _checkpointer(job.learner)
+    window = _Window(config, log)
     done, saved_at = first, time.monotonic()
     with progress_bar('training') as bar:
-        for batch in batches.ahead(first, config.steps):
-            window.add(*trainer.step(done, batch))
+        for batch in job.batches.ahead(first, config.steps):
+            window.add(*job.learner.step(done, batch))
             done += 1
             if done % config.log_every == 0 or done == config.steps or stop.signal:
                 bar.note(window.flush(done))
@@ -105,8 +113,8 @@ def _loop(trainer: Trainer, batches: Batches, first: int, log: run_log.RunLog, s
 class _Window:
     """Losses since the last log line, read only then: a GPU is not waited for at every step."""
 
-    def __init__(self, trainer: Trainer, log: run_log.RunLog) -> None:
-        self._trainer = trainer
+    def __init__(self, config: RunConfig, log: run_log.RunLog) -> None:
+        self._config = config
         self._log = log
         self._losses: list[Tensor] = []
         self._norms: list[Tensor] = []
@@ -132,7 +140,7 @@ class _Window:
         seconds = (time.monotonic() - self._since) / len(self._losses)
         loss = float(torch.stack(self._losses).mean())
         norm = float(torch.stack(self._norms).mean())
-        rate = self._trainer.config.lr * lr_schedule(self._trainer.config, step - 1)
+        rate = self._config.lr * lr_schedule(self._config, step - 1)
         self._log.write(
             'step',
             step=step,
@@ -145,6 +153,59 @@ class _Window:
         self._norms.clear()
         self._since = time.monotonic()
         return f'loss {loss:.3f}, {seconds:.2f} s/step'
+
+
+def _check_directory(run: Path, resume: bool) -> None:
+    if not resume and any((run / name).exists() for name in (CHECKPOINT_FILE, MODEL_FILE)):
+        raise ConfigError(f'run: {run} already holds a run; go on with --resume, or give another directory')
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f'run: cannot make the directory {run}: {error.strerror}') from error
+
+
+def _checkpointer(learner: Learner[Any, Any, Any]) -> Callable[[int], None]:
+    path = Path(learner.config.run) / CHECKPOINT_FILE
+    flat = to_flat(learner.config)
+    return lambda done: save_checkpoint(path, done, flat, learner.state_dict())
+
+
+def _load(learner: Learner[Any, Any, Any], run: Path) -> int:
+    config = learner.config
+    step, state = load_checkpoint(run / CHECKPOINT_FILE, to_flat(config), config.changeable)
+    learner.load_state_dict(state)
+    return step
+
+
+def _facts(learner: Learner[Any, Any, Any]) -> dict[str, object]:
+    return {
+        'commit': commit(),
+        'torch': torch.__version__,
+        'device': str(learner.device),
+        'num_threads': torch.get_num_threads(),
+    }
+
+
+def commit() -> str:
+    """The version of this source tree as git names it ('-dirty': with changes); empty without git."""
+    command = ['git', 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*']
+    try:
+        answer = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return ''
+    return answer.stdout.strip() if answer.returncode == 0 else ''
+
+
+def _segmentation_job(config: TrainConfig) -> Job:
+    sources = open_sources(config)
+    height, width = sources[0].samples[0].labels_HW.shape
+    spec = model_spec(config, (height, width))
+    trainer = Trainer(config, spec, class_weights(sources, config.class_balance, spec.num_classes))
+    batches = Batches(sources, config.augment, config.crop, config.seed, config.workers)
+    facts: dict[str, object] = {'samples': [len(source.samples) for source in sources]}
+    return Job(trainer, batches, facts, lambda log: _finish(trainer, log))
 
 
 def _finish(trainer: Trainer, log: run_log.RunLog) -> None:
@@ -169,69 +230,9 @@ def _finish(trainer: Trainer, log: run_log.RunLog) -> None:
 def _training_facts(config: TrainConfig) -> dict[str, object]:
     settings = {name: value for name, value in to_flat(config).items() if name not in LOCAL}
     data = ['camvid train'] * bool(config.camvid) + ['simulated street'] * bool(config.street)
-    return {'commit': _commit(), 'data': data, 'start_weights': Path(config.init).name, 'settings': settings}
+    return {'commit': commit(), 'data': data, 'start_weights': Path(config.init).name, 'settings': settings}
 
 
 def _evaluate_split(model: DffModel, samples: CamVid, split: str) -> ConfusionMatrix:
     with progress_bar(f'evaluating {split}') as bar:
         return evaluate(model, samples, bar.show)
-
-
-def _check_directory(run: Path, resume: bool) -> None:
-    if not resume and any((run / name).exists() for name in (CHECKPOINT_FILE, MODEL_FILE)):
-        raise ConfigError(f'run: {run} already holds a run; go on with --resume, or give another directory')
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f'run: cannot make the directory {run}: {error.strerror}') from error
-
-
-def _checkpointer(trainer: Trainer) -> Callable[[int], None]:
-    path = Path(trainer.config.run) / CHECKPOINT_FILE
-    flat = to_flat(trainer.config)
-    return lambda done: save_checkpoint(path, done, flat, trainer.state_dict())
-
-
-def _load(trainer: Trainer, run: Path) -> int:
-    step, state = load_checkpoint(run / CHECKPOINT_FILE, to_flat(trainer.config), CHANGEABLE)
-    trainer.load_state_dict(state)
-    return step
-
-
-def _facts(trainer: Trainer, sources: Sequence[Source]) -> dict[str, object]:
-    return {
-        'commit': _commit(),
-        'torch': torch.__version__,
-        'device': str(trainer.device),
-        'num_threads': torch.get_num_threads(),
-        'samples': [len(source.samples) for source in sources],
-    }
-
-
-def _commit() -> str:
-    """The version of this source tree as git names it ('-dirty': with changes); empty without git."""
-    command = ['git', 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*']
-    try:
-        answer = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-        )
-    except OSError:
-        return ''
-    return answer.stdout.strip() if answer.returncode == 0 else ''
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[Stop]:
-    stop = Stop()
-
-    def ask(number: int, _frame: FrameType | None) -> None:
-        stop.signal = number
-        print('stopping after this step', file=sys.stderr)
-        signal.signal(number, signal.default_int_handler)  # a second one does not wait
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
