@@ -95,6 +95,13 @@ def param(
     return value
 
 
+def other_default(base: type, name: str, default: ScalarT) -> ScalarT:
+    """The setting `name` of a config dataclass with another default, for a dataclass derived from it."""
+    (field,) = (field for field in dataclasses.fields(base) if field.name == name)
+    value: ScalarT = dataclasses.field(default=default, metadata=field.metadata)
+    return value
+
+
 class Validated:
     """Base of the config dataclasses: checks every field on construction."""
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from dff_ros.data.camvid import CamVid
 from dff_ros.data.classes import CAMVID_CLASSES
+from dff_ros.data.images import IMAGE_SUFFIXES, images_in, read_image
 from dff_ros.errors import ConfigError, ConversionError
 
 _NS_PER_S = 10**9
 _DEFAULT_FPS = 30.0
 _STREET_SIZE = (360, 480)
-_IMAGE_SUFFIXES = frozenset({'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm'})
 
 _CAMVID_PREFIX = 'camvid:'
 
@@ -128,14 +128,11 @@ class ImageFolderSource:
 
     def __init__(self, folder: Path, fps: float) -> None:
         try:
-            found = [
-                path for path in folder.iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES and path.is_file()
-            ]
+            self._paths = images_in(folder)
         except OSError as error:
             raise ConversionError(f'cannot read the folder {folder}: {error.strerror}') from error
-        if not found:
-            raise ConversionError(f'{folder} holds no image; known are {", ".join(sorted(_IMAGE_SUFFIXES))}')
-        self._paths = sorted(found, key=lambda path: _natural_key(path.name))
+        if not self._paths:
+            raise ConversionError(f'{folder} holds no image; known are {", ".join(sorted(IMAGE_SUFFIXES))}')
         self.name, self.fps = str(folder), fps
         self.num_frames: int | None = len(self._paths)
         height, width = read_image(self._paths[0]).shape[:2]
@@ -239,25 +236,3 @@ def _open_camera(text: str, size: tuple[int, int] | None, fps: float | None) -> 
     if fps is not None:
         options['framerate'] = f'{fps:g}'
     return VideoSource(text, device=True, options=options)
-
-
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """An image file as uint8 RGB (H, W, 3), turned upright as its EXIF says; ConversionError names a damaged
-    one.
-    """
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith('I;16'):  # Pillow would clip, not scale, 16 bits to 8
-                grey = (np.asarray(upright) >> 8).astype(np.uint8)
-                return np.ascontiguousarray(np.repeat(grey[..., None], 3, axis=2))
-            return np.array(upright.convert('RGB'))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ConversionError(f'{path} cannot be read as an image: {error}') from error
-
-
-def _natural_key(name: str) -> list[tuple[int, int | str]]:
-    parts = re.split(r'(\d+)', name)
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]

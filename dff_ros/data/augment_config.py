@@ -8,12 +8,9 @@ from dff_ros.config import Validated, param
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentConfig(Validated):
-    """How far training samples are changed; all zeros and scales of 1 leave them as they are."""
+class ColourConfig(Validated):
+    """How far the colours of an image are changed; all zeros leave them as they are."""
 
-    scale_min: float = param(0.6, 'Smallest random scale', minimum=0.1, maximum=10.0)
-    scale_max: float = param(2.0, 'Largest random scale', minimum=0.1, maximum=10.0)
-    flip: float = param(0.5, 'Probability of a left-right flip', minimum=0.0, maximum=1.0)
     brightness: float = param(
         0.3, 'Brightness is multiplied by 1 - this .. 1 + this', minimum=0.0, maximum=0.9
     )
@@ -31,3 +28,12 @@ class AugmentConfig(Validated):
     )
     blur: float = param(0.1, 'Probability of a slight blur', minimum=0.0, maximum=1.0)
     noise: float = param(0.1, 'Probability of sensor noise', minimum=0.0, maximum=1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig(ColourConfig):
+    """How far training samples are changed; all zeros and scales of 1 leave them as they are."""
+
+    scale_min: float = param(0.6, 'Smallest random scale', minimum=0.1, maximum=10.0)
+    scale_max: float = param(2.0, 'Largest random scale', minimum=0.1, maximum=10.0)
+    flip: float = param(0.5, 'Probability of a left-right flip', minimum=0.0, maximum=1.0)

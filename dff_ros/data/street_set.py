@@ -1,6 +1,6 @@
-"""A training set of the simulated street: frames of many streets, rendered once and mapped from a folder.
+"""Training sets of the simulated street: frames of many streets, rendered once and mapped from a folder.
 
-Kept as two plain arrays (.npy): a batch then costs a few page reads, where decoding PNG would cost more than
+Kept as plain arrays (.npy): a batch then costs a few page reads, where decoding PNG would cost more than
 the whole augmentation.
 """
 
@@ -11,10 +11,11 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.lib.format import open_memmap
@@ -34,6 +35,7 @@ _SEED_STEP = 1_000_003
 """Streets of different set seeds are different ones."""
 
 ShowProgress = Callable[[int, int], None]
+SpecT = TypeVar('SpecT', bound='StreetSetSpec')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +45,17 @@ class StreetSetSpec:
     num_frames: int
     size: tuple[int, int]
     seed: int
-    renderer: str
+    renderer: str = field(default_factory=lambda: _renderer_digest())
 
     @property
     def folder_name(self) -> str:
         """Unique name of the set's folder."""
         height, width = self.size
         return f'{width}x{height}-{self.num_frames}-seed{self.seed}-{self.renderer[:12]}'
+
+    def street_seed(self, street: int) -> int:
+        """The seed of the street of that number."""
+        return self.seed * _SEED_STEP + street + 1
 
     def frames(self, street: int) -> range:
         """Which samples of the set are frames of the street of that number."""
@@ -102,21 +108,39 @@ def open_street_set(
     """
     if num_frames < 1:
         raise ConfigError(f'a street set needs at least 1 frame, got {num_frames}')
-    spec = StreetSetSpec(num_frames=num_frames, size=size, seed=seed, renderer=_renderer_digest())
+    spec = StreetSetSpec(num_frames=num_frames, size=size, seed=seed)
     folder = cache / spec.folder_name
-    if not (folder / FACTS_FILE).is_file():
-        _make(folder, spec, show or (lambda done, total: None), processes or len(os.sched_getaffinity(0)))
+    arrays = {
+        IMAGES_FILE: (np.dtype(np.uint8), (*size, 3)),
+        LABELS_FILE: (np.dtype(np.uint8), size),
+    }
+    render_once(folder, spec, arrays, _render_street, show, processes)
     return StreetSet(folder, spec)
 
 
-def _make(folder: Path, spec: StreetSetSpec, show: ShowProgress, processes: int) -> None:
+def render_once(
+    folder: Path,
+    spec: SpecT,
+    arrays: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]],
+    render: Callable[[Path, SpecT, int], int],
+    show: ShowProgress | None = None,
+    processes: int | None = None,
+) -> None:
+    """Fill `folder` with a set, unless it holds one: all of it or nothing.
+
+    `arrays`: file name -> dtype and shape of one frame; `render(folder, spec, street)`, which other processes
+    call, writes the frames of one street into them and tells how many. DataError where the disk refuses.
+    """
+    if (folder / FACTS_FILE).is_file():
+        return
+    show, processes = show or (lambda done, total: None), processes or len(os.sched_getaffinity(0))
     temporary = folder.with_name(f'.{folder.name}.{os.getpid()}')
     try:
         temporary.mkdir(parents=True)
-        for name, tail in ((IMAGES_FILE, (3,)), (LABELS_FILE, ())):
-            open_memmap(temporary / name, 'w+', np.uint8, (spec.num_frames, *spec.size, *tail)).flush()
+        for name, (dtype, shape) in arrays.items():
+            open_memmap(temporary / name, 'w+', dtype, (spec.num_frames, *shape)).flush()
         done = 0
-        for rendered in _render_all(temporary, spec, processes):
+        for rendered in _render_all(temporary, spec, render, processes):
             done += rendered
             show(done, spec.num_frames)
         (temporary / FACTS_FILE).write_text(json.dumps(asdict(spec)) + '\n', encoding='utf-8')
@@ -127,14 +151,16 @@ def _make(folder: Path, spec: StreetSetSpec, show: ShowProgress, processes: int)
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _render_all(folder: Path, spec: StreetSetSpec, processes: int) -> Iterator[int]:
+def _render_all(
+    folder: Path, spec: SpecT, render: Callable[[Path, SpecT, int], int], processes: int
+) -> Iterator[int]:
     """Yields the number of frames of each street that is done."""
     if processes == 1 or spec.num_streets == 1:
-        yield from (_render_street(folder, spec, street) for street in range(spec.num_streets))
+        yield from (render(folder, spec, street) for street in range(spec.num_streets))
         return
     # spawn: forking a process that has torch's threads can hang.
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context('spawn')) as pool:
-        futures = [pool.submit(_render_street, folder, spec, street) for street in range(spec.num_streets)]
+        futures = [pool.submit(render, folder, spec, street) for street in range(spec.num_streets)]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -150,7 +176,7 @@ def _render_street(folder: Path, spec: StreetSetSpec, street: int) -> int:
     cv2.setNumThreads(1)
     images = open_memmap(folder / IMAGES_FILE, 'r+')
     labels = open_memmap(folder / LABELS_FILE, 'r+')
-    drive = Street(spec.seed * _SEED_STEP + street + 1, spec.size)
+    drive = Street(spec.street_seed(street), spec.size)
     samples = spec.frames(street)
     for position, sample in enumerate(samples):
         frame = drive.frame(position * _FRAMES_APART)
@@ -160,6 +186,7 @@ def _render_street(folder: Path, spec: StreetSetSpec, street: int) -> int:
 
 
 def _renderer_digest() -> str:
+    """Digest of all that frames of the street depend on besides a set's spec."""
     package = Path(__file__).parent
     digest = hashlib.sha256(f'{_FRAMES_PER_STREET} {_FRAMES_APART} {_SEED_STEP}'.encode())
     for path in sorted((package / 'street').glob('*.py')):

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_ros.data.augment_config import AugmentConfig
+from dff_ros.data.augment_config import AugmentConfig, ColourConfig
 from dff_ros.data.classes import IGNORE_ID
 from dff_ros.data.samples import Sample
 
@@ -76,7 +76,7 @@ def place(sample: Sample, placement: Placement, crop: tuple[int, int]) -> tuple[
 
 
 def draw_colour_matrix(
-    config: AugmentConfig, rng: np.random.Generator, mean_grey: float
+    config: ColourConfig, rng: np.random.Generator, mean_grey: float
 ) -> NDArray[np.float64]:
     """Random hue, saturation, contrast (around `mean_grey`), brightness: one matrix (3, 4) on RGB 0..255."""
     turn = math.radians(rng.uniform(-config.hue, config.hue))
@@ -91,7 +91,7 @@ def draw_colour_matrix(
     return np.hstack([linear, offset])
 
 
-def change_colours(config: AugmentConfig, rng: np.random.Generator, image_HW3: Image) -> Image:
+def change_colours(config: ColourConfig, rng: np.random.Generator, image_HW3: Image) -> Image:
     """Colour matrix, brightness curve, and sometimes blur and noise."""
     mean_grey = float(np.dot(cv2.mean(image_HW3)[:3], _LUMA))
     image = cv2.transform(image_HW3, draw_colour_matrix(config, rng, mean_grey))

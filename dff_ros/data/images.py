@@ -1,0 +1,61 @@
+"""Image files: which there are in a folder, in which order, and their pixels."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dff_ros.errors import ConversionError, DataError
+
+IMAGE_SUFFIXES = frozenset({'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm'})
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The image files of a folder in natural order (2 before 10); OSError where it cannot be read."""
+    found = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    return sorted(found, key=lambda path: _natural_key(path.name))
+
+
+def image_folders(root: Path) -> dict[Path, list[Path]]:
+    """{folder: its images} of every folder with images at and below `root`, in natural order.
+
+    DataError where `root` is not a readable folder or nothing below it is an image.
+    """
+    if not root.is_dir():
+        raise DataError(f'image folder {root} does not exist')
+    try:
+        folders = [root, *(path for path in root.rglob('*') if path.is_dir())]
+        found = {folder: images_in(folder) for folder in sorted(folders, key=lambda p: _natural_key(str(p)))}
+    except OSError as error:
+        raise DataError(f'cannot read {root}: {error}') from error
+    found = {folder: paths for folder, paths in found.items() if paths}
+    if not found:
+        raise DataError(
+            f'{root} holds no image, nor does any folder in it; known are {", ".join(sorted(IMAGE_SUFFIXES))}'
+        )
+    return found
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """An image file as uint8 RGB (H, W, 3), turned upright as its EXIF says; ConversionError names a damaged
+    one.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith('I;16'):  # Pillow would clip, not scale, 16 bits to 8
+                grey = (np.asarray(upright) >> 8).astype(np.uint8)
+                return np.ascontiguousarray(np.repeat(grey[..., None], 3, axis=2))
+            return np.array(upright.convert('RGB'))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ConversionError(f'{path} cannot be read as an image: {error}') from error
+
+
+def _natural_key(name: str) -> list[tuple[int, int | str]]:
+    parts = re.split(r'(\d+)', name)
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]

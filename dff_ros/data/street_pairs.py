@@ -1,0 +1,123 @@
+"""Image pairs of the simulated street with exact flow, rendered once and mapped from a folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+from dff_ros.data.flow_pair import FlowPair
+from dff_ros.data.street_set import ShowProgress, StreetSetSpec, render_once
+from dff_ros.errors import ConfigError, DataError
+
+IMAGES_FILE = 'pairs.npy'
+FLOW_FILE = 'flow.npy'
+
+_STEPS_PER_PX = 64
+"""Flow is kept as whole 1 / this of a pixel: half the room of float32, and images tell no finer."""
+_INVALID = np.int16(-32768)
+"""Instead of a flow: what the pixel shows is not seen in the key image, or moves by more than 511 px."""
+_ANCHOR_S = 3.0
+"""Between two current frames: a driver sees another scene by then."""
+_SPACING = 7
+"""It separates the random stream."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreetPairSpec(StreetSetSpec):
+    """Pairs whose key frame is 1 .. `max_spacing` frames, at `fps`, before the current one."""
+
+    fps: float
+    max_spacing: int
+
+    @property
+    def folder_name(self) -> str:
+        """Unique name of the set's folder."""
+        return f'pairs-{self.fps:g}hz-{self.max_spacing}-{super().folder_name}'
+
+    def pair(self, street: int, position: int) -> tuple[int, int]:
+        """(current, key) frame numbers of a street's pair."""
+        spacing = np.random.default_rng((self.seed, _SPACING, street, position)).integers(self.max_spacing)
+        current = self.max_spacing + round(position * _ANCHOR_S * self.fps)
+        return current, current - 1 - int(spacing)
+
+
+class StreetPairs:
+    """The rendered pairs in a folder; DataError where files are missing, damaged or of another set."""
+
+    def __init__(self, folder: Path, spec: StreetPairSpec) -> None:
+        try:
+            self._images = np.load(folder / IMAGES_FILE, mmap_mode='r')
+            self._flow = np.load(folder / FLOW_FILE, mmap_mode='r')
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(
+                f'the rendered street in {folder} is unusable: {error}. Delete the folder'
+            ) from error
+        if self._flow.shape != (spec.num_frames, 2, *spec.size):
+            raise DataError(f'{folder} has flow {self._flow.shape}, not of this set. Delete the folder')
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> FlowPair:
+        current, key = np.array(self._images[index])
+        return FlowPair(current, key, *_unpack(self._flow[index]))
+
+
+def open_street_pairs(
+    cache: Path,
+    num_pairs: int,
+    seed: int,
+    fps: float,
+    max_spacing: int,
+    show: ShowProgress | None = None,
+    size: tuple[int, int] = (360, 480),
+    processes: int | None = None,
+) -> StreetPairs:
+    """The set in `cache`, rendered now if it is not there; `show(done, total)` is called as pairs are done.
+
+    The pairs depend on the arguments and the renderer only. Raises ConfigError on fewer than 1 pair, DataError
+    where the disk refuses.
+    """
+    if num_pairs < 1:
+        raise ConfigError(f'a set of street pairs needs at least 1 pair, got {num_pairs}')
+    spec = StreetPairSpec(num_frames=num_pairs, size=size, seed=seed, fps=fps, max_spacing=max_spacing)
+    folder = cache / spec.folder_name
+    arrays = {
+        IMAGES_FILE: (np.dtype(np.uint8), (2, *size, 3)),
+        FLOW_FILE: (np.dtype(np.int16), (2, *size)),
+    }
+    render_once(folder, spec, arrays, _render_street, show, processes)
+    return StreetPairs(folder, spec)
+
+
+def _render_street(folder: Path, spec: StreetPairSpec, street: int) -> int:
+    import cv2
+
+    from dff_ros.data.street import Street
+
+    cv2.setNumThreads(1)
+    images = open_memmap(folder / IMAGES_FILE, 'r+')
+    flows = open_memmap(folder / FLOW_FILE, 'r+')
+    drive = Street(spec.street_seed(street), spec.size, spec.fps)
+    samples = spec.frames(street)
+    for position, sample in enumerate(samples):
+        current, key = spec.pair(street, position)
+        images[sample] = drive.frame(current).image_HW3, drive.frame(key).image_HW3
+        flows[sample] = _pack(*drive.flow(current, key))
+    return len(samples)
+
+
+def _pack(flow_2HW: NDArray[np.float32], is_valid_HW: NDArray[np.bool_]) -> NDArray[np.int16]:
+    steps = np.rint(flow_2HW * _STEPS_PER_PX)
+    is_kept = is_valid_HW & (np.abs(steps).max(axis=0) < -int(_INVALID))
+    return np.where(is_kept, steps, _INVALID).astype(np.int16)
+
+
+def _unpack(packed_2HW: NDArray[np.int16]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Flow and validity; the flow of invalid pixels is 0."""
+    is_valid = packed_2HW[0] != _INVALID
+    return np.where(is_valid, packed_2HW / np.float32(_STEPS_PER_PX), np.float32(0)), is_valid
