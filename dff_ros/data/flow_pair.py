@@ -23,8 +23,12 @@ class FlowPair:
     def flipped(self) -> FlowPair:
         """Its mirror image, left and right exchanged."""
         flow_2HW = self.flow_2HW[..., ::-1] * np.array([-1, 1], np.float32)[:, None, None]
-        mirrored = (np.ascontiguousarray(image[:, ::-1]) for image in (self.current_HW3, self.key_HW3))
-        return FlowPair(*mirrored, flow_2HW, np.ascontiguousarray(self.is_valid_HW[:, ::-1]))
+        return FlowPair(
+            np.ascontiguousarray(self.current_HW3[:, ::-1]),
+            np.ascontiguousarray(self.key_HW3[:, ::-1]),
+            flow_2HW,
+            np.ascontiguousarray(self.is_valid_HW[:, ::-1]),
+        )
 
 
 class FlowPairs(Protocol):

@@ -26,9 +26,7 @@ class MotionConfig(Validated):
     perspective: float = param(
         0.15, 'Largest change of scale from the middle to the border', minimum=0.0, maximum=0.3
     )
-    bend: float = param(
-        4.0, 'Largest smooth bending of any layer', minimum=0.0, maximum=100.0, unit='px'
-    )
+    bend: float = param(4.0, 'Largest smooth bending of any layer', minimum=0.0, maximum=100.0, unit='px')
     still: float = param(0.05, 'Probability that the background stands still', minimum=0.0, maximum=1.0)
     patches: int = param(6, 'Most patches in front of the background', minimum=0, maximum=100)
     patch_shift: float = param(

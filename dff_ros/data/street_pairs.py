@@ -79,16 +79,16 @@ def open_street_pairs(
 ) -> StreetPairs:
     """The set in `cache`, rendered now if it is not there; `show(done, total)` is called as pairs are done.
 
-    The pairs depend on the arguments and the renderer only. Raises ConfigError on fewer than 1 pair, DataError
-    where the disk refuses.
+    The pairs depend on the arguments and the renderer only. Raises ConfigError on fewer than 1 pair,
+    DataError where the disk refuses.
     """
     if num_pairs < 1:
         raise ConfigError(f'a set of street pairs needs at least 1 pair, got {num_pairs}')
     spec = StreetPairSpec(num_frames=num_pairs, size=size, seed=seed, fps=fps, max_spacing=max_spacing)
     folder = cache / spec.folder_name
     arrays = {
-        IMAGES_FILE: (np.dtype(np.uint8), (2, *size, 3)),
-        FLOW_FILE: (np.dtype(np.int16), (2, *size)),
+        IMAGES_FILE: ('uint8', (2, *size, 3)),
+        FLOW_FILE: ('int16', (2, *size)),
     }
     render_once(folder, spec, arrays, _render_street, show, processes)
     return StreetPairs(folder, spec)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.lib.format import open_memmap
@@ -110,10 +110,7 @@ def open_street_set(
         raise ConfigError(f'a street set needs at least 1 frame, got {num_frames}')
     spec = StreetSetSpec(num_frames=num_frames, size=size, seed=seed)
     folder = cache / spec.folder_name
-    arrays = {
-        IMAGES_FILE: (np.dtype(np.uint8), (*size, 3)),
-        LABELS_FILE: (np.dtype(np.uint8), size),
-    }
+    arrays = {IMAGES_FILE: ('uint8', (*size, 3)), LABELS_FILE: ('uint8', size)}
     render_once(folder, spec, arrays, _render_street, show, processes)
     return StreetSet(folder, spec)
 
@@ -121,7 +118,7 @@ def open_street_set(
 def render_once(
     folder: Path,
     spec: SpecT,
-    arrays: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]],
+    arrays: Mapping[str, tuple[str, tuple[int, ...]]],
     render: Callable[[Path, SpecT, int], int],
     show: ShowProgress | None = None,
     processes: int | None = None,
@@ -138,7 +135,7 @@ def render_once(
     try:
         temporary.mkdir(parents=True)
         for name, (dtype, shape) in arrays.items():
-            open_memmap(temporary / name, 'w+', dtype, (spec.num_frames, *shape)).flush()
+            open_memmap(temporary / name, 'w+', np.dtype(dtype), (spec.num_frames, *shape)).flush()
         done = 0
         for rendered in _render_all(temporary, spec, render, processes):
             done += rendered
