@@ -95,16 +95,16 @@ def photometric_error(
 ) -> dict[str, Figures]:
     """Mean |I_t - warp(I_k)| in grey levels of 255, as `<method>_error`, for each of PHOTOMETRIC_SPACINGS.
 
-    Every folder with images at or below `root` is a video. Frames are brought to the size that a network of
-    that nominal size sees. Pixels count where every method's flow stays inside the key frame, so all have the
-    same. DataError where no video is long enough.
+    Every folder with enough images, at or below `root`, is a video. Frames are brought to the size that a
+    network of that nominal size sees. Pixels count where every method's flow stays inside the key frame, so
+    all have the same. DataError where no video is long enough, ConversionError on a damaged image.
     """
-    videos = image_folders(root)
+    videos = find_videos(root)
     rows: dict[str, Figures] = {}
     for number, spacing in enumerate(PHOTOMETRIC_SPACINGS):
         totals = dict.fromkeys(methods, 0.0)
         num_pairs, num_pixels = 0, 0
-        for done, paths in enumerate(videos.values()):
+        for done, paths in enumerate(videos):
             for current, key in _frames(paths, spacing, nominal_size):
                 errors, is_covered = _warp_errors(methods, current, key, stride)
                 for name, error_HW in errors.items():
@@ -112,11 +112,20 @@ def photometric_error(
                 num_pixels += int(np.count_nonzero(is_covered))
                 num_pairs += 1
             show(number * len(videos) + done + 1, len(PHOTOMETRIC_SPACINGS) * len(videos))
-        if not num_pairs:
-            raise DataError(f'no folder in {root} has more than {spacing} images of one size')
         means = {f'{name}_error': round(total / max(num_pixels, 1), 3) for name, total in totals.items()}
         rows[f'spacing {spacing}'] = {'num_pairs': num_pairs, **means}
     return rows
+
+
+def find_videos(root: Path) -> list[list[Path]]:
+    """The images of each video for `photometric_error`; DataError where none is long enough for it."""
+    videos = [paths for paths in image_folders(root).values() if len(paths) > max(PHOTOMETRIC_SPACINGS)]
+    if not videos:
+        raise DataError(
+            f'no folder in {root} has more than {max(PHOTOMETRIC_SPACINGS)} images: give one that holds a '
+            'folder of images for each video'
+        )
+    return videos
 
 
 def _frames(

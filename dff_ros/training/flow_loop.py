@@ -22,7 +22,13 @@ from dff_ros.training.checkpoint import MODEL_FILE, replace_file, save_model
 from dff_ros.training.config import LOCAL
 from dff_ros.training.flow_batches import FlowBatches
 from dff_ros.training.flow_config import FlowTrainConfig
-from dff_ros.training.flow_evaluation import Figures, flow_methods, held_out_error, photometric_error
+from dff_ros.training.flow_evaluation import (
+    Figures,
+    find_videos,
+    flow_methods,
+    held_out_error,
+    photometric_error,
+)
 from dff_ros.training.flow_trainer import FlowModel, FlowTrainer
 from dff_ros.training.loop import Job, commit, run_job
 from dff_ros.training.progress import progress_bar
@@ -124,6 +130,8 @@ def _shrink(image_HW3: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.u
 
 def _flow_job(config: FlowTrainConfig) -> Job:
     cv2.setNumThreads(1)  # --workers says how many threads make pairs
+    if config.photometric:
+        find_videos(Path(config.photometric))  # fail now, not after the training
     data = open_flow_data(config)
     trainer = FlowTrainer(config)
     batches = FlowBatches(
