@@ -85,12 +85,11 @@ class Propagation(Generic[FeatureT]):
 
 @dataclass(frozen=True, slots=True)
 class KeyFrame(Generic[FeatureT, ContextT]):
-    """A cached key frame: its feature, stamp, running number in the stream, and the cache generation."""
+    """A cached key frame: its feature, stamp and running number in the stream."""
 
     key: KeyFeature[FeatureT, ContextT]
     stamp_ns: int
     number: int
-    generation: int
 
 
 @dataclass(frozen=True, slots=True)
