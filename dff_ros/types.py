@@ -15,7 +15,9 @@ FeatureT = TypeVar('FeatureT')
 ContextT = TypeVar('ContextT')
 
 UNLABELED = 255
-"""Class id of a pixel without a decision (the convention of vision_msgs/LabelInfo consumers)."""
+"""Class id of a pixel without a class or a decision, left out of losses and metrics (the convention of
+vision_msgs/LabelInfo consumers).
+"""
 
 MIN_SIDE = 16
 """Shortest image side in pixels that the networks take: one feature cell."""

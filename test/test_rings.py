@@ -91,6 +91,7 @@ RING_0 = (
     'engine',
     'bundle',
     'share',
+    'timing',
 )
 RING_0 += ('backends', 'backends.base', 'backends.graph', 'backends.flow', 'evaluation', '')
 RING_1 = ('backends', 'nets', 'data', 'training', 'export', 'onnx_graphs', 'label_motion')
