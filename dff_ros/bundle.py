@@ -1,7 +1,8 @@
 """A model directory: the manifest, what may stand in it, and how it is found, checked and read.
 
 A bundle holds graphs and weights, never code. `manifest.json` names each file with its size and SHA-256; a
-file that differs is refused. Texts for people (README.md, MODEL_CARD.md) lie beside them and are not part of
+file that differs is refused. The manifest itself is not signed: this finds damage and mixed-up files, not who
+made a bundle. Texts for people (README.md, MODEL_CARD.md) lie beside them and are not part of
 what is checked.
 """
 

@@ -22,17 +22,12 @@ class _Arrival:
 
 
 class KeyFrameCache(Generic[FeatureT, ContextT]):
-    """One slot, a running frame number and a generation that grows with every drop.
-
-    A key frame is only handed out to frames of its own generation, so nothing computed before a reset can be
-    used after it.
-    """
+    """One slot and a running frame number. Nothing of before a drop is handed out after it."""
 
     def __init__(self) -> None:
         self._slot: KeyFrame[FeatureT, ContextT] | None = None
         self._last: _Arrival | None = None
         self._number = -1
-        self.generation = 0
 
     @property
     def key(self) -> KeyFrame[FeatureT, ContextT] | None:
@@ -43,7 +38,6 @@ class KeyFrameCache(Generic[FeatureT, ContextT]):
         """Forget the key frame and everything known of earlier frames."""
         self._slot = None
         self._last = None
-        self.generation += 1
 
     def admit(self, frame: Frame, max_gap_s: float) -> ResetCause | None:
         """Count a frame in; the cause where it cannot follow the one before, whose key frame is dropped."""
@@ -57,7 +51,7 @@ class KeyFrameCache(Generic[FeatureT, ContextT]):
 
     def store(self, key: KeyFeature[FeatureT, ContextT], frame: Frame) -> None:
         """Make the frame just admitted the key frame."""
-        self._slot = KeyFrame(key, frame.stamp_ns, self._number, self.generation)
+        self._slot = KeyFrame(key, frame.stamp_ns, self._number)
 
     def signal(self, frame: Frame) -> Signal | None:
         """Age of the key frame as seen from the frame just admitted; None where there is none."""

@@ -14,6 +14,20 @@ from dff_ros.errors import DffError
 COMMANDS = ('run', 'eval', 'info', 'export', 'train', 'complexity')
 """Subcommands in the order of the help; each is a module of `dff_ros.commands`."""
 
+_EXTRA_OF_MODULE = {
+    'PIL': 'tools',
+    'av': 'video',
+    'cv2': 'opencv',
+    'matplotlib': 'tools',
+    'onnx': 'export',
+    'onnxruntime': 'onnxruntime',
+    'onnxscript': 'export',
+    'rich': 'tools',
+    'safetensors': 'torch',
+    'torch': 'torch',
+}
+"""Modules that pip installs only with an extra of the package, and which."""
+
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
@@ -40,6 +54,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except DffError as error:
         print(f'error: {error}', file=sys.stderr)
+        return EXIT_ERROR
+    except ModuleNotFoundError as error:
+        module = (error.name or '').partition('.')[0]
+        if module not in _EXTRA_OF_MODULE:
+            raise
+        print(
+            f'error: this needs {module}, which is not installed: '
+            f'pip install "dff_ros[{_EXTRA_OF_MODULE[module]}]"',
+            file=sys.stderr,
+        )
         return EXIT_ERROR
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)

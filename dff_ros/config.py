@@ -23,6 +23,9 @@ BACKENDS = ('auto', 'onnx', 'torch')
 DEVICES = ('auto', 'cpu', 'cuda')
 FLOWS = ('bundle', 'dis', 'zero')
 
+SHORT_NAMES = {'interval': 'keyframe.interval'}
+"""Settings with a second name, on the command line and as launch arguments."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parameter:

@@ -12,6 +12,7 @@ from dff_ros.cache import KeyFrameCache
 from dff_ros.config import KeyframeConfig
 from dff_ros.errors import ConfigError
 from dff_ros.scheduling import make_scheduler
+from dff_ros.timing import ms_since
 from dff_ros.types import (
     Action,
     ContextT,
@@ -22,10 +23,6 @@ from dff_ros.types import (
     StepResult,
     Timings,
 )
-
-
-def _ms_since(start_ns: int) -> float:
-    return (time.perf_counter_ns() - start_ns) / 1e6
 
 
 class Stream(Generic[FeatureT, ContextT]):
@@ -77,9 +74,9 @@ class Stream(Generic[FeatureT, ContextT]):
         else:
             propagation = self._backend.propagate(frame.image_HW3, key.key)
             is_key, age_frames, age_s = False, signal.frames_since_key, signal.seconds_since_key
-        feature_ms = _ms_since(start_ns)
+        feature_ms = ms_since(start_ns)
         segmentation = self._backend.predict(propagation.feature, frame.size, frame.size)
-        total_ms = _ms_since(start_ns)
+        total_ms = ms_since(start_ns)
         return StepResult(
             stamp_ns=frame.stamp_ns,
             frame_id=frame.frame_id,

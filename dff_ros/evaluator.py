@@ -23,6 +23,7 @@ from dff_ros.geometry import network_size
 from dff_ros.label_motion import LabelMotion
 from dff_ros.model_spec import HAND_MADE_FLOWS
 from dff_ros.sources import FrameSource, SourceFrame
+from dff_ros.timing import ms_since
 from dff_ros.types import Frame, KeyFeature
 
 Key = KeyFeature[object, object]
@@ -124,24 +125,24 @@ class Evaluator:
     def _answer_key(self, image: NDArray[np.uint8]) -> tuple[LabelMap, Key]:
         start_ns = time.perf_counter_ns()
         key = self._extractor.extract(image)
-        extract_ms = _ms_since(start_ns)
+        extract_ms = ms_since(start_ns)
         start_ns = time.perf_counter_ns()
         direct = self._predict(self._extractor, key.feature, image)
-        predict_ms = _ms_since(start_ns)
+        predict_ms = ms_since(start_ns)
         for flow, backend in self._backends.items():
             start_ns = time.perf_counter_ns()
             key = backend.adopt(image, key)
-            self._scores[flow].times.add_key(extract_ms + _ms_since(start_ns), predict_ms)
+            self._scores[flow].times.add_key(extract_ms + ms_since(start_ns), predict_ms)
         return direct, key
 
     def _answer_propagated(self, flow: str, image: NDArray[np.uint8], key: Key, offset: int) -> LabelMap:
         backend = self._backends[flow]
         start_ns = time.perf_counter_ns()
         propagation = backend.propagate(image, key)
-        propagate_ms = _ms_since(start_ns)
+        propagate_ms = ms_since(start_ns)
         start_ns = time.perf_counter_ns()
         answer = self._predict(backend, propagation.feature, image)
-        self._scores[flow].times.add_propagated(offset, propagate_ms, _ms_since(start_ns))
+        self._scores[flow].times.add_propagated(offset, propagate_ms, ms_since(start_ns))
         return answer
 
     @staticmethod
@@ -243,7 +244,3 @@ def _count_gmac(bundle: Bundle, size: tuple[int, int]) -> StageCost | None:
     except ImportError:
         return None
     return stage_gmac(bundle.spec, bundle.stride, network_size(size, bundle.spec.nominal_size))
-
-
-def _ms_since(start_ns: int) -> float:
-    return (time.perf_counter_ns() - start_ns) / 1e6

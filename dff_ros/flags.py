@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 
-from dff_ros.config import DffConfig, Parameter, Scalar, flatten, replace, walk
+from dff_ros.config import SHORT_NAMES, DffConfig, Parameter, Scalar, flatten, replace, walk
 from dff_ros.errors import ConfigError
 
-_ALIASES = {'keyframe.interval': '--interval'}
 _DEST_PREFIX = 'config:'
+_MAX_SEED = 2**31 - 1
 _ROS_OWN = ('autostart', 'use_sim_time', 'qos_overrides.', 'start_type_description_service')
 """Parameters that only the ROS node has; a parameter file may set them."""
 
@@ -33,9 +33,8 @@ def add_flags(
     for parameter in walk(config_type):
         if names_of is not None and parameter.name not in names_of:
             continue
-        names = [f'--{parameter.name}']
-        if parameter.name in _ALIASES:
-            names.insert(0, _ALIASES[parameter.name])
+        names = [f'--{short}' for short, name in SHORT_NAMES.items() if name == parameter.name]
+        names.append(f'--{parameter.name}')
         is_switch = parameter.kind is bool
         group.add_argument(
             *names,
@@ -96,6 +95,27 @@ def _ros_sections(tree: Mapping[str, object]) -> list[Mapping[str, object]]:
         if isinstance(value, Mapping):
             sections += [value] if name == 'ros__parameters' else _ros_sections(value)
     return sections
+
+
+def positive(text: str) -> int:
+    """A count as a flag's `type`."""
+    return _whole(text, 1, None)
+
+
+def seed(text: str) -> int:
+    """The seed of the simulated street as a flag's `type`: what every generator takes."""
+    return _whole(text, 0, _MAX_SEED)
+
+
+def _whole(text: str, minimum: int, maximum: int | None) -> int:
+    allowed = f'of at least {minimum}' if maximum is None else f'from {minimum} to {maximum}'
+    try:
+        number = int(text)
+    except ValueError:
+        number = minimum - 1
+    if number < minimum or (maximum is not None and number > maximum):
+        raise argparse.ArgumentTypeError(f'got {text!r}, expected a whole number {allowed}')
+    return number
 
 
 def _converter(parameter: Parameter) -> Callable[[str], Scalar]:

@@ -19,8 +19,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from dff_ros.config import DffConfig
 from dff_ros.errors import DffError
 from dff_ros.evaluation.metrics import percentiles
+from dff_ros.model_spec import ModelSpec
+from dff_ros.output_files import PART
 
 STAGES = ('extract', 'propagate', 'flow', 'warp', 'predict')
 """Stages with a time of their own; flow and warp are parts of propagate."""
@@ -103,6 +106,11 @@ def _rounded(values: Mapping[str, float | None]) -> dict[str, float | None]:
     return {name: None if value is None else round(value, 3) for name, value in values.items()}
 
 
+def flow_in_use(config: DffConfig, spec: ModelSpec) -> str:
+    """The flow source that answers: the bundle's own where the config leaves it to the bundle."""
+    return spec.flow_source if config.flow == 'bundle' else config.flow
+
+
 def write_json(path: Path, report: Mapping[str, object]) -> None:
     """Write a report as a whole or not at all; DffError names the file."""
     write_whole(path, (json.dumps(report, indent=2, allow_nan=False) + '\n').encode())
@@ -110,7 +118,7 @@ def write_json(path: Path, report: Mapping[str, object]) -> None:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file as a whole or not at all, with its folders; DffError names it."""
-    part = path.with_name(path.name + '.part')
+    part = path.with_name(path.name + PART)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(content)
@@ -152,6 +160,8 @@ def _rows(report: Mapping[str, object]) -> list[tuple[str, str]]:
     ratio = f' ({100 * keys / processed:.1f} %)' if processed else ''
     rows += [('processed', str(processed)), ('key frames', f'{keys}{ratio}, interval {report["interval"]}')]
     rows += [('frames/s', _number(report['fps'], 1))]
+    if 'camera_fps' in report:
+        rows += [('frames/s of the camera', _number(report['camera_fps'], 1))]
     if 'engine_fps' in report:
         rows += [('frames/s, engine alone', _number(report['engine_fps'], 1))]
     for suffix, words in (('', ''), ('_key', ', key frames'), ('_propagated', ', propagated')):

@@ -18,7 +18,7 @@ from dff_ros.config import DffConfig
 from dff_ros.draw import Caption, Panel, write_png
 from dff_ros.engine import Engine
 from dff_ros.evaluation.metrics import ConfusionMatrix
-from dff_ros.report import STAGES, FrameStatistics
+from dff_ros.report import STAGES, FrameStatistics, flow_in_use
 from dff_ros.sources import FrameSource, SourceFrame
 from dff_ros.types import Frame, StepResult
 from dff_ros.video import VideoWriter
@@ -36,15 +36,15 @@ class Runner:
     ) -> None:
         self.source = source
         self._config = config
+        self._writer = None if video is None else VideoWriter(video, source.fps)
+        self._labels_folder = labels_folder
+        self._num_label_files = 0
+        self._elapsed_s = 0.0
+        self._statistics = FrameStatistics()
         bundle = open_bundle(config.bundle)
         self._spec = bundle.spec
-        self._backend = open_backend(bundle, config)
-        self._engine: Engine[Any, Any] = Engine(self._backend, config.keyframe)
-        self._backend.warm_up(source.size)
-        self._statistics = FrameStatistics()
         is_scored = source.class_names == self._spec.class_names
         self._confusion = ConfusionMatrix(self._spec.num_classes) if is_scored else None
-        self._writer = None if video is None else VideoWriter(video, source.fps)
         self._panel = Panel(
             source.size,
             self._spec.class_names,
@@ -52,8 +52,13 @@ class Runner:
             alpha=config.overlay.alpha,
             interval=config.keyframe.interval,
         )
-        self._labels_folder = labels_folder
-        self._elapsed_s = 0.0
+        self._backend = open_backend(bundle, config)
+        try:
+            self._engine: Engine[Any, Any] = Engine(self._backend, config.keyframe)
+            self._backend.warm_up(source.size)
+        except BaseException:
+            self._backend.close()
+            raise
 
     def answers(self, num_frames: int | None = None) -> Iterator[StepResult]:
         """The results of the first `num_frames` frames (None: all)."""
@@ -86,6 +91,12 @@ class Runner:
             self._writer.write(self._panel.draw(item.image_HW3, labels, caption), item.stamp_ns)
         if self._labels_folder is not None:
             write_png(self._labels_folder / f'{index:06d}.png', labels)
+            self._num_label_files += 1
+
+    def written(self) -> list[Path]:
+        """The outputs that are there: the video once it is closed, the folder with any label map."""
+        paths = [self._writer.path] if self._writer is not None and self._writer.is_written else []
+        return [*paths, self._labels_folder] if self._labels_folder and self._num_label_files else paths
 
     def report(self) -> dict[str, object]:
         """The figures so far, with the keys of the demo's JSON where they apply; accuracies in percent."""
@@ -106,7 +117,7 @@ class Runner:
             'bundle': self._config.bundle,
             'backend': info.name,
             'device': info.device,
-            'flow': self._config.flow,
+            'flow': flow_in_use(self._config, self._spec),
             'cores': available_cores(),
             'num_threads': info.num_threads,
         }

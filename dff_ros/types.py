@@ -15,7 +15,9 @@ FeatureT = TypeVar('FeatureT')
 ContextT = TypeVar('ContextT')
 
 UNLABELED = 255
-"""Class id of a pixel without a decision (the convention of vision_msgs/LabelInfo consumers)."""
+"""Class id of a pixel without a class or a decision, left out of losses and metrics (the convention of
+vision_msgs/LabelInfo consumers).
+"""
 
 MIN_SIDE = 16
 """Shortest image side in pixels that the networks take: one feature cell."""
@@ -85,12 +87,11 @@ class Propagation(Generic[FeatureT]):
 
 @dataclass(frozen=True, slots=True)
 class KeyFrame(Generic[FeatureT, ContextT]):
-    """A cached key frame: its feature, stamp, running number in the stream, and the cache generation."""
+    """A cached key frame: its feature, stamp and running number in the stream."""
 
     key: KeyFeature[FeatureT, ContextT]
     stamp_ns: int
     number: int
-    generation: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from dff_ros.errors import ConversionError, DffError, ShapeError
+from dff_ros.output_files import PART
 
 _NS_PER_S = 10**9
 _DEFAULT_FPS = 30.0
@@ -25,6 +26,10 @@ _TICKS_PER_S = 60000
 
 _LONGEST_PAUSE_NS = _NS_PER_S
 """A gap in the stamps (another sequence, a paused camera) would be a frozen picture."""
+
+_FORMATS = {'.mp4': 'mp4', '.m4v': 'mp4', '.mkv': 'matroska', '.mov': 'mov', '.avi': 'avi'}
+SUFFIXES = tuple(_FORMATS)
+"""Endings of the files that can be written."""
 
 _ENCODERS: tuple[tuple[str, dict[str, str]], ...] = (
     ('libx264', {'preset': 'veryfast', 'crf': '20'}),
@@ -97,14 +102,16 @@ class VideoWriter:
     """Writes RGB frames to a video file (yuv420p); a context manager.
 
     The file appears under its name when it is closed, also on Ctrl-C; until then it is `NAME.part`, which is
-    removed where nothing could be written. Sides are padded to even numbers. Raises DffError, naming the
-    file, when it cannot be written (folder missing, disk full), ShapeError for a frame of another size than
-    the first.
+    removed where nothing could be written; `is_written` says whether it is there. Sides are padded to even
+    numbers. Raises DffError, naming the file, for a name without one of `SUFFIXES` and when it cannot be
+    written (disk full), ShapeError for a frame of another size than the first.
     """
 
     def __init__(self, path: str | Path, fps: float) -> None:
         self.path = Path(path)
-        self._part = self.path.with_name(self.path.name + '.part')
+        self._format = _format_of(self.path)
+        self._part = self.path.with_name(self.path.name + PART)
+        self.is_written = False
         self._fps = fps
         self._container: av.container.OutputContainer | None = None
         self._size: tuple[int, int] | None = None
@@ -138,13 +145,14 @@ class VideoWriter:
             self._container.close()
             self._container = None
             os.replace(self._part, self.path)
+            self.is_written = True
         except (OSError, av.error.FFmpegError) as error:
             self._discard()
             raise DffError(f'cannot write {self.path}: {_reason(error)}') from error
 
     def _open(self, size: tuple[int, int]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        form = av.format.ContainerFormat(_format_of(self.path), 'w').name
+        form = av.format.ContainerFormat(self._format, 'w').name
         self._container = av.open(str(self._part), 'w', format=form)
         codec, options = next(item for item in _ENCODERS if item[0] in av.codecs_available)
         rate = Fraction(self._fps).limit_denominator(1001)
@@ -188,10 +196,9 @@ class VideoWriter:
 
 
 def _format_of(path: Path) -> str:
-    formats = {'.mp4': 'mp4', '.m4v': 'mp4', '.mkv': 'matroska', '.mov': 'mov', '.avi': 'avi'}
-    if path.suffix.lower() not in formats:
-        raise DffError(f'cannot write {path}: the file name must end in one of {", ".join(formats)}')
-    return formats[path.suffix.lower()]
+    if path.suffix.lower() not in _FORMATS:
+        raise DffError(f'cannot write {path}: the file name must end in one of {", ".join(SUFFIXES)}')
+    return _FORMATS[path.suffix.lower()]
 
 
 def _to_rgb(frame: VideoFrame) -> NDArray[np.uint8]:

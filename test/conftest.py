@@ -81,6 +81,16 @@ def ros_context(domain_id: int) -> Iterator[Any]:
     rclpy.try_shutdown(context=context)
 
 
+@pytest.fixture
+def graph() -> Iterator[Any]:
+    """Nodes and peers over real DDS, closed afterwards."""
+    pytest.importorskip('rclpy')
+    from ros_helpers import ros_graph
+
+    with ros_graph() as graph:
+        yield graph
+
+
 @pytest.fixture(scope='session')
 def shared_data() -> Path:
     """The data sets beside the checkout; a test that asks for them is skipped where they are absent."""

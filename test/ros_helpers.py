@@ -48,8 +48,10 @@ def image_message(
     number: int, *, size: tuple[int, int] = (32, 48), stamp_ns: int | None = None, frame_id: str = 'camera'
 ) -> Image:
     """The frame of fake_backend.numbered_frame as a message."""
-    stamp = ns_to_stamp(1_000_000_000 + number * 100_000_000 if stamp_ns is None else stamp_ns)
-    return fill_image(Image(), Header(stamp=stamp, frame_id=frame_id), np.full((*size, 3), number, np.uint8))
+    ros_stamp = ns_to_stamp(stamp(number) if stamp_ns is None else stamp_ns)
+    return fill_image(
+        Image(), Header(stamp=ros_stamp, frame_id=frame_id), np.full((*size, 3), number, np.uint8)
+    )
 
 
 class GatedBackend(FakeBackend):
@@ -177,6 +179,11 @@ class Graph:
             thread.join()
             node.destroy_node()
         rclpy.try_shutdown(context=self.context)
+
+
+def stamp(number: int) -> int:
+    """The stamp of `image_message(number)` by default, in nanoseconds."""
+    return 1_000_000_000 + number * 100_000_000
 
 
 @contextmanager

@@ -183,10 +183,12 @@ def test_the_smallest_and_narrowest_images_are_answered(backend, size):
 
 
 @pytest.mark.parametrize('name', BACKENDS)
-def test_close_may_be_called_twice(dis_bundle, name):
-    backend = open_backend(dis_bundle, config(name))
-    backend.close()
-    backend.close()
+def test_close_may_be_called_twice_and_leaves_another_backend_working(dis_bundle, name):
+    closed, other = (open_backend(dis_bundle, config(name)) for _ in range(2))
+    before = other.extract(texture((96, 128))).feature
+    closed.close()
+    closed.close()
+    np.testing.assert_array_equal(other.extract(texture((96, 128))).feature, before)
 
 
 def test_info_says_what_runs(dis_bundle, caplog):

@@ -12,7 +12,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from fake_backend import FakeBackend
 from PIL import Image as PillowImage
 from rclpy.parameter import Parameter
-from ros_helpers import TIMEOUT_S, Peer, ros_graph, wait_until
+from ros_helpers import TIMEOUT_S, Peer, wait_until
 from sensor_msgs.msg import Image
 
 from dff_ros.errors import ConfigError
@@ -21,12 +21,6 @@ from dff_ros.ros.camera import STAMP_ORIGIN_NS, CameraNode
 from dff_ros.ros.conversions import diagnostic_values, stamp_to_ns
 
 NUM_FRAMES = 4
-
-
-@pytest.fixture
-def graph():
-    with ros_graph() as graph:
-        yield graph
 
 
 @pytest.fixture

@@ -343,8 +343,8 @@ def test_what_is_missing_is_one_line(calls, argv, message, capsys):
 @pytest.mark.parametrize(
     'argv, message',
     [
-        (['--intervals', '1,0'], 'got 0, must be at least 1'),
-        (['--intervals', '1,x'], "got '1,x', expected whole numbers as in 1,2,5"),
+        (['--intervals', '1,0'], "got '0', expected a whole number of at least 1"),
+        (['--intervals', '1,x'], "got 'x', expected a whole number of at least 1"),
         (['--methods', 'dff,clockwork'], "unknown method 'clockwork'; known are dff, copy, dis"),
     ],
 )

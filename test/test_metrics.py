@@ -52,15 +52,6 @@ def test_equals_a_loop_over_pixels_and_frames():
     assert matrix.miou() == pytest.approx(np.nanmean(matrix.iou_per_class()))
 
 
-def test_merged_counts_are_those_of_all_frames():
-    one, both = counted(), ConfusionMatrix(3)
-    both.update(np.stack([TRUTH, TRUTH]), np.stack([PREDICTED, PREDICTED]))
-    one.merge(counted())
-    np.testing.assert_array_equal(one.counts_KK1, both.counts_KK1)
-    with pytest.raises(ShapeError, match='cannot add counts of 2 classes to those of 3'):
-        one.merge(ConfusionMatrix(2))
-
-
 def test_without_pixels_there_is_no_figure():
     matrix = ConfusionMatrix(2)
     matrix.update(np.full((2, 2), 255, np.uint8), np.zeros((2, 2), np.uint8))

@@ -109,7 +109,7 @@ def test_loss_of_half_precision_scores_does_not_overflow():
 
 def test_decode_gives_the_best_class_and_its_probability():
     scores = torch.tensor([[[[0.0, 9.0, -1000.0]], [[0.0, 0.0, 1000.0]], [[math.log(2), 0.0, 0.0]]]])
-    labels, confidence = SegmentationHead(2, 3).decode(scores)
+    labels, confidence = SegmentationHead(2, 3).decode(scores.unbind(1))
     assert (labels.dtype, confidence.dtype) == (torch.uint8, torch.uint8)
     assert labels.tolist() == [[[2, 0, 1]]]
     # 2/4 is 127.5: either neighbour is right
@@ -119,7 +119,7 @@ def test_decode_gives_the_best_class_and_its_probability():
 
 def test_decode_equals_softmax():
     scores = 3 * random(2, 11, 9, 13)
-    labels, confidence = SegmentationHead(2, 11).decode(scores)
+    labels, confidence = SegmentationHead(2, 11).decode(scores.unbind(1))
     probability, best = scores.softmax(1).max(1)
     assert torch.equal(labels.long(), best)
     assert (confidence.float() - 255 * probability).abs().max() <= 0.501
@@ -132,7 +132,7 @@ class _Answer(nn.Module):
         self.head.score.weight.data = random(5, 4, 1, 1, seed=2)
 
     def forward(self, feature, rows, cols):
-        return self.head.decode(upsample_scores(self.head(feature), rows, cols))
+        return self.head.decode(upsample_scores(self.head(feature), rows, cols).unbind(1))
 
 
 def test_onnx_gives_the_same_labels_at_any_output_size(tmp_path):

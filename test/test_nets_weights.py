@@ -9,8 +9,8 @@ from test_nets_resnet import image, randomised
 from torch.nn import functional as F
 
 from dff_ros.errors import DataError
-from dff_ros.nets.resnet import ResNetFeature, fold_batch_norm
-from dff_ros.nets.weights import START_WEIGHTS, load_start_weights, start_feature_net
+from dff_ros.nets.resnet import ResNetFeature, fold_batch_norm, make_feature_net
+from dff_ros.nets.weights import START_WEIGHTS, load_start_weights
 
 SHARED_WEIGHTS = Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'weights'
 
@@ -126,7 +126,8 @@ def test_an_unreadable_file_is_named(tmp_path, content):
 @pytest.mark.parametrize('name', sorted(START_WEIGHTS))
 def test_published_start_weights_load_into_what_they_say(name):
     start = START_WEIGHTS[name]
-    net = start_feature_net(start, SHARED_WEIGHTS, 8, last_stage=4).eval()
+    net = make_feature_net(start.feature_net, 8, last_stage=4, **start.options).eval()
+    load_start_weights(net, SHARED_WEIGHTS / start.file, start.channel_order, start.batch_norm_eps)
     with np.load(SHARED_WEIGHTS / start.file) as archive:
         first = torch.from_numpy(archive['conv1.weight'])
     # One normalised grey image through the first conv: the weights arrived, in RGB order.

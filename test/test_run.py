@@ -64,7 +64,7 @@ def run(*argv) -> int:
 
 def test_every_frame_is_answered_written_and_counted(backend, video, tmp_path, capsys):
     out, report_path, labels = tmp_path / 'o' / 'out.mp4', tmp_path / 'o' / 'r.json', tmp_path / 'labels'
-    assert run(video, '--interval', 5, '--out', out, '--json', report_path, '--labels-out', labels) == 0
+    assert run(video, '--interval', 5, '--out', out, '--report', report_path, '--labels-out', labels) == 0
     report = json.loads(report_path.read_text())
     assert (report['processed'], report['key_frames'], report['interval']) == (12, 3, 5)
     assert report['age_frames_mean'] == pytest.approx((10 + 10 + 1) / 12, abs=1e-3)
@@ -87,7 +87,7 @@ def test_every_frame_is_answered_written_and_counted(backend, video, tmp_path, c
 
 
 def test_accuracy_against_labels(backend, camvid, tmp_path):
-    assert run(camvid, '--interval', 1, '--json', tmp_path / 'r.json') == 0
+    assert run(camvid, '--interval', 1, '--report', tmp_path / 'r.json') == 0
     report = json.loads((tmp_path / 'r.json').read_text())
     expected = dict.fromkeys(CAMVID_CLASSES) | {
         'sky': 100.0, 'building': 100.0, 'pole': 50.0, 'road': 50.0, 'pavement': 100.0, 'tree': 100.0,
@@ -98,7 +98,7 @@ def test_accuracy_against_labels(backend, camvid, tmp_path):
 
 
 def test_num_frames_stops_early(backend, video, tmp_path):
-    assert run(video, '--num-frames', 4, '--json', tmp_path / 'r.json') == 0
+    assert run(video, '--num-frames', 4, '--report', tmp_path / 'r.json') == 0
     assert json.loads((tmp_path / 'r.json').read_text())['processed'] == 4
 
 
@@ -107,7 +107,7 @@ def test_a_frame_of_another_size_resets_the_key(backend, tmp_path):
     folder.mkdir()
     for index, size in enumerate([(32, 48), (32, 48), (48, 32), (48, 32)]):
         Image.fromarray(np.full((*size, 3), index, np.uint8)).save(folder / f'{index}.png')
-    assert run(folder, '--json', tmp_path / 'r.json', '--out', tmp_path / 'o.mp4') == 0
+    assert run(folder, '--report', tmp_path / 'r.json', '--out', tmp_path / 'o.mp4') == 0
     report = json.loads((tmp_path / 'r.json').read_text())
     assert (report['processed'], report['key_frames'], report['reset_causes']) == (4, 2, {'size': 1})
 
@@ -118,7 +118,7 @@ def test_a_damaged_frame_ends_the_run_but_keeps_what_was_done(backend, tmp_path,
     for index in range(3):
         Image.fromarray(np.full((32, 48, 3), index, np.uint8)).save(folder / f'{index}.png')
     (folder / '2.png').write_bytes((folder / '2.png').read_bytes()[:40])
-    assert run(folder, '--json', tmp_path / 'r.json', '--out', tmp_path / 'o.mp4') == 2
+    assert run(folder, '--report', tmp_path / 'r.json', '--out', tmp_path / 'o.mp4') == 2
     assert '2.png cannot be read as an image' in capsys.readouterr().err
     assert json.loads((tmp_path / 'r.json').read_text())['processed'] == 2
     with VideoReader(tmp_path / 'o.mp4') as reader:
@@ -134,7 +134,7 @@ def test_ctrl_c_keeps_what_was_done(backend, video, tmp_path, monkeypatch):
         return extract(image_HW3)
 
     monkeypatch.setattr(backend, 'extract', interrupted)
-    assert run(video, '--interval', 1, '--json', tmp_path / 'r.json', '--out', tmp_path / 'o.mp4') == 130
+    assert run(video, '--interval', 1, '--report', tmp_path / 'r.json', '--out', tmp_path / 'o.mp4') == 130
     num_done = json.loads((tmp_path / 'r.json').read_text())['processed']
     assert 7 <= num_done <= 9  # lossy coding may move the value by one
     with VideoReader(tmp_path / 'o.mp4') as reader:

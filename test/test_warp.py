@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dff_ros.nets.warp import coverage, propagate, warp, warp_with_validity
+from dff_ros.nets.warp import coverage, propagate, warp
 
 SIZES = [*itertools.product(range(1, 10), range(1, 10)), (23, 30), (63, 48)]
 
@@ -24,6 +24,10 @@ def constant_flow(batch, height, width, dx, dy, dtype=torch.float32):
     flow = torch.empty(batch, 2, height, width, dtype=dtype)
     flow[:, 0], flow[:, 1] = dx, dy
     return flow
+
+
+def warp_and_coverage(feature, flow):
+    return warp(feature, flow), coverage(flow)
 
 
 def slow_warp(feature, flow):
@@ -42,7 +46,7 @@ def slow_warp(feature, flow):
 @pytest.mark.parametrize('size', SIZES, ids=str)
 def test_zero_flow_is_the_identity(size):
     feature = random(2, 3, *size)
-    warped, validity = warp_with_validity(feature, torch.zeros(2, 2, *size))
+    warped, validity = warp_and_coverage(feature, torch.zeros(2, 2, *size))
     # Positions pass through one float32 normalisation: an error of some 1e-7 of the grid's width.
     torch.testing.assert_close(warped, feature, rtol=0, atol=2e-5)
     assert torch.equal(validity, torch.ones(2, 1, *size))
@@ -59,7 +63,7 @@ def test_an_integer_flow_is_a_shift_with_zeros_outside(size, dx, dy):
     inside = np.zeros((height, width), bool)
     inside[max(0, -dy) : max(0, height - dy), max(0, -dx) : max(0, width - dx)] = True
 
-    warped, validity = warp_with_validity(feature, constant_flow(1, height, width, dx, dy))
+    warped, validity = warp_and_coverage(feature, constant_flow(1, height, width, dx, dy))
 
     np.testing.assert_allclose(warped.numpy(), padded[:, :, y : y + height, x : x + width], rtol=0, atol=5e-5)
     assert np.array_equal(validity[0, 0].numpy(), inside.astype(np.float32))
@@ -67,7 +71,7 @@ def test_an_integer_flow_is_a_shift_with_zeros_outside(size, dx, dy):
 
 def test_a_fractional_flow_mixes_the_four_neighbours():
     feature = torch.tensor([[[[0.0, 10.0], [100.0, 110.0]]]])
-    warped, validity = warp_with_validity(feature, constant_flow(1, 2, 2, 0.25, 0.5))
+    warped, validity = warp_and_coverage(feature, constant_flow(1, 2, 2, 0.25, 0.5))
     # At cell (0, 0): 0.25 to the right, half-way down. The other cells reach over the border: zeros there.
     expected = torch.tensor([[[[52.5, 0.75 * 60], [0.5 * 102.5, 0.5 * 0.75 * 110]]]])
     torch.testing.assert_close(warped, expected, rtol=1e-5, atol=1e-5)
@@ -77,7 +81,7 @@ def test_a_fractional_flow_mixes_the_four_neighbours():
 @pytest.mark.parametrize('size', [(1, 1), (2, 9), (23, 30), (63, 48)], ids=str)
 def test_a_constant_map_stays_constant_inside_and_its_warp_is_the_coverage(size):
     flow = 3 * random(2, 2, *size, seed=4)
-    warped, validity = warp_with_validity(torch.full((2, 1, *size), 7.0), flow)
+    warped, validity = warp_and_coverage(torch.full((2, 1, *size), 7.0), flow)
     torch.testing.assert_close(warped, 7 * validity, rtol=0, atol=1e-4)
     is_inside = validity == 1
     torch.testing.assert_close(warped[is_inside], torch.full_like(warped[is_inside], 7.0), rtol=0, atol=1e-4)
@@ -93,7 +97,7 @@ def test_a_constant_map_stays_constant_inside_and_its_warp_is_the_coverage(size)
 def test_equals_equation_1_written_out(size, num_batch, reach, seed):
     feature = random(num_batch, 2, *size, seed=seed, dtype=torch.float64)
     flow = reach * random(num_batch, 2, *size, seed=seed + 1, dtype=torch.float64)
-    warped, validity = warp_with_validity(feature, flow)
+    warped, validity = warp_and_coverage(feature, flow)
     expected, inside = slow_warp(feature.numpy(), flow.numpy())
     np.testing.assert_allclose(warped.numpy(), expected, rtol=0, atol=1e-11)
     np.testing.assert_allclose(validity.numpy(), inside, rtol=0, atol=1e-12)
@@ -140,7 +144,7 @@ def test_half_precision_features_are_sampled_at_exact_positions(dtype):
 
 class _Propagate(nn.Module):
     def forward(self, feature, flow, scale_map):
-        warped, validity = warp_with_validity(feature, flow)
+        warped, validity = warp_and_coverage(feature, flow)
         return warped * scale_map, validity
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dff_ros.config import DffConfig, replace
 from dff_ros.errors import ConfigError
 from dff_ros.evaluation.table import METHODS
-from dff_ros.flags import add_flags, given_flags
+from dff_ros.flags import add_flags, given_flags, positive, seed
 
 if TYPE_CHECKING:
     from dff_ros.evaluator import Evaluator
@@ -31,9 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'classes, agreement with per-frame inference is all there is',
     )
     parser.add_argument('--split', default='val', help='split of CamVid (default: %(default)s)')
-    parser.add_argument('--seed', type=int, default=0, help='seed of the simulated street (default: 0)')
     parser.add_argument(
-        '--num-frames', type=_positive, metavar='N', help='take the first N frames (needed for street)'
+        '--seed', type=seed, default=0, metavar='N', help='seed of the simulated street (default: 0)'
+    )
+    parser.add_argument(
+        '--num-frames', type=positive, metavar='N', help='take the first N frames (needed for street)'
     )
     parser.add_argument(
         '--intervals',
@@ -62,8 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from dff_ros.evaluator import Evaluator
     from dff_ros.sources import open_source
 
-    if args.plot is not None:
-        _check_matplotlib()
+    _check_outputs(args)
     source = open_source(args.data, split=args.split, seed=args.seed)
     failure: BaseException | None = None
     config = replace(DffConfig(), given_flags(args))
@@ -75,10 +76,12 @@ def run(args: argparse.Namespace) -> int:
         except (Exception, KeyboardInterrupt) as error:
             failure = error
     report = evaluator.report()
-    if report['num_frames']:
-        _show(args, {**report, 'data': args.data, 'split': _split(args, source)})
-    if failure is not None:
-        raise failure
+    try:
+        if report['num_frames']:
+            _show(args, {**report, 'data': args.data, 'split': _split(args, source)})
+    finally:
+        if failure is not None:
+            raise failure
     return 0
 
 
@@ -102,14 +105,13 @@ def _show(args: argparse.Namespace, report: dict[str, object]) -> None:
         print(json.dumps(report, indent=2, allow_nan=False))
     else:
         print_report(Console(), report)
+    say = (lambda path: None) if args.json else (lambda path: print(f'wrote {path}'))
     if args.out is not None:
         write_json(args.out, report)
+        say(args.out)
     if args.plot is not None:
         plot(report, args.plot)
-    if not args.json:
-        for path in (args.out, args.plot):
-            if path is not None:
-                print(f'wrote {path}')
+        say(args.plot)
 
 
 def _split(args: argparse.Namespace, source: FrameSource) -> str | None:
@@ -119,18 +121,19 @@ def _split(args: argparse.Namespace, source: FrameSource) -> str | None:
     return args.split if isinstance(source, CamVidSource) else None
 
 
-def _check_matplotlib() -> None:
+def _check_outputs(args: argparse.Namespace) -> None:
     import importlib.util
 
-    if importlib.util.find_spec('matplotlib') is None:
+    from dff_ros.output_files import check_outputs, source_path
+
+    if args.plot is not None and importlib.util.find_spec('matplotlib') is None:
         raise ConfigError('--plot needs matplotlib: pip install "dff_ros[tools]"')
+    outputs = {'--out': args.out, '--plot': args.plot}
+    check_outputs([source_path(args.data)], outputs, {'--out': ('.json',), '--plot': ('.png',)})
 
 
 def _intervals(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(sorted({_positive(part) for part in text.split(',')}))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f'got {text!r}, expected whole numbers as in 1,2,5') from error
+    return tuple(sorted({positive(part) for part in text.split(',')}))
 
 
 def _methods(text: str) -> tuple[str, ...]:
@@ -139,10 +142,3 @@ def _methods(text: str) -> tuple[str, ...]:
     if unknown:
         raise argparse.ArgumentTypeError(f'unknown method {unknown[0]!r}; known are {", ".join(METHODS)}')
     return names
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f'got {number}, must be at least 1')
-    return number

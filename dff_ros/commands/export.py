@@ -9,6 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dff_ros.flags import positive
+
 if TYPE_CHECKING:
     from dff_ros.bundle import Bundle
     from dff_ros.export import ClipComparison
@@ -30,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='frames to compare torch and ONNX Runtime on: a video, a folder or street (%(default)s)',
     )
     parser.add_argument(
-        '--num-frames', type=int, default=_NUM_FRAMES, metavar='N', help='how many of them (%(default)s)'
+        '--num-frames', type=positive, default=_NUM_FRAMES, metavar='N', help='how many of them (%(default)s)'
     )
     parser.add_argument('--overwrite', action='store_true', help='replace a bundle of that name')
     parser.add_argument('--json', action='store_true', help='print the result as JSON')
@@ -44,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from dff_ros.sources import open_source
 
     source = open_source(args.frames)
-    frames = (item.image_HW3 for item in islice(source, max(1, args.num_frames)))
+    frames = (item.image_HW3 for item in islice(source, args.num_frames))
     console = Console(stderr=True)
     with console.status('exporting') as status:
         bundle, comparisons = export_run(

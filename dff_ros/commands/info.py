@@ -1,4 +1,4 @@
-"""`dff info`: what a bundle contains and whether its files are intact."""
+"""`dff info`: what a bundle contains and whether its files match its manifest, which itself is not signed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from dff_ros.bundle import Bundle
 
-SUMMARY = 'Show what a model bundle contains and check its files.'
+SUMMARY = 'Show what a model bundle contains and check its files against its manifest.'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,12 +21,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the tables; BundleError (exit code 2) names a file that is not intact."""
+    """Print the tables; BundleError (exit code 2) names a file that is not the one of the manifest.
+
+    Who can change the files can change the manifest too: nothing here tells who made a bundle.
+    """
     from dff_ros.bundle import open_bundle
 
     bundle = open_bundle(args.bundle)
     if args.json:
-        print(json.dumps({'path': str(bundle.path), 'files_intact': True, **bundle.manifest()}, indent=2))
+        facts = {'path': str(bundle.path), 'files_match_manifest': True, **bundle.manifest()}
+        print(json.dumps(facts, indent=2))
     else:
         _print(bundle)
     return 0
@@ -83,7 +87,7 @@ def _class_table(bundle: Bundle) -> Table:
 def _file_table(bundle: Bundle) -> Table:
     from rich.table import Table
 
-    table = Table(title='files, all as in the manifest')
+    table = Table(title='files match the manifest; the manifest itself is not signed')
     table.add_column('file')
     table.add_column('bytes', justify='right')
     table.add_column('SHA-256')

@@ -2,7 +2,9 @@
 
 import numpy as np
 
-IGNORE_ID = 255
+from dff_ros.types import UNLABELED
+
+IGNORE_ID = UNLABELED
 """Label of pixels without a class; left out of losses and metrics."""
 
 CAMVID_CLASSES: tuple[str, ...] = (

@@ -42,14 +42,6 @@ class ConfusionMatrix:
         self.counts_KK1[:, :num_classes] += counts[:num_classes, :num_classes]
         self.counts_KK1[:, num_classes] += counts[:num_classes, UNLABELED]
 
-    def merge(self, other: ConfusionMatrix) -> None:
-        """Add the counts of another one; ShapeError where it has another number of classes."""
-        if other.num_classes != self.num_classes:
-            raise ShapeError(
-                f'cannot add counts of {other.num_classes} classes to those of {self.num_classes}'
-            )
-        self.counts_KK1 += other.counts_KK1
-
     @property
     def num_pixels(self) -> int:
         """Labelled pixels counted so far."""

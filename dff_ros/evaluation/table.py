@@ -13,7 +13,18 @@ METHODS = ('dff', 'copy', 'dis')
 """The bundle's own flow, copied features (zero flow), and hand-made DIS flow."""
 
 
-class Row(TypedDict):
+class Accuracy(TypedDict):
+    """The part of a row that needs labels."""
+
+    miou: float | None
+    loss: float | None
+    iou_per_class: dict[str, float | None] | None
+    by_offset: list[float | None] | None
+    worst_offset: int | None
+    worst_miou: float | None
+
+
+class Row(Accuracy):
     """One method at one key interval; accuracies in percent, None where unknown.
 
     `miou`, `iou_per_class` and `agreement` are means over the offsets 0..interval-1 (see IntervalScore);
@@ -26,12 +37,6 @@ class Row(TypedDict):
     method: str
     flow: str
     interval: int
-    miou: float | None
-    loss: float | None
-    iou_per_class: dict[str, float | None] | None
-    by_offset: list[float | None] | None
-    worst_offset: int | None
-    worst_miou: float | None
     agreement: float | None
     agreement_miou: float | None
     agreement_by_offset: list[float | None]
@@ -44,17 +49,6 @@ class Row(TypedDict):
     eq7: float | None
     gmac_per_frame: float | None
     eq7_gmac: float | None
-
-
-class Accuracy(TypedDict):
-    """The part of a row that needs labels."""
-
-    miou: float | None
-    loss: float | None
-    iou_per_class: dict[str, float | None] | None
-    by_offset: list[float | None] | None
-    worst_offset: int | None
-    worst_miou: float | None
 
 
 class MethodScores:

@@ -9,11 +9,14 @@ were chosen by timing both runtimes on the CPU.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from dff_ros.errors import ConfigError
 from dff_ros.nets.dff import DffModel
+from dff_ros.nets.segmentation import SegmentationHead
 from dff_ros.nets.warp import coverage, warp
 
 TAP_NAMES = ('row_index', 'row_weight', 'col_index', 'col_weight')
@@ -102,25 +105,13 @@ class PredictGraph(nn.Module):
     """Feature (1, C, gh, gw), row matrix (H, gh), column matrix (gw, W) -> label map and confidence, uint8
     (H, W).
 
-    Confidence is 255 x the softmax probability of the label, rounded. The first of equal scores wins.
+    `SegmentationHead.decode` says what they mean.
     """
 
     def __init__(self, model: DffModel) -> None:
         super().__init__()
-        self.head = model.heads['segmentation']
+        self.head = cast(SegmentationHead, model.heads['segmentation'])
 
     def forward(self, feature: Tensor, row_matrix: Tensor, col_matrix: Tensor) -> tuple[Tensor, Tensor]:
-        # One class plane at a time and a running maximum: arg-max and softmax over the leading axis of one
-        # large array take twice as long in ONNX Runtime and ten times in torch.
         columns = self.head(feature)[0] @ col_matrix
-        planes = [row_matrix @ plane for plane in columns.unbind(0)]
-        best, label = planes[0], torch.zeros_like(planes[0], dtype=torch.uint8)
-        for index, plane in enumerate(planes[1:], start=1):
-            label = torch.where(
-                plane > best, torch.tensor(index, dtype=torch.uint8, device=plane.device), label
-            )
-            best = torch.maximum(best, plane)
-        total = torch.exp(planes[0] - best)
-        for plane in planes[1:]:
-            total = total + torch.exp(plane - best)
-        return label, torch.round(255.0 / total).to(torch.uint8)
+        return self.head.decode([row_matrix @ plane for plane in columns.unbind(0)])

@@ -27,11 +27,6 @@ def warp(feature: Tensor, flow: Tensor) -> Tensor:
     return warped.to(feature.dtype)
 
 
-def warp_with_validity(feature: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-    """`warp` and `coverage` of a flow."""
-    return warp(feature, flow), coverage(flow)
-
-
 def coverage(flow: Tensor) -> Tensor:
     """The share of each cell's bilinear weight that lies inside the key frame: (B, 1, h, w), 0..1.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dff_ros.errors import DataError
-from dff_ros.nets.resnet import ResNetFeature, make_feature_net
+from dff_ros.nets.resnet import ResNetFeature
 
 ChannelOrder = Literal['rgb', 'bgr']
 Arrays = dict[str, NDArray[np.float32]]
@@ -60,19 +60,6 @@ START_WEIGHTS: dict[str, StartWeights] = {
         options={'stride_in_1x1': True, 'pool_padding': 'end'},
     ),
 }
-
-
-def start_feature_net(
-    start: StartWeights, directory: Path, channels: int = 1024, **options: object
-) -> ResNetFeature:
-    """The feature net of `start` with its weights from `directory`.
-
-    `options` are added to those of `start` or replace them (`last_stage=4`, `frozen_stages=2`).
-    Raises DataError as `load_start_weights` does.
-    """
-    net = make_feature_net(start.feature_net, channels, **{**start.options, **options})
-    load_start_weights(net, directory / start.file, start.channel_order, start.batch_norm_eps)
-    return net
 
 
 def load_start_weights(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from dff_ros.config import DffConfig, Parameter, walk
+from dff_ros.config import SHORT_NAMES, DffConfig, Parameter, walk
 from dff_ros.errors import ConfigError
 
 PROFILES_VARIABLE = 'FASTRTPS_DEFAULT_PROFILES_FILE'
@@ -16,8 +16,6 @@ PROFILES_VARIABLE = 'FASTRTPS_DEFAULT_PROFILES_FILE'
 
 SHARED_MEMORY_PROFILE = 'fastdds_shm.xml'
 """The profile in config/: images of any size go through shared memory."""
-
-_ALIASES = {'interval': 'keyframe.interval'}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ def arguments(share: Path) -> list[Argument]:
 def _node_arguments() -> dict[str, Parameter]:
     known = {parameter.name: parameter for parameter in walk(DffConfig)}
     plain = {name: parameter for name, parameter in known.items() if '.' not in name}
-    return plain | {alias: known[name] for alias, name in _ALIASES.items()}
+    return plain | {alias: known[name] for alias, name in SHORT_NAMES.items()}
 
 
 def parameters(values: Mapping[str, str]) -> dict[str, object]:
@@ -65,6 +63,14 @@ def parameters(values: Mapping[str, str]) -> dict[str, object]:
             text = values[name]
             given[parameter.name] = parameter.check(text if parameter.kind is str else yaml.safe_load(text))
     return given
+
+
+def parameter_file(values: Mapping[str, str]) -> str:
+    """The parameter file; ConfigError where it is missing (launch would only warn, and use the defaults)."""
+    path = values['params_file']
+    if not Path(path).is_file():
+        raise ConfigError(f'params_file: there is no file {path!r}; give the path of a parameter file')
+    return path
 
 
 def environment(values: Mapping[str, str], share: Path, environ: Mapping[str, str]) -> dict[str, str]:

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import ast
 import ctypes
 import os
 import platform
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from types import FrameType
 from typing import Protocol
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
 
 from dff_ros.errors import DffError
+from dff_ros.ros.interrupts import Interrupts
 
 EXIT_OK, EXIT_FAILURE, EXIT_USER_ERROR = 0, 1, 2
 
-_REPEAT_S = 1.5
+USAGE = """arguments: [--help] [--ros-args [-p NAME:=VALUE]... [--params-file FILE] [-r FROM:=TO]...]
+`ros2 param describe` tells the parameters of a running node.
+"""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _MMAP_THRESHOLD_BYTES = 32 << 20
@@ -54,25 +58,28 @@ def tune_malloc() -> bool:
 
 
 def signals_into(exits: SimpleQueue[int]) -> None:
-    """SIGINT and SIGTERM put exit code 0; one that comes _REPEAT_S after the first ends the process at once.
+    """The first SIGINT or SIGTERM puts exit code 0, a later one ends the process at once (see Interrupts).
 
-    One Ctrl-C may arrive twice: from the terminal and from `ros2 launch`. For the rest of the process's life.
+    For the rest of the process's life.
     """
-    first_s: list[float] = []
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        first_s.append(time.monotonic())
-        if first_s[-1] - first_s[0] >= _REPEAT_S:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        exits.put(EXIT_OK)  # SimpleQueue may be used from a signal handler, an Event may not
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handle)
+    # SimpleQueue may be used from a signal handler, an Event may not.
+    Interrupts(lambda number: exits.put(EXIT_OK), _end_at_once).install()
 
 
-def run(make_node: Callable[[], Node], args: Sequence[str] | None = None) -> int:
-    """Run a Startable node until a signal or its own end; the exit code of the process."""
+def _end_at_once(number: int) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
+
+
+def run(make_node: Callable[[], Node], args: Sequence[str] | None = None, usage: str = USAGE) -> int:
+    """Run a Startable node until a signal or its own end; the exit code of the process.
+
+    `args` begin with the program's name, as sys.argv does; arguments that ROS does not know, and `--help`,
+    print `usage` instead.
+    """
+    unknown = _unknown_arguments(sys.argv if args is None else args)
+    if unknown:
+        return _help(unknown, usage)
     tune_malloc()
     exits: SimpleQueue[int] = SimpleQueue()
     signals_into(exits)
@@ -86,6 +93,23 @@ def run(make_node: Callable[[], Node], args: Sequence[str] | None = None) -> int
         return _report(error)
     finally:
         rclpy.try_shutdown()
+
+
+def _unknown_arguments(args: Sequence[str]) -> list[str]:
+    try:
+        return remove_ros_args(list(args))[1:]
+    except rclpy_implementation.UnknownROSArgsError as error:
+        return [str(text) for text in ast.literal_eval(str(error))]  # its message is the list's repr
+    except RuntimeError:  # a malformed argument of ROS's own: rclpy.init says which
+        return []
+
+
+def _help(unknown: Sequence[str], usage: str) -> int:
+    if '--help' in unknown or '-h' in unknown:
+        print(usage, end='')
+        return EXIT_OK
+    print(f'error: unknown arguments {" ".join(unknown)}\n{usage}', end='', file=sys.stderr)
+    return EXIT_USER_ERROR
 
 
 def _report(error: Exception) -> int:
