@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dff_ros.data.camvid import CamVid
 from dff_ros.data.classes import CAMVID_CLASSES
+from dff_ros.data.numbering import natural_key
 from dff_ros.errors import ConfigError, ConversionError
 
 _NS_PER_S = 10**9
@@ -135,7 +136,7 @@ class ImageFolderSource:
             raise ConversionError(f'cannot read the folder {folder}: {error.strerror}') from error
         if not found:
             raise ConversionError(f'{folder} holds no image; known are {", ".join(sorted(_IMAGE_SUFFIXES))}')
-        self._paths = sorted(found, key=lambda path: _natural_key(path.name))
+        self._paths = sorted(found, key=lambda path: natural_key(path.name))
         self.name, self.fps = str(folder), fps
         self.num_frames: int | None = len(self._paths)
         height, width = read_image(self._paths[0]).shape[:2]
@@ -256,8 +257,3 @@ def read_image(path: Path) -> NDArray[np.uint8]:
             return np.array(upright.convert('RGB'))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ConversionError(f'{path} cannot be read as an image: {error}') from error
-
-
-def _natural_key(name: str) -> list[tuple[int, int | str]]:
-    parts = re.split(r'(\d+)', name)
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]

@@ -1,27 +1,25 @@
-"""Batches as a pure function of seed and step, prepared ahead by threads.
-
-Decoding, affine maps and colour changes run outside Python's lock, so threads are enough, and data sets that
-are held in memory need no copies per worker.
-"""
+"""Batches of single frames as a pure function of seed and step."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dff_ros.data.augment_config import AugmentConfig
+from dff_ros.data.order import shuffled
 from dff_ros.data.samples import LabelledImages, Sample
 from dff_ros.data.transforms import augment
+from dff_ros.training.prefetch import Prefetched
 
-_BATCHES_AHEAD = 3
-_SHUFFLE, _AUGMENT = 1, 2
-"""They separate the random streams."""
+_AUGMENT = 2
+"""Separates this random stream from others of the same seed."""
+
+Augmented = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ class Source:
     per_batch: int
 
 
-class Batches:
+class Batches(Prefetched[Augmented, Batch]):
     """Random batches of given sources: each source is gone through in a new order every epoch.
 
     `batch(step)` depends on the seed and the step only, so a resumed run sees what an uninterrupted one sees.
@@ -63,58 +61,35 @@ class Batches:
     def __init__(
         self, sources: Sequence[Source], config: AugmentConfig, crop: tuple[int, int], seed: int, workers: int
     ) -> None:
+        super().__init__(workers)
         self._sources = [source for source in sources if source.per_batch > 0]
         self._config = config
         self._crop = crop
         self._seed = seed
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix='batches')
-
-    def batch(self, step: int) -> Batch:
-        """The batch of one step."""
-        return self._gather(self._submit(step))
-
-    def ahead(self, first: int, end: int) -> Iterator[Batch]:
-        """The batches of steps first .. end - 1, prepared while earlier ones are used."""
-        waiting: deque[list[Future[tuple[NDArray[np.uint8], NDArray[np.uint8]]]]] = deque()
-        next_step = first
-        for _ in range(first, end):
-            while next_step < end and len(waiting) < _BATCHES_AHEAD:
-                waiting.append(self._submit(next_step))
-                next_step += 1
-            yield self._gather(waiting.popleft())
-
-    def close(self) -> None:
-        """Stop the threads."""
-        self._pool.shutdown(cancel_futures=True)
 
     def picks(self, step: int) -> list[tuple[int, int]]:
         """(source, index) of each sample of a step's batch."""
-        found: list[tuple[int, int]] = []
-        for number, source in enumerate(self._sources):
-            size = len(source.samples)
-            for taken in range(step * source.per_batch, (step + 1) * source.per_batch):
-                order = _order(self._seed, number, taken // size, size)
-                found.append((number, int(order[taken % size])))
-        return found
-
-    def _submit(self, step: int) -> list[Future[tuple[NDArray[np.uint8], NDArray[np.uint8]]]]:
         return [
-            self._pool.submit(self._make, step, slot, number, index)
+            (number, index)
+            for number, source in enumerate(self._sources)
+            for index in shuffled(
+                self._seed,
+                number,
+                len(source.samples),
+                range(step * source.per_batch, (step + 1) * source.per_batch),
+            )
+        ]
+
+    def _tasks(self, step: int) -> list[partial[Augmented]]:
+        return [
+            partial(self._make, step, slot, number, index)
             for slot, (number, index) in enumerate(self.picks(step))
         ]
 
-    def _make(
-        self, step: int, slot: int, number: int, index: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def _make(self, step: int, slot: int, number: int, index: int) -> Augmented:
         rng = np.random.default_rng((self._seed, _AUGMENT, step, slot))
         return augment(self._config, rng, self._sources[number].samples[index], self._crop)
 
-    @staticmethod
-    def _gather(futures: list[Future[tuple[NDArray[np.uint8], NDArray[np.uint8]]]]) -> Batch:
-        images, labels = zip(*(future.result() for future in futures), strict=True)
+    def _gather(self, items: Sequence[Augmented]) -> Batch:
+        images, labels = zip(*items, strict=True)
         return Batch(np.stack(images), np.stack(labels))
-
-
-@lru_cache(maxsize=8)
-def _order(seed: int, number: int, epoch: int, size: int) -> NDArray[np.int64]:
-    return np.random.default_rng((seed, _SHUFFLE, number, epoch)).permutation(size)

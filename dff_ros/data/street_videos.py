@@ -1,0 +1,91 @@
+"""The simulated street as a video set: made when asked for, with exact labels, boxes and flow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dff_ros.config import Validated, param
+from dff_ros.data.classes import CAMVID_CLASSES
+from dff_ros.data.street import Street
+from dff_ros.data.video_set import Boxes, SequenceInfo, VideoFrame
+
+_KEPT_STREETS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreetVideosConfig(Validated):
+    """Which streets, how long and how densely labelled."""
+
+    num_sequences: int = param(16, 'Streets, each a sequence', minimum=1, maximum=1_000_000)
+    num_frames: int = param(300, 'Frames of each', minimum=1, maximum=1_000_000)
+    label_every: int = param(
+        1, 'Each such frame is labelled, from the first on', minimum=1, maximum=1_000_000
+    )
+    height: int = param(360, 'Height of the frames', minimum=32, maximum=4096, unit='px')
+    width: int = param(480, 'Width of the frames', minimum=32, maximum=4096, unit='px')
+    fps: float = param(30.0, 'Frames per second', minimum=0.1, maximum=1000.0)
+    seed: int = param(0, 'Sequence i is the street of this seed + i', minimum=0, maximum=2**31 - 1)
+
+
+class StreetVideos:
+    """A FlowVideoSet of made-up streets; a frame depends on the config and its number only."""
+
+    class_names = CAMVID_CLASSES
+    box_class_names = CAMVID_CLASSES
+
+    def __init__(self, config: StreetVideosConfig) -> None:
+        self._config = config
+        stamps_ns = tuple(round(index * 1e9 / config.fps) for index in range(config.num_frames))
+        labelled = tuple(range(0, config.num_frames, config.label_every))
+        self.sequences = tuple(
+            SequenceInfo(f'street_{config.seed + number}', stamps_ns, labelled)
+            for number in range(config.num_sequences)
+        )
+        self._lock = Lock()
+        self._street = lru_cache(_KEPT_STREETS)(self._make)
+
+    def frame(self, sequence: int, index: int) -> VideoFrame:
+        """One frame."""
+        with self._lock:  # a street keeps views it has drawn, and may be used by one thread at a time
+            made = self._street(sequence).frame(self._checked(index))
+        return VideoFrame(f'{self.sequences[sequence].name}:{index}', made.image_HW3, made.stamp_ns)
+
+    def labels(self, sequence: int, index: int) -> NDArray[np.uint8] | None:
+        """Exact class ids of each frame that counts as labelled."""
+        if self._checked(index) % self._config.label_every:
+            return None
+        with self._lock:
+            labels: NDArray[np.uint8] = self._street(sequence).frame(index).labels_HW
+        return labels
+
+    def boxes(self, sequence: int, index: int) -> Boxes:
+        """The visible extent of every vehicle and person."""
+        with self._lock:
+            boxes = self._street(sequence).frame(self._checked(index)).boxes
+        return Boxes(
+            boxes_xyxy=np.array([box.xyxy for box in boxes], np.float32).reshape(-1, 4),
+            class_ids_N=np.array([box.class_id for box in boxes], np.int64),
+            track_ids_N=np.array([box.id for box in boxes], np.int64),
+            visibility_N=np.array([box.visibility for box in boxes], np.float32),
+            is_ignored_N=np.zeros(len(boxes), np.bool_),
+        )
+
+    def flow(self, sequence: int, current: int, key: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Exact backward flow (2, H, W) and where (H, W) its target is in the key frame and not hidden."""
+        with self._lock:
+            flow, is_visible = self._street(sequence).flow(self._checked(current), self._checked(key))
+        return np.asarray(flow, np.float32), is_visible
+
+    def _checked(self, index: int) -> int:
+        if not 0 <= index < self._config.num_frames:
+            raise IndexError(f'frame {index} of {self._config.num_frames}')
+        return index
+
+    def _make(self, sequence: int) -> Street:
+        config = self._config
+        return Street(config.seed + sequence, (config.height, config.width), config.fps)
