@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
+from statistics import median_low
 
 _TRAILING = re.compile(r'(\d+)\D*$')
 _MOST_STEPS = 1.5
@@ -36,6 +37,11 @@ def usual_step(numbers: Sequence[int]) -> int | None:
     return step if step > 0 and 2 * most >= len(numbers) - 1 else None
 
 
+def median_step(numbers: Sequence[int]) -> int:
+    """The lower median of the differences between neighbours; 1 for fewer than two numbers."""
+    return median_low([later - earlier for earlier, later in pairwise(numbers)] or [1])
+
+
 def runs(numbers: Sequence[int], step: int) -> list[range]:
     """Positions of the stretches in which each number is about `step` above the one before."""
     cuts = [at for at, (a, b) in enumerate(pairwise(numbers), 1) if not 0 < b - a <= _MOST_STEPS * step]
@@ -45,7 +51,7 @@ def runs(numbers: Sequence[int], step: int) -> list[range]:
 def runs_in_time(stamps_ns: Sequence[int], most_gaps: float) -> list[range]:
     """Positions of the stretches without a gap longer than `most_gaps` times the median one."""
     gaps = [later - earlier for earlier, later in pairwise(stamps_ns)]
-    longest = most_gaps * sorted(gaps)[len(gaps) // 2] if gaps else 0
+    longest = most_gaps * median_low(gaps) if gaps else 0
     return split_at([position + 1 for position, gap in enumerate(gaps) if gap > longest], len(stamps_ns))
 
 

@@ -16,7 +16,7 @@ from dff_ros.data.camvid import (
 )
 from dff_ros.data.classes import CAMVID_CLASSES
 from dff_ros.data.file_videos import FrameFile, LabelFile, Scan, cut
-from dff_ros.data.numbering import runs, usual_step
+from dff_ros.data.numbering import median_step, runs
 from dff_ros.errors import DataError
 
 
@@ -57,7 +57,7 @@ def _add_recording(found: Scan, root: Path, split: str, recording: str, named: l
                 found.report('missing_file', path.relative_to(root))
         stamp_ns = (number - numbers[0]) * 10**9 // RATE_HZ
         frames.append(FrameFile(image, stamp_ns, LabelFile(label, CODING)))
-    parts = runs(numbers, usual_step(numbers) or 1)
+    parts = runs(numbers, median_step(numbers))
     for part in parts[1:]:
         before, after = numbers[part.start - 1], numbers[part.start]
         found.report('recording_pause', f'splits/{split}.txt', f'{recording}: {before} to {after}')

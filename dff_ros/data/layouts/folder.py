@@ -154,7 +154,7 @@ class _Sequence:
                 kind = 'label_format' if is_lossy_label else 'stray_file'
                 self._report(kind, path, f'{name}/ takes {", ".join(suffixes)}')
         used = [path for path in paths if path.suffix.lower() in suffixes]
-        return sorted(used, key=lambda path: natural_key(path.name))
+        return sorted(used, key=lambda path: (natural_key(path.name), path.name))
 
     def _times(self, frames: list[Path]) -> tuple[list[int], list[range]]:
         """Stamps of the frames, and the uninterrupted parts."""
