@@ -14,7 +14,7 @@ from video_files import write_cityscapes, write_folder, write_frame, write_label
 from dff_ros import cli
 from dff_ros.data.check import check
 from dff_ros.data.findings import KINDS
-from dff_ros.data.layouts import open_videos
+from dff_ros.data.layouts import LAYOUTS, open_videos
 from dff_ros.data.street import Street
 from dff_ros.errors import DataError
 
@@ -260,6 +260,7 @@ RENDER = [
 
 def test_the_rendered_street_is_a_good_set_with_exact_labels(tmp_path: Path):
     root = tmp_path / 'street'
+    root.mkdir()
     assert cli.main(['data', 'render-street', str(root), *RENDER, '--seed', '3']) == 0
     report = check(root)
     assert report.is_ok and report.findings == []
@@ -284,17 +285,17 @@ def test_rendering_never_overwrites(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_a_disk_that_refuses_leaves_nothing_behind(tmp_path: Path):
-    from dff_ros.data.street_videos import StreetVideosConfig
+    from dff_ros.data.street_config import RenderConfig
     from dff_ros.data.write_street import write_street
 
     (tmp_path / 'file').write_text('x')
     with pytest.raises(DataError, match='cannot write the street to'):
-        write_street(tmp_path / 'file' / 'street', StreetVideosConfig(), {'train': 1})
+        write_street(tmp_path / 'file' / 'street', RenderConfig(sequences=1))
     assert [path.name for path in tmp_path.iterdir()] == ['file']
 
 
 @pytest.mark.parametrize(
-    'flags', [['--sequences', '0'], ['--every', '0'], ['--val-sequences', '-1'], ['--frames', 'x']]
+    'flags', [['--sequences', '0'], ['--every', '0'], ['--val_sequences', '-1'], ['--frames', 'x']]
 )
 def test_counts_must_make_sense(tmp_path: Path, flags: list[str]):
     with pytest.raises(SystemExit) as caught:
@@ -313,3 +314,9 @@ def test_the_real_sets_are_in_order(shared_data: Path, name: str, frames: int, l
     assert sum(f.num_frames for f in facts) == frames
     assert sum(f.num_labelled for f in facts) == labelled
     assert sum(f.num_boxes for f in facts) == boxes
+
+
+def test_the_flag_offers_every_layout(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        cli.main(['data', 'check', '--help'])
+    assert '{' + ','.join(LAYOUTS) + '}' in capsys.readouterr().out

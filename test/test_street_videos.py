@@ -12,13 +12,12 @@ from dff_ros.data.classes import CAMVID_CLASSES
 from dff_ros.data.pair_config import PairConfig
 from dff_ros.data.pairs import PairSource
 from dff_ros.data.street import Street
-from dff_ros.data.street_videos import StreetVideos, StreetVideosConfig
+from dff_ros.data.street_config import StreetVideosConfig
+from dff_ros.data.street_videos import StreetVideos
 from dff_ros.training.pair_batches import PairBatch, PairBatches
 
 SIZE = (96, 128)
-CONFIG = StreetVideosConfig(
-    num_sequences=3, num_frames=14, label_every=4, height=SIZE[0], width=SIZE[1], seed=4
-)
+CONFIG = StreetVideosConfig(sequences=3, frames=14, every=4, height=SIZE[0], width=SIZE[1], seed=4)
 
 
 @pytest.fixture(scope='module')

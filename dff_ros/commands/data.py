@@ -7,6 +7,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dff_ros.config import replace
+from dff_ros.data.street_config import RenderConfig
+from dff_ros.flags import add_flags, given_flags
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -34,16 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument('--json', action='store_true', help='print the report as JSON')
     render = tasks.add_parser('render-street', help=_RENDER, description=_RENDER)
     render.add_argument('root', metavar='ROOT', type=Path, help='folder to make')
-    render.add_argument('--sequences', type=_count, default=8, help='sequences of train (default: 8)')
-    render.add_argument(
-        '--val-sequences', type=_count_or_none, default=1, help='sequences of val (default: 1)'
-    )
-    render.add_argument('--frames', type=_count, default=120, help='frames of each (default: 120)')
-    render.add_argument('--every', type=_count, default=10, help='each such frame is labelled (default: 10)')
-    render.add_argument('--width', type=int, default=480, help='width of the frames (default: 480)')
-    render.add_argument('--height', type=int, default=360, help='height of the frames (default: 360)')
-    render.add_argument('--fps', type=float, default=30.0, help='frames per second (default: 30)')
-    render.add_argument('--seed', type=int, default=0, help='of the first street (default: 0)')
+    add_flags(render.add_argument_group('settings'), RenderConfig)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,20 +62,12 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _render(args: argparse.Namespace) -> int:
-    from dff_ros.data.street_videos import StreetVideosConfig
     from dff_ros.data.write_street import write_street
     from dff_ros.training.progress import progress_bar
 
-    config = StreetVideosConfig(
-        num_frames=args.frames,
-        label_every=args.every,
-        height=args.height,
-        width=args.width,
-        fps=args.fps,
-        seed=args.seed,
-    )
+    config = replace(RenderConfig(), given_flags(args))
     with progress_bar('rendering') as bar:
-        write_street(args.root, config, {'train': args.sequences, 'val': args.val_sequences}, bar.show)
+        write_street(args.root, config, bar.show)
     print(f'wrote {args.root}; check it with: dff data check {args.root}')
     return 0
 
@@ -135,17 +122,3 @@ def _print_findings(console: Console, report: CheckReport) -> None:
 
 def _line(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f'got {value}, it must be at least 1')
-    return value
-
-
-def _count_or_none(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f'got {value}, it must be at least 0')
-    return value

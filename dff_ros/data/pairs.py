@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dff_ros.data.order import shuffled
 from dff_ros.data.pair_config import PairConfig
-from dff_ros.data.video_set import SequenceInfo, VideoSet, read_labels
+from dff_ros.data.video_set import FlowVideoSet, SequenceInfo, VideoSet, read_labels
 from dff_ros.errors import ConfigError, DataError
 
 _KEYS = 3
@@ -152,6 +152,6 @@ def read_pair(videos: VideoSet, pair: Pair, with_flow: bool = False) -> PairSamp
     is_visible: NDArray[np.bool_] | None = None
     if with_flow and is_same:
         flow, is_visible = np.zeros((2, *size), np.float32), np.ones(size, np.bool_)
-    elif with_flow and hasattr(videos, 'flow'):
+    elif with_flow and isinstance(videos, FlowVideoSet):
         flow, is_visible = videos.flow(pair.sequence, pair.current, pair.key)
     return PairSample(current.name, current.image_HW3, key.image_HW3, labels, flow, is_visible)

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_ros.config import Validated, param
 from dff_ros.data.classes import CAMVID_CLASSES
 from dff_ros.data.street import Street
+from dff_ros.data.street_config import StreetVideosConfig
 from dff_ros.data.video_set import Boxes, SequenceInfo, VideoFrame
 
 _KEPT_STREETS = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class StreetVideosConfig(Validated):
-    """Which streets, how long and how densely labelled."""
-
-    num_sequences: int = param(16, 'Streets, each a sequence', minimum=1, maximum=1_000_000)
-    num_frames: int = param(300, 'Frames of each', minimum=1, maximum=1_000_000)
-    label_every: int = param(
-        1, 'Each such frame is labelled, from the first on', minimum=1, maximum=1_000_000
-    )
-    height: int = param(360, 'Height of the frames', minimum=32, maximum=4096, unit='px')
-    width: int = param(480, 'Width of the frames', minimum=32, maximum=4096, unit='px')
-    fps: float = param(30.0, 'Frames per second', minimum=0.1, maximum=1000.0)
-    seed: int = param(0, 'Sequence i is the street of this seed + i', minimum=0, maximum=2**31 - 1)
 
 
 class StreetVideos:
@@ -40,11 +24,11 @@ class StreetVideos:
 
     def __init__(self, config: StreetVideosConfig) -> None:
         self._config = config
-        stamps_ns = tuple(round(index * 1e9 / config.fps) for index in range(config.num_frames))
-        labelled = tuple(range(0, config.num_frames, config.label_every))
+        stamps_ns = tuple(round(index * 1e9 / config.fps) for index in range(config.frames))
+        labelled = tuple(range(0, config.frames, config.every))
         self.sequences = tuple(
             SequenceInfo(f'street_{config.seed + number}', stamps_ns, labelled)
-            for number in range(config.num_sequences)
+            for number in range(config.sequences)
         )
         self._lock = Lock()
         self._street = lru_cache(_KEPT_STREETS)(self._make)
@@ -57,7 +41,7 @@ class StreetVideos:
 
     def labels(self, sequence: int, index: int) -> NDArray[np.uint8] | None:
         """Exact class ids of each frame that counts as labelled."""
-        if self._checked(index) % self._config.label_every:
+        if self._checked(index) % self._config.every:
             return None
         with self._lock:
             labels: NDArray[np.uint8] = self._street(sequence).frame(index).labels_HW
@@ -82,8 +66,8 @@ class StreetVideos:
         return np.asarray(flow, np.float32), is_visible
 
     def _checked(self, index: int) -> int:
-        if not 0 <= index < self._config.num_frames:
-            raise IndexError(f'frame {index} of {self._config.num_frames}')
+        if not 0 <= index < self._config.frames:
+            raise IndexError(f'frame {index} of {self._config.frames}')
         return index
 
     def _make(self, sequence: int) -> Street:

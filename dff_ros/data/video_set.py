@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,7 @@ class VideoSet(Protocol):
         ...
 
 
+@runtime_checkable
 class FlowVideoSet(VideoSet, Protocol):
     """A video set that knows the exact motion."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,8 @@ import numpy as np
 
 from dff_ros.data.classes import CAMVID_CLASSES, CAMVID_COLOURS
 from dff_ros.data.layouts.folder import CLASSES_FILE, FRAMES, LABELS
-from dff_ros.data.street_videos import StreetVideos, StreetVideosConfig
+from dff_ros.data.street_config import RenderConfig, StreetVideosConfig
+from dff_ros.data.street_videos import StreetVideos
 from dff_ros.errors import DataError
 
 ShowProgress = Callable[[int, int], None]
@@ -23,24 +24,21 @@ _JPEG_QUALITY = 95
 
 
 def write_street(
-    root: Path,
-    config: StreetVideosConfig,
-    splits: Mapping[str, int],
-    show: ShowProgress | None = None,
-    processes: int | None = None,
+    root: Path, config: RenderConfig, show: ShowProgress | None = None, processes: int | None = None
 ) -> None:
-    """Write {split: number of streets}, no street twice; `config.num_sequences` does not count here.
+    """Write the splits train and val, each of streets of its own.
 
     `root` must not exist or be empty; it appears as a whole. `show(done, total)` counts streets. Raises
     DataError where the folder is in use or the disk refuses.
     """
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise DataError(f'{root} is not empty: give a new folder, nothing was written')
+    root = root.absolute()
     temporary = root.with_name(f'.{root.name}.{os.getpid()}')
     try:
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise DataError(f'{root} is not empty: give a new folder, nothing was written')
         temporary.mkdir(parents=True)
         (temporary / CLASSES_FILE).write_text(_classes_yaml(config.fps), encoding='utf-8')
-        _write_sequences(temporary, config, splits, show or (lambda done, total: None), processes)
+        _write_sequences(temporary, config, show or (lambda done, total: None), processes)
         temporary.replace(root)
     except OSError as error:
         raise DataError(f'cannot write the street to {root}: {error}') from error
@@ -48,19 +46,12 @@ def write_street(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_sequences(
-    root: Path,
-    config: StreetVideosConfig,
-    splits: Mapping[str, int],
-    show: ShowProgress,
-    processes: int | None,
-) -> None:
-    names = [split for split, count in splits.items() for _ in range(count)]
-    streets = [replace(config, num_sequences=1, seed=config.seed + number) for number in range(len(names))]
-    tasks = [
-        (root / split / f'street_{street.seed:04d}', street)
-        for split, street in zip(names, streets, strict=True)
-    ]
+def _write_sequences(root: Path, config: RenderConfig, show: ShowProgress, processes: int | None) -> None:
+    splits = ['train'] * config.sequences + ['val'] * config.val_sequences
+    tasks = []
+    for number, split in enumerate(splits):
+        street = replace(config, sequences=1, seed=config.seed + number)
+        tasks.append((root / split / f'street_{street.seed:04d}', street))
     workers = min(processes or len(os.sched_getaffinity(0)), len(tasks))
     if workers <= 1:
         for done, (folder, street) in enumerate(tasks, 1):
@@ -85,7 +76,7 @@ def _write_sequence(folder: Path, config: StreetVideosConfig) -> None:
     videos = StreetVideos(config)
     (folder / FRAMES).mkdir(parents=True)
     (folder / LABELS).mkdir()
-    for index in range(config.num_frames):
+    for index in range(config.frames):
         image = np.ascontiguousarray(videos.frame(0, index).image_HW3[..., ::-1])
         _, jpeg = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
         (folder / FRAMES / f'{index:06d}.jpg').write_bytes(jpeg.tobytes())
