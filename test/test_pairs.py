@@ -94,8 +94,13 @@ def test_pairs_depend_on_seed_and_step_only():
     assert first == again
     assert first != other
     assert sampler(info, seed=5).picks(17) == first[17 * 4 : 18 * 4]
-    # A key that is drawn for one slot says nothing about the next: all steps would else repeat.
-    assert len({tuple(pair.offset for pair in first[i : i + 4]) for i in range(0, 120, 4)}) > 20
+
+
+def test_the_keys_of_a_batch_are_drawn_independently():
+    found = sampler(sequence(60, tuple(range(10, 60))))
+    offsets = np.array([[pair.offset for pair in found.picks(step)] for step in range(1000)])
+    assert len(np.unique(offsets, axis=0)) > 900
+    assert np.abs(np.corrcoef(offsets.T) - np.eye(4)).max() < 0.12  # 0.03 is one standard deviation
 
 
 def test_each_source_gets_its_share_of_a_batch():

@@ -86,15 +86,28 @@ def place_flow(
     flow = np.where(is_edge, nearest, smooth).transpose(2, 0, 1)
     flow = flow * np.array([matrix[0, 0], matrix[1, 1]], np.float32)[:, None, None]
     flow = np.ascontiguousarray(np.clip(flow, -_OUTSIDE_PX, _OUTSIDE_PX), np.float32)
+    return flow, _is_visible(flow, is_visible_HW, matrix)
+
+
+def _is_visible(
+    flow: NDArray[np.float32], is_visible_HW: NDArray[np.bool_], matrix: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Where a pixel of the crop, and the place that its flow leads to, come from inside the source."""
+    crop = flow.shape[1], flow.shape[2]
     visible = cv2.warpAffine(
-        is_visible_HW.astype(np.uint8), matrix, crop[::-1], flags=cv2.INTER_NEAREST,
-        borderMode=cv2.BORDER_CONSTANT, borderValue=(0,),
-    )  # fmt: skip
-    corners = matrix @ np.array([[0, flow_2HW.shape[2] - 1], [0, flow_2HW.shape[1] - 1], [1, 1]])
+        is_visible_HW.astype(np.uint8),
+        matrix,
+        crop[::-1],
+        flags=cv2.INTER_NEAREST,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(0,),
+    )
+    height, width = is_visible_HW.shape
+    corners = matrix @ np.array([[0, width - 1], [0, height - 1], [1, 1]])
     positions = np.indices(crop, np.float32)[::-1]
     is_inside = np.ones(crop, np.bool_)
     for here, there, ends, size in zip(positions, positions + flow, corners, crop[::-1], strict=True):
         # Pixels on the rim of the source, which are partly padding, are outside.
         first, last = max(0, math.ceil(ends.min())), min(size - 1, math.floor(ends.max()))
         is_inside &= (here >= first) & (here <= last) & (there >= first) & (there <= last)
-    return flow, visible.astype(np.bool_) & is_inside
+    return visible.astype(np.bool_) & is_inside
