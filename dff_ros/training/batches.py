@@ -14,7 +14,7 @@ from dff_ros.data.augment_config import AugmentConfig
 from dff_ros.data.order import shuffled
 from dff_ros.data.samples import LabelledImages, Sample
 from dff_ros.data.transforms import augment
-from dff_ros.training.prefetch import Prefetched
+from dff_ros.training.batch_stream import BatchStream
 
 _AUGMENT = 2
 """Separates this random stream from others of the same seed."""
@@ -52,7 +52,7 @@ class Source:
     per_batch: int
 
 
-class Batches(Prefetched[Augmented, Batch]):
+class Batches(BatchStream[Augmented, Batch]):
     """Random batches of given sources: each source is gone through in a new order every epoch.
 
     `batch(step)` depends on the seed and the step only, so a resumed run sees what an uninterrupted one sees.
@@ -80,7 +80,7 @@ class Batches(Prefetched[Augmented, Batch]):
             )
         ]
 
-    def _tasks(self, step: int) -> list[partial[Augmented]]:
+    def jobs(self, step: int) -> list[partial[Augmented]]:
         return [
             partial(self._make, step, slot, number, index)
             for slot, (number, index) in enumerate(self.picks(step))
@@ -90,6 +90,6 @@ class Batches(Prefetched[Augmented, Batch]):
         rng = np.random.default_rng((self._seed, _AUGMENT, step, slot))
         return augment(self._config, rng, self._sources[number].samples[index], self._crop)
 
-    def _gather(self, items: Sequence[Augmented]) -> Batch:
+    def gather(self, items: Sequence[Augmented]) -> Batch:
         images, labels = zip(*items, strict=True)
         return Batch(np.stack(images), np.stack(labels))

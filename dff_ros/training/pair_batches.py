@@ -13,7 +13,7 @@ from dff_ros.data.augment_config import AugmentConfig
 from dff_ros.data.pair_config import PairConfig
 from dff_ros.data.paired_transforms import augment_pair
 from dff_ros.data.pairs import Pair, PairSample, PairSampler, PairSource
-from dff_ros.training.prefetch import Prefetched
+from dff_ros.training.batch_stream import BatchStream
 
 _AUGMENT = 4
 """Separates this random stream from others of the same seed."""
@@ -37,7 +37,7 @@ class PairBatch:
     is_visible_BHW: NDArray[np.bool_] | None
 
 
-class PairBatches(Prefetched[Augmented, PairBatch]):
+class PairBatches(BatchStream[Augmented, PairBatch]):
     """Random batches of pairs; `batch(step)` depends on the seed and the step only.
 
     `with_flow` asks for exact flow. Raises ConfigError as PairSampler.
@@ -65,7 +65,7 @@ class PairBatches(Prefetched[Augmented, PairBatch]):
         """The pairs of a step's batch."""
         return self._sampler.picks(step)
 
-    def _tasks(self, step: int) -> list[partial[Augmented]]:
+    def jobs(self, step: int) -> list[partial[Augmented]]:
         return [partial(self._make, step, slot, pair) for slot, pair in enumerate(self.picks(step))]
 
     def _make(self, step: int, slot: int, pair: Pair) -> Augmented:
@@ -73,7 +73,7 @@ class PairBatches(Prefetched[Augmented, PairBatch]):
         sample = self._sampler.read(pair, self._with_flow)
         return pair, augment_pair(self._config, rng, sample, self._crop, self._independent_colour)
 
-    def _gather(self, items: Sequence[Augmented]) -> PairBatch:
+    def gather(self, items: Sequence[Augmented]) -> PairBatch:
         pairs, samples = zip(*items, strict=True)
         blank = np.zeros((2, *self._crop), np.float32)
         flows = [blank if s.flow_2HW is None else s.flow_2HW for s in samples]

@@ -18,7 +18,7 @@ ItemT = TypeVar('ItemT')
 BatchT = TypeVar('BatchT')
 
 
-class Prefetched(ABC, Generic[ItemT, BatchT]):
+class BatchStream(ABC, Generic[ItemT, BatchT]):
     """Makes the samples of a step's batch in threads; a batch is a pure function of the step."""
 
     def __init__(self, workers: int) -> None:
@@ -26,7 +26,7 @@ class Prefetched(ABC, Generic[ItemT, BatchT]):
 
     def batch(self, step: int) -> BatchT:
         """The batch of one step."""
-        return self._result(self._submit(step))
+        return self._collect(self._submit(step))
 
     def ahead(self, first: int, end: int) -> Iterator[BatchT]:
         """The batches of steps first .. end - 1, prepared while earlier ones are used."""
@@ -36,22 +36,22 @@ class Prefetched(ABC, Generic[ItemT, BatchT]):
             while next_step < end and len(waiting) < _BATCHES_AHEAD:
                 waiting.append(self._submit(next_step))
                 next_step += 1
-            yield self._result(waiting.popleft())
+            yield self._collect(waiting.popleft())
 
     def close(self) -> None:
         """Stop the threads."""
         self._pool.shutdown(cancel_futures=True)
 
     @abstractmethod
-    def _tasks(self, step: int) -> Sequence[Callable[[], ItemT]]:
+    def jobs(self, step: int) -> Sequence[Callable[[], ItemT]]:
         """What makes each sample of the step's batch."""
 
     @abstractmethod
-    def _gather(self, items: Sequence[ItemT]) -> BatchT:
+    def gather(self, items: Sequence[ItemT]) -> BatchT:
         """The samples as one batch."""
 
     def _submit(self, step: int) -> list[Future[ItemT]]:
-        return [self._pool.submit(task) for task in self._tasks(step)]
+        return [self._pool.submit(task) for task in self.jobs(step)]
 
-    def _result(self, futures: Sequence[Future[ItemT]]) -> BatchT:
-        return self._gather([future.result() for future in futures])
+    def _collect(self, futures: Sequence[Future[ItemT]]) -> BatchT:
+        return self.gather([future.result() for future in futures])
