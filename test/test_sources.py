@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from dff_ros.data.classes import CAMVID_CLASSES
+from dff_ros.data.images import read_image
 from dff_ros.errors import ConfigError, ConversionError, DataError
-from dff_ros.sources import SourceRequest, open_source, read_image
+from dff_ros.sources import SourceRequest, open_source
 from dff_ros.video import VideoWriter
 
 MS = 10**6

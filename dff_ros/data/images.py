@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dff_ros.data.numbering import natural_key
 from dff_ros.errors import ConversionError, DataError
 
 IMAGE_SUFFIXES = frozenset({'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm'})
@@ -16,7 +16,7 @@ IMAGE_SUFFIXES = frozenset({'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.
 def images_in(folder: Path) -> list[Path]:
     """The image files of a folder in natural order (2 before 10); OSError where it cannot be read."""
     found = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
-    return sorted(found, key=lambda path: _natural_key(path.name))
+    return sorted(found, key=lambda path: natural_key(path.name))
 
 
 def image_folders(root: Path) -> dict[Path, list[Path]]:
@@ -28,7 +28,7 @@ def image_folders(root: Path) -> dict[Path, list[Path]]:
         raise DataError(f'image folder {root} does not exist')
     try:
         folders = [root, *(path for path in root.rglob('*') if path.is_dir())]
-        found = {folder: images_in(folder) for folder in sorted(folders, key=lambda p: _natural_key(str(p)))}
+        found = {folder: images_in(folder) for folder in sorted(folders, key=lambda p: natural_key(str(p)))}
     except OSError as error:
         raise DataError(f'cannot read {root}: {error}') from error
     found = {folder: paths for folder, paths in found.items() if paths}
@@ -54,8 +54,3 @@ def read_image(path: Path) -> NDArray[np.uint8]:
             return np.array(upright.convert('RGB'))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ConversionError(f'{path} cannot be read as an image: {error}') from error
-
-
-def _natural_key(name: str) -> list[tuple[int, int | str]]:
-    parts = re.split(r'(\d+)', name)
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]

@@ -53,26 +53,34 @@ def draw_placement(
 
 
 def place(sample: Sample, placement: Placement, crop: tuple[int, int]) -> tuple[Image, Labels]:
-    """Image (bilinear, mean colour outside) and labels (nearest, 255 outside) of a crop (height, width)."""
-    height, width = crop
-    matrix = placement.matrix(width)
+    """Image and labels of a crop (height, width), as `place_image` and `place_labels` give them."""
+    return place_image(sample.image_HW3, placement, crop), place_labels(sample.labels_HW, placement, crop)
+
+
+def place_image(image_HW3: Image, placement: Placement, crop: tuple[int, int]) -> Image:
+    """The image under a crop (height, width): bilinear, mean colour outside."""
     image = cv2.warpAffine(
-        sample.image_HW3,
-        matrix,
-        (width, height),
+        image_HW3,
+        placement.matrix(crop[1]),
+        crop[::-1],
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=_PADDING_RGB,
     )
+    return np.asarray(image, np.uint8)
+
+
+def place_labels(labels_HW: Labels, placement: Placement, crop: tuple[int, int]) -> Labels:
+    """The labels under a crop (height, width): nearest, 255 outside."""
     labels = cv2.warpAffine(
-        sample.labels_HW,
-        matrix,
-        (width, height),
+        labels_HW,
+        placement.matrix(crop[1]),
+        crop[::-1],
         flags=cv2.INTER_NEAREST,
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=(IGNORE_ID,),
     )
-    return np.asarray(image, np.uint8), np.asarray(labels, np.uint8)
+    return np.asarray(labels, np.uint8)
 
 
 def draw_colour_matrix(
@@ -91,20 +99,45 @@ def draw_colour_matrix(
     return np.hstack([linear, offset])
 
 
-def change_colours(config: ColourConfig, rng: np.random.Generator, image_HW3: Image) -> Image:
-    """Colour matrix, brightness curve, and sometimes blur and noise."""
+@dataclass(frozen=True, slots=True)
+class ColourChange:
+    """A drawn change of colours: matrix (3, 4) on RGB 0..255, exponent, sigma of a blur (0: none), noise."""
+
+    matrix: NDArray[np.float64]
+    power: float
+    blur: float
+    is_noisy: bool
+
+    def apply(self, rng: np.random.Generator, image_HW3: Image) -> Image:
+        """The changed image; `rng` makes its grain."""
+        image = cv2.transform(image_HW3, self.matrix)
+        if self.power != 1.0:
+            curve = 255.0 * (np.arange(256) / 255.0) ** self.power
+            image = cv2.LUT(image, np.round(curve).astype(np.uint8))
+        if self.blur:
+            image = cv2.GaussianBlur(image, (0, 0), self.blur)
+        if self.is_noisy:
+            grain = rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(2.0, 8.0))
+            image = np.clip(np.rint(image + grain), 0, 255).astype(np.uint8)
+        return np.asarray(image, np.uint8)
+
+
+def draw_colour_change(config: ColourConfig, rng: np.random.Generator, image_HW3: Image) -> ColourChange:
+    """Random colour matrix and brightness curve, and sometimes blur and noise; contrast is around the mean
+    grey of the image.
+    """
     mean_grey = float(np.dot(cv2.mean(image_HW3)[:3], _LUMA))
-    image = cv2.transform(image_HW3, draw_colour_matrix(config, rng, mean_grey))
-    power = math.exp(rng.uniform(-1, 1) * math.log1p(config.gamma))
-    if power != 1.0:
-        curve = 255.0 * (np.arange(256) / 255.0) ** power
-        image = cv2.LUT(image, np.round(curve).astype(np.uint8))
-    if rng.random() < config.blur:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.2))
-    if rng.random() < config.noise:
-        grain = rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(2.0, 8.0))
-        image = np.clip(np.rint(image + grain), 0, 255).astype(np.uint8)
-    return np.asarray(image, np.uint8)
+    return ColourChange(
+        matrix=draw_colour_matrix(config, rng, mean_grey),
+        power=math.exp(rng.uniform(-1, 1) * math.log1p(config.gamma)),
+        blur=rng.uniform(0.4, 1.2) if rng.random() < config.blur else 0.0,
+        is_noisy=bool(rng.random() < config.noise),
+    )
+
+
+def change_colours(config: ColourConfig, rng: np.random.Generator, image_HW3: Image) -> Image:
+    """The image with colours changed at random."""
+    return draw_colour_change(config, rng, image_HW3).apply(rng, image_HW3)
 
 
 def augment(

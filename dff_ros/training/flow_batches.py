@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_ros.data.flow_pair import FlowPair, FlowPairs
-from dff_ros.training.batches import BatchStream, pick
+from dff_ros.data.order import shuffled
+from dff_ros.training.batch_stream import BatchStream
 
 _FLIP = 11
 """It separates the random stream."""
@@ -53,11 +54,12 @@ class FlowBatches(BatchStream[FlowPair, FlowBatch]):
             jobs += [partial(self._made.__getitem__, index) for index in range(first, first + self._num_made)]
         if self._rendered is not None:
             size = len(self._rendered)
-            chosen = pick(self._seed, 0, size, self._num_rendered, step)
+            first = step * self._num_rendered
+            chosen = shuffled(self._seed, 0, size, range(first, first + self._num_rendered))
             jobs += [partial(self._mirrored, step, slot, index) for slot, index in enumerate(chosen)]
         return jobs
 
-    def gather(self, items: list[FlowPair]) -> FlowBatch:
+    def gather(self, items: Sequence[FlowPair]) -> FlowBatch:
         """A batch of the pairs."""
         return FlowBatch(
             np.stack([pair.current_HW3 for pair in items]),

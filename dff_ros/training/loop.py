@@ -19,7 +19,8 @@ from dff_ros.errors import ConfigError, DataError
 from dff_ros.evaluation.metrics import ConfusionMatrix
 from dff_ros.nets.dff import DffModel
 from dff_ros.training import run_log
-from dff_ros.training.batches import Batches, BatchStream
+from dff_ros.training.batch_stream import BatchStream
+from dff_ros.training.batches import Batches
 from dff_ros.training.checkpoint import (
     CHECKPOINT_FILE,
     MODEL_FILE,

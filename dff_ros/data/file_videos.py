@@ -1,0 +1,112 @@
+"""Video sets that are files: what a layout finds in its folders, and the reader of all layouts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dff_ros.data.findings import Finding
+from dff_ros.data.label_files import LabelCoding, read_rgb, read_values
+from dff_ros.data.video_set import Boxes, SequenceInfo, VideoFrame
+
+
+@dataclass(frozen=True, slots=True)
+class LabelFile:
+    """A label map and what its values mean."""
+
+    path: Path
+    coding: LabelCoding
+
+
+@dataclass(frozen=True, slots=True)
+class FrameFile:
+    """A frame, its label map and its boxes, where it has any."""
+
+    path: Path
+    stamp_ns: int
+    label: LabelFile | None = None
+    boxes: Boxes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """The files of one uninterrupted sequence; `size` (height, width) if a file tells it."""
+
+    name: str
+    frames: tuple[FrameFile, ...]
+    size: tuple[int, int] | None = None
+
+
+@dataclass(slots=True)
+class Scan:
+    """What a layout found of one split, without opening an image."""
+
+    class_names: tuple[str, ...] = ()
+    box_class_names: tuple[str, ...] = ()
+    clips: list[Clip] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def report(self, kind: str, where: Path | str, detail: str = '') -> None:
+        """Add a finding."""
+        self.findings.append(Finding(kind, str(where), detail))
+
+
+class Layout(Protocol):
+    """How a data set lies in folders; each is a module of `dff_ros.data.layouts`."""
+
+    def matches(self, root: Path) -> bool:
+        """Whether the folder looks like it."""
+        ...
+
+    def splits(self, root: Path) -> tuple[str, ...]:
+        """The splits that are there."""
+        ...
+
+    def scan(self, root: Path, split: str) -> Scan:
+        """The files of one split and what is wrong with their names and lists; never raises DataError."""
+        ...
+
+
+class FileVideos:
+    """The VideoSet of a scan."""
+
+    def __init__(self, scan: Scan) -> None:
+        self._clips = tuple(scan.clips)
+        self.class_names = scan.class_names
+        self.box_class_names = scan.box_class_names
+        self.sequences: tuple[SequenceInfo, ...] = tuple(
+            SequenceInfo(
+                clip.name,
+                tuple(frame.stamp_ns for frame in clip.frames),
+                tuple(index for index, frame in enumerate(clip.frames) if frame.label is not None),
+            )
+            for clip in self._clips
+        )
+
+    def frame(self, sequence: int, index: int) -> VideoFrame:
+        """One frame; DataError where the file cannot be decoded."""
+        file = self._clips[sequence].frames[index]
+        return VideoFrame(str(file.path), read_rgb(file.path), file.stamp_ns)
+
+    def labels(self, sequence: int, index: int) -> NDArray[np.uint8] | None:
+        """Class ids; DataError where the file cannot be decoded or has values outside the classes."""
+        label = self._clips[sequence].frames[index].label
+        return None if label is None else label.coding.decode(read_values(label.path), label.path)
+
+    def boxes(self, sequence: int, index: int) -> Boxes | None:
+        """The boxes of the frame, if its data set has any."""
+        return self._clips[sequence].frames[index].boxes
+
+
+def cut(
+    name: str, frames: list[FrameFile], parts: list[range], size: tuple[int, int] | None = None
+) -> list[Clip]:
+    """The uninterrupted parts of a sequence as clips `name`, `name#2`, ..."""
+    return [
+        Clip(name if not number else f'{name}#{number + 1}', tuple(frames[part.start : part.stop]), size)
+        for number, part in enumerate(parts)
+    ]

@@ -1,0 +1,57 @@
+"""How data sets lie in folders: one module for each layout; `open_videos` reads a split of any of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dff_ros.data.file_videos import FileVideos, Layout
+from dff_ros.data.layouts import camvid, cityscapes, folder, mot
+from dff_ros.errors import DataError
+
+LAYOUTS: dict[str, Layout] = {'folder': folder, 'camvid': camvid, 'cityscapes': cityscapes, 'mot': mot}
+
+
+def layout_named(name: str) -> Layout:
+    """The layout of that name; DataError lists the known ones."""
+    if name not in LAYOUTS:
+        raise DataError(f'there is no layout {name!r}; known are {", ".join(LAYOUTS)}')
+    return LAYOUTS[name]
+
+
+def detect_layout(root: Path) -> str:
+    """The name of the layout that the folder has; DataError where it is missing or looks like none."""
+    if not root.is_dir():
+        raise DataError(f'the data folder {root} does not exist')
+    found = [name for name, layout in LAYOUTS.items() if layout.matches(root)]
+    if not found:
+        raise DataError(
+            f'{root} has no known layout. Known are: folder (classes.yaml), camvid (images/ and splits/), '
+            f'cityscapes (leftImg8bit_sequence/), mot (img1/). See docs/data.md'
+        )
+    return found[0]
+
+
+def open_videos(text: str, split: str) -> FileVideos:
+    """One split of the data set that `LAYOUT:PATH` or a path names.
+
+    DataError where the folder, layout or split is unknown or the files are not as they must be; it names the
+    first finding, and `dff data check` lists all.
+    """
+    name, separator, path = text.partition(':')
+    is_named = bool(separator) and name in LAYOUTS
+    root = Path(path if is_named else text).expanduser()
+    found = name if is_named else detect_layout(root)
+    layout = layout_named(found)
+    if not root.is_dir():
+        raise DataError(f'the data folder {root} does not exist')
+    splits = layout.splits(root)
+    if split not in splits:
+        raise DataError(f'{root} has no split {split!r}; it has {", ".join(splits) or "none"}')
+    scan = layout.scan(root, split)
+    errors = [finding for finding in scan.findings if finding.is_error]
+    if errors:
+        raise DataError(
+            f'{root}: {errors[0]} ({len(errors)} such findings: "dff data check {root} --layout {found}" '
+            f'lists them)'
+        )
+    return FileVideos(scan)

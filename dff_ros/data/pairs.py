@@ -1,0 +1,157 @@
+"""Pairs of current and key frame as the paper draws them, a pure function of seed and step.
+
+Zhu, Xiong, Dai, Yuan, Wei, "Deep Feature Flow for Video Recognition", CVPR 2017, section 4: the key frame is
+any of the frames 0 to 9 before a labelled one, labelled itself or not.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dff_ros.data.order import shuffled
+from dff_ros.data.pair_config import PairConfig
+from dff_ros.data.video_set import FlowVideoSet, SequenceInfo, VideoSet, read_labels
+from dff_ros.errors import ConfigError, DataError
+
+_KEYS = 3
+"""Separates this random stream from others of the same seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairSource:
+    """A video set and how many pairs of each batch come from it."""
+
+    videos: VideoSet
+    per_batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Frame numbers within a sequence of a source; `offset` counts spacings from key to current, 0..9."""
+
+    source: int
+    sequence: int
+    current: int
+    key: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class PairSample:
+    """A pair that was read. `labels_HW` are the current frame's; flow is backward, in pixels (2, H, W).
+
+    Without labels there is None. Without exact flow both `flow_2HW` and `is_visible_HW` are None.
+    """
+
+    name: str
+    current_HW3: NDArray[np.uint8]
+    key_HW3: NDArray[np.uint8]
+    labels_HW: NDArray[np.uint8] | None
+    flow_2HW: NDArray[np.float32] | None = None
+    is_visible_HW: NDArray[np.bool_] | None = None
+
+
+def keys_of(info: SequenceInfo, current: int, config: PairConfig) -> list[tuple[int, int]]:
+    """The (offset, key) that frame `current` can have, by offset; the first is (0, current).
+
+    Spacings of a length in seconds take the nearest frame, if it is less than half a spacing away.
+    """
+    if config.spacing_s == 0:
+        offsets = range(min(config.max_offset, current // config.spacing) + 1)
+        return [(offset, current - offset * config.spacing) for offset in offsets]
+    spacing_ns = config.spacing_s * 1e9
+    keys = [(0, current)]
+    for offset in range(1, config.max_offset + 1):
+        wanted = info.stamps_ns[current] - offset * spacing_ns
+        after = bisect_left(info.stamps_ns, wanted)
+        near = [index for index in (after - 1, after) if 0 <= index < current]
+        key = min(near, key=lambda index: abs(info.stamps_ns[index] - wanted), default=None)
+        if key is not None and abs(info.stamps_ns[key] - wanted) < spacing_ns / 2:
+            keys.append((offset, key))
+    return keys
+
+
+class PairSampler:
+    """Which pairs each training step takes: every current frame once an epoch, its key frame uniformly drawn
+    from those it can have.
+
+    Raises ConfigError where a source has no current frame, or none that any other frame can be the key of.
+    """
+
+    def __init__(self, sources: Sequence[PairSource], config: PairConfig, seed: int) -> None:
+        self.sources = [source for source in sources if source.per_batch > 0]
+        self._config, self._seed = config, seed
+        self._currents = [self._currents_of(source.videos) for source in self.sources]
+
+    def __len__(self) -> int:
+        """How many current frames there are in all sources."""
+        return sum(map(len, self._currents))
+
+    def picks(self, step: int) -> list[Pair]:
+        """The pairs of a step's batch."""
+        found: list[Pair] = []
+        for number, source in enumerate(self.sources):
+            currents = self._currents[number]
+            positions = range(step * source.per_batch, (step + 1) * source.per_batch)
+            for index in shuffled(self._seed, number, len(currents), positions):
+                sequence, current = currents[index]
+                keys = keys_of(source.videos.sequences[sequence], current, self._config)
+                rng = np.random.default_rng((self._seed, _KEYS, step, len(found)))
+                offset, key = keys[int(rng.integers(len(keys)))]
+                found.append(Pair(number, sequence, current, key, offset))
+        return found
+
+    def read(self, pair: Pair, with_flow: bool = False) -> PairSample:
+        """The frames, labels and exact flow (if wanted and known) of a pair; DataError as the data set."""
+        return read_pair(self.sources[pair.source].videos, pair, with_flow)
+
+    def _currents_of(self, videos: VideoSet) -> list[tuple[int, int]]:
+        is_any = self._config.current == 'any'
+        currents = [
+            (number, index)
+            for number, info in enumerate(videos.sequences)
+            for index in (range(len(info)) if is_any else info.labelled)
+        ]
+        if not currents:
+            raise ConfigError(
+                f'current: the data set has no {"" if is_any else "labelled "}frames to draw pairs for'
+            )
+        if self._config.max_offset and not any(
+            len(keys_of(videos.sequences[number], index, self._config)) > 1 for number, index in currents
+        ):
+            raise ConfigError(
+                f'spacing: no current frame has any frame {self._spacing()} before it in its sequence; '
+                f'choose another spacing, or max_offset 0 for per-frame training'
+            )
+        return currents
+
+    def _spacing(self) -> str:
+        config = self._config
+        return f'{config.spacing_s:g} s' if config.spacing_s else f'{config.spacing} frames'
+
+
+def read_pair(videos: VideoSet, pair: Pair, with_flow: bool = False) -> PairSample:
+    """The frames, labels and exact flow (if wanted and known) of a pair; DataError where sizes differ."""
+    current = videos.frame(pair.sequence, pair.current)
+    is_same = pair.key == pair.current
+    key = current if is_same else videos.frame(pair.sequence, pair.key)
+    size = current.image_HW3.shape[:2]
+    if key.image_HW3.shape[:2] != size:
+        raise DataError(
+            f'{key.name} is {key.image_HW3.shape[1]}x{key.image_HW3.shape[0]} pixels, {current.name} of the '
+            f'same sequence {size[1]}x{size[0]}: they must be equal'
+        )
+    is_labelled = pair.current in videos.sequences[pair.sequence].labelled
+    labels = read_labels(videos, pair.sequence, pair.current, current) if is_labelled else None
+    flow: NDArray[np.float32] | None = None
+    is_visible: NDArray[np.bool_] | None = None
+    if with_flow and is_same:
+        flow, is_visible = np.zeros((2, *size), np.float32), np.ones(size, np.bool_)
+    elif with_flow and isinstance(videos, FlowVideoSet):
+        flow, is_visible = videos.flow(pair.sequence, pair.current, pair.key)
+    return PairSample(current.name, current.image_HW3, key.image_HW3, labels, flow, is_visible)
