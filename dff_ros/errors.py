@@ -10,7 +10,7 @@ class ConfigError(DffError, ValueError):
 
 
 class BundleError(DffError):
-    """A model directory is missing, damaged, tampered with or of an unknown version."""
+    """A model directory is missing, damaged, not as its manifest says, or of an unknown version."""
 
 
 class ShapeError(DffError, ValueError):

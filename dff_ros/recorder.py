@@ -38,6 +38,7 @@ class Recorder:
         self._writer = VideoWriter(path, fps)
         self._panel: Panel | None = None
         self._failure: Exception | None = None
+        self._is_cut = False
         self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name='recorder', daemon=True)
         self._thread.start()
@@ -67,7 +68,7 @@ class Recorder:
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
-            if self._failure is None:
+            if self._failure is None and not self._is_cut:
                 try:
                     self._write(*item)
                 except Exception as error:  # raised again by check and close
@@ -100,4 +101,5 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._is_cut = kind is not None and issubclass(kind, KeyboardInterrupt)  # who hurries gets no rest
         self.close()

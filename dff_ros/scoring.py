@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
@@ -33,15 +34,16 @@ def score(spool: LabelSpool, request: SourceRequest, num_classes: int, console: 
     source = request.open()
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task('scoring', total=len(spool))
-        for chunk, counts in _counts(spool, source, request, num_classes):
-            confusion.counts_KK1 += counts
-            progress.update(bar, advance=len(chunk))
+        with contextlib.closing(_counts(spool, source, request, num_classes)) as results:
+            for chunk, counts in results:
+                confusion.counts_KK1 += counts
+                progress.update(bar, advance=len(chunk))
     return confusion
 
 
 def _counts(
     spool: LabelSpool, source: FrameSource, request: SourceRequest, num_classes: int
-) -> Iterator[tuple[list[Packed], NDArray[np.int64]]]:
+) -> Generator[tuple[list[Packed], NDArray[np.int64]]]:
     chunks = list(_chunks(spool))
     if not source.is_rendered or available_cores() == 1 or len(chunks) == 1:
         for chunk in chunks:
@@ -49,10 +51,34 @@ def _counts(
         return
     context = multiprocessing.get_context('spawn')  # fork would copy the threads of DDS
     num_workers = min(available_cores(), len(chunks))
-    with ProcessPoolExecutor(num_workers, context, _open_in_worker, (request,)) as pool:
-        tasks = [pool.submit(_score_in_worker, chunk, num_classes) for chunk in chunks]
+    with _pool(ProcessPoolExecutor(num_workers, context, _open_in_worker, (request,))) as pool:
+        with _signals_held_back():  # the workers inherit it: Ctrl-C goes to all of a terminal's processes
+            tasks = [pool.submit(_score_in_worker, chunk, num_classes) for chunk in chunks]
         for chunk, task in zip(chunks, tasks, strict=True):
             yield chunk, task.result()
+
+
+@contextlib.contextmanager
+def _pool(pool: ProcessPoolExecutor) -> Iterator[ProcessPoolExecutor]:
+    """Shuts the pool down; where that is not its regular end (a second Ctrl-C), without waiting for tasks."""
+    others = set(multiprocessing.active_children())
+    try:
+        yield pool
+    except BaseException:
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _chunks(spool: LabelSpool) -> Iterator[list[Packed]]:
@@ -72,7 +98,6 @@ def _score_chunk(source: FrameSource, chunk: list[Packed], num_classes: int) -> 
 
 def _open_in_worker(request: SourceRequest) -> None:
     global _source
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the pool
     _source = request.open()
 
 

@@ -23,7 +23,7 @@ def start_node(context: LaunchContext) -> list[Node]:
         package='dff_ros',
         executable='dff_node',
         namespace=values['namespace'],
-        parameters=[values['params_file'], launching.parameters(values)],
+        parameters=[launching.parameter_file(values), launching.parameters(values)],
         remappings=[('image', values['image'])],
         arguments=['--ros-args', '--log-level', values['log_level']],
         additional_env=launching.environment(values, SHARE, os.environ),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dff_ros import bundle as bundles
+from dff_ros import cli
 from dff_ros.bundle import Bundle, GraphFile, bundle_names, file_facts, open_bundle, write_manifest
 from dff_ros.errors import BundleError
 from dff_ros.model_spec import ModelSpec
@@ -173,3 +174,16 @@ def test_names_are_found_below_an_install_prefix(folder, monkeypatch, tmp_path):
     monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path / 'prefix'))
     assert 'installed' in bundle_names()
     assert open_bundle('installed').path == share / 'installed'
+
+
+def test_info_says_that_a_manifest_is_not_proof_of_anything(folder, capsys):
+    path = folder / 'manifest.json'
+    path.write_text(path.read_text().replace(f'"{SPEC.class_names[0]}"', '"renamed"'))
+    assert cli.main(['info', str(folder)]) == 0
+    text = ' '.join(capsys.readouterr().out.split())
+    assert 'renamed' in text
+    assert 'files match the manifest; the manifest itself is not signed' in text
+    assert 'all as in the manifest' not in text
+    assert cli.main(['info', str(folder), '--json']) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts['files_match_manifest'] is True and 'files_intact' not in facts

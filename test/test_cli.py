@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import re
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
 from dff_ros import cli
 from dff_ros.errors import BundleError
 
+ROOT = Path(__file__).parents[1]
 HEAVY = ('torch', 'onnxruntime', 'rclpy', 'cv2', 'av', 'rich')
 
 
@@ -98,3 +102,66 @@ def test_a_reader_that_leaves_is_no_error():
     process.stdout.close()
     _, errors = process.communicate()
     assert errors == b''
+
+
+MISSING = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in {names!r}:
+            raise ModuleNotFoundError(f'No module named {{name!r}}', name=name)
+
+sys.meta_path.insert(0, Missing())
+from dff_ros import cli
+sys.exit(cli.main({argv!r}))
+"""
+
+
+def without(names: tuple[str, ...], *argv: str) -> subprocess.CompletedProcess[str]:
+    """The command where packages are not installed."""
+    script = MISSING.format(names=names, argv=list(argv))
+    return subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize(
+    'names, argv, module, extra',
+    [
+        (('rich', 'torch'), ('info', 'road-r18'), 'rich', 'tools'),
+        (('rich', 'torch'), ('export', 'nowhere', '--out', 'nowhere'), 'rich', 'tools'),
+        (('torch', 'av'), ('run', 'street', '--num-frames', '1'), 'av', 'video'),
+        (('rich', 'torch'), ('run', 'street', '--num-frames', '1'), 'rich', 'tools'),
+        (('torch',), ('complexity',), 'torch', 'torch'),
+        (('torch',), ('train', 'segmentation', '--run', 'nowhere'), 'torch', 'torch'),
+        (('cv2',), ('run', 'street', '--num-frames', '1'), 'cv2', 'opencv'),
+    ],
+)
+def test_a_missing_optional_package_is_one_line_with_its_extra(names, argv, module, extra):
+    done = without(names, *argv)
+    assert done.stderr == (
+        f'error: this needs {module}, which is not installed: pip install "dff_ros[{extra}]"\n'
+    )
+    assert (done.returncode, done.stdout) == (2, '')
+
+
+def test_a_missing_package_of_another_kind_keeps_its_traceback():
+    done = without(('numpy',), 'complexity')
+    assert done.returncode == 1
+    assert "ModuleNotFoundError: No module named 'numpy'" in done.stderr
+
+
+def test_the_extras_named_are_those_of_the_package():
+    """EXTRAS of setup.py lists each package under the extra that the message names."""
+    tree = ast.parse((ROOT / 'setup.py').read_text(encoding='utf-8'))
+    (extras,) = [
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ['EXTRAS']
+    ]
+    package_of = {'cv2': 'opencv-python-headless', 'PIL': 'pillow'}
+    for module, extra in cli._EXTRA_OF_MODULE.items():
+        packages = [re.split('[<>=]', requirement)[0] for requirement in extras[extra]]
+        assert package_of.get(module, module) in packages
+    named = {package_of.get(module, module) for module in cli._EXTRA_OF_MODULE}
+    own = {'torch', 'onnxruntime', 'export', 'opencv', 'video', 'tools'}
+    assert named == {re.split('[<>=]', requirement)[0] for extra in own for requirement in extras[extra]}

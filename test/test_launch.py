@@ -106,6 +106,29 @@ def test_the_launch_file_builds_the_command_of_the_node(monkeypatch):
         module.start_node(context)
 
 
+def test_a_missing_parameter_file_is_refused_by_name():
+    assert launching.parameter_file(DEFAULTS) == DEFAULTS['params_file']
+    with pytest.raises(ConfigError, match=r"params_file: there is no file '/nope\.yaml'"):
+        launching.parameter_file({'params_file': '/nope.yaml'})
+
+
+def test_a_launch_with_a_missing_parameter_file_starts_nothing_and_fails():
+    pytest.importorskip('launch_ros')
+    launch = (
+        'import sys; from launch import LaunchService; from launch.actions import IncludeLaunchDescription;'
+        'from launch.launch_description_sources import PythonLaunchDescriptionSource as Source;'
+        'from launch import LaunchDescription; service = LaunchService();'
+        'included = IncludeLaunchDescription(Source(sys.argv[1]),'
+        " launch_arguments={'params_file': '/nope.yaml'}.items());"
+        'service.include_launch_description(LaunchDescription([included])); sys.exit(service.run())'
+    )
+    done = run_to_end('-c', launch, str(ROOT / 'launch' / 'dff.launch.py'))
+    assert done.returncode == 1
+    output = done.stdout + done.stderr
+    assert "params_file: there is no file '/nope.yaml'" in output
+    assert 'process started' not in output
+
+
 def environment() -> dict[str, str]:
     paths = [str(ROOT), str(Path(__file__).parent), os.environ.get('PYTHONPATH', '')]
     return os.environ | {
@@ -222,3 +245,53 @@ def test_a_missing_bundle_is_one_fatal_line_and_code_2(tmp_path):
     (line,) = done.stderr.splitlines()
     assert '[FATAL]' in line
     assert str(missing) in line
+
+
+@pytest.mark.parametrize('arguments', [['--help'], ['-h'], ['--ros-args', '--help']], ids=' '.join)
+def test_help_lists_every_parameter_and_starts_no_node(arguments):
+    pytest.importorskip('rclpy')
+    done = run_to_end('-m', 'dff_ros.ros.node', *arguments)
+    assert (done.returncode, done.stderr) == (0, '')
+    assert done.stdout.startswith('usage: dff_node [--help] [--ros-args [-p NAME:=VALUE]')
+    text = ' '.join(done.stdout.split())
+    for parameter in walk(DffConfig):
+        assert f' {parameter.name}:=' in text
+        assert f'{parameter.description}: {parameter.allowed}' in text
+    assert 'autostart:=true' in text
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [['--bogus'], ['--ros-args', '--bogus'], ['--ros-args', '-p', 'backend:=onnx', '--', '--bogus']],
+    ids=' '.join,
+)
+def test_an_unknown_argument_is_named_with_the_usage_and_code_2(arguments):
+    pytest.importorskip('rclpy')
+    done = run_to_end('-m', 'dff_ros.ros.node', *arguments)
+    assert (done.returncode, done.stdout) == (2, '')
+    first, second = [line for line in done.stderr.splitlines() if '[rcl]' not in line][:2]
+    assert first == 'error: unknown arguments --bogus'
+    assert second.startswith('usage: dff_node ')
+
+
+@pytest.mark.parametrize(('argument', 'code'), [('--help', 0), ('--bogus', 2)])
+def test_a_program_without_a_usage_text_of_its_own_tells_how_to_pass_parameters(argument, code):
+    pytest.importorskip('rclpy')
+    done = run_to_end('-m', 'dff_ros.ros.camera', argument)
+    assert done.returncode == code
+    assert '--ros-args [-p NAME:=VALUE]' in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    'override',
+    ['/dff/segmentation.publisher.depth:=abc', '/dff/status.publisher.depth:=-3',
+     '/image.subscription.reliability:=foo'],
+)  # fmt: skip
+def test_a_bad_qos_override_is_one_fatal_line_and_code_2(override):
+    pytest.importorskip('rclpy')
+    done = run_to_end(FAKE_NODE, '--ros-args', '-p', f'qos_overrides.{override}')
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert '[FATAL]' in line
+    assert 'qos_overrides.' + override.split(':=')[0] in line
+    assert 'from 1 to 10000' in line or 'one of system_default, reliable, best_effort' in line

@@ -280,7 +280,7 @@ def test_a_refused_value_says_why_and_changes_nothing(graph):
     refused = node.set_parameters([Parameter('keyframe.interval', value=0), Parameter('bundle', value='x')])
     assert [r.successful for r in refused] == [False, False]
     assert 'keyframe.interval' in refused[0].reason
-    assert 'read-only' in refused[1].reason
+    assert 'deactivate and cleanup first' in refused[1].reason
     assert graph.start_peer().ask(image_message(0))['interval'] == '3'
 
 

@@ -13,11 +13,13 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 from ros_helpers import ros_graph
 
-from dff_ros.config import DffConfig, flatten, replace, to_flat, walk
+from dff_ros.config import DffConfig, Parameter, flatten, replace, to_flat, walk
 from dff_ros.errors import ConfigError
 from dff_ros.ros.parameters import (
     AUTOSTART,
     RuntimeParameters,
+    check_values,
+    declare_unchecked,
     describe,
     read_config,
     to_yaml,
@@ -86,6 +88,7 @@ def test_descriptor_repeats_description_unit_range_and_read_only(parameter):
     assert parameter.description in descriptor.description
     assert parameter.unit in descriptor.description
     assert descriptor.read_only == (not parameter.runtime)
+    assert not describe(parameter, is_read_only=False).read_only
     ranges = [*descriptor.integer_range, *descriptor.floating_point_range]
     if parameter.minimum is None:
         assert ranges == []
@@ -93,6 +96,13 @@ def test_descriptor_repeats_description_unit_range_and_read_only(parameter):
         assert [(r.from_value, r.to_value) for r in ranges] == [(parameter.minimum, parameter.maximum)]
     if parameter.choices:
         assert all(choice in descriptor.additional_constraints for choice in parameter.choices)
+
+
+def test_descriptor_tells_when_a_parameter_may_change():
+    assert describe(KNOWN['keyframe.interval']).description.endswith('; may change while running')
+    assert describe(KNOWN['bundle']).description.endswith('; read at start')
+    settable = describe(KNOWN['bundle'], is_read_only=False)
+    assert settable.description.endswith('; may change while the node is unconfigured')
 
 
 def test_interval_ages_and_alpha_change_at_runtime_and_nothing_else():
@@ -120,13 +130,14 @@ def test_a_good_set_is_applied_once_as_a_whole(make_node):
         ('keyframe.interval', 'five', 'type'),
         ('overlay.alpha', float('nan'), 'overlay.alpha out of range'),
         ('overlay.alpha', None, 'cannot be undeclared'),
-        ('bundle', 'other', 'read-only'),
+        ('bundle', 'other', 'deactivate and cleanup first'),
     ],
 )
 def test_one_bad_value_refuses_the_whole_list_and_changes_nothing(make_node, name, value, reason):
     node = make_node()
     changes: list[DffConfig] = []
-    runtime = RuntimeParameters(node, read_config(node), changes.append)
+    config = read_config(node)
+    runtime = RuntimeParameters(node, config, changes.append, is_unconfigured=lambda: False)
     result = node.set_parameters_atomically(
         [RosParameter('keyframe.max_age_s', value=1.0), RosParameter(name, value=value)]
     )
@@ -135,6 +146,38 @@ def test_one_bad_value_refuses_the_whole_list_and_changes_nothing(make_node, nam
     assert changes == []
     assert runtime.config == DffConfig()
     assert node.get_parameter('keyframe.max_age_s').value == DffConfig().keyframe.max_age_s
+
+
+def test_what_is_read_at_configure_changes_while_unconfigured_only(make_node):
+    node = make_node()
+    runtime = RuntimeParameters(node, read_config(node), lambda config: None, is_unconfigured=lambda: True)
+    assert node.set_parameters([RosParameter('bundle', value='other')])[0].successful
+    assert runtime.config == replace(DffConfig(), {'bundle': 'other'})
+    (bad,) = node.set_parameters([RosParameter('backend', value='tensorflow')])
+    assert (bad.successful, 'one of auto, onnx, torch' in bad.reason) == (False, True)
+    assert runtime.config.backend == 'auto'
+
+
+def test_a_whole_parameter_file_may_be_set_again_while_configured(make_node):
+    node = make_node()
+    config = read_config(node)
+    RuntimeParameters(node, config, lambda config: None, is_unconfigured=lambda: False)
+    same = [RosParameter(name, value=value) for name, value in to_flat(config).items()]
+    assert node.set_parameters_atomically(same).successful
+
+
+def test_a_bad_value_of_an_unchecked_parameter_is_named_later_and_can_be_set_right(make_node):
+    depth = Parameter('qos_overrides./x.publisher.depth', int, 5, 'Depth', minimum=1, maximum=9)
+    node = make_node('--ros-args', '-p', f'{depth.name}:=abc')
+    declare_unchecked(node, [depth])
+    RuntimeParameters(node, read_config(node), lambda config: None, others=[depth])
+    with pytest.raises(ConfigError, match=f"{depth.name}: got 'abc'.*from 1 to 9"):
+        check_values(node, [depth])
+    for wrong in ('def', -3, 10, None):
+        (result,) = node.set_parameters([RosParameter(depth.name, value=wrong)])
+        assert (result.successful, 'from 1 to 9' in result.reason) == (False, True)
+    assert node.set_parameters([RosParameter(depth.name, value=9)])[0].successful
+    check_values(node, [depth])
 
 
 def test_setting_the_same_value_is_no_change(make_node):

@@ -11,8 +11,11 @@ from fake_backend import FakeBackend
 from PIL import Image
 
 from dff_ros import cli, runner
+from dff_ros.config import DffConfig
 from dff_ros.data.classes import CAMVID_CLASSES, CAMVID_COLOURS
+from dff_ros.errors import DffError
 from dff_ros.model_spec import ModelSpec
+from dff_ros.sources import open_source
 from dff_ros.video import VideoReader, VideoWriter
 
 SPEC = ModelSpec(
@@ -155,3 +158,103 @@ def test_what_is_missing_is_one_line(argv, message, capsys):
     error = capsys.readouterr().err
     assert error.startswith('error: ') and message in error
     assert error.count('\n') == 1
+
+
+def test_json_is_all_that_is_printed(backend, video, tmp_path, capsys):
+    report_path, out = tmp_path / 'r.json', tmp_path / 'o.mp4'
+    assert run(video, '--interval', 5, '--json', '--report', report_path, '--out', out) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed['processed'], printed['key_frames']) == (12, 3)
+    assert printed == json.loads(report_path.read_text())
+
+
+@pytest.mark.parametrize(
+    'flag, name, message',
+    [
+        ('--out', 'a.xyz', 'the file name must end in one of .mp4, .m4v, .mkv, .mov, .avi'),
+        ('--report', 'a.txt', 'the file name must end in one of .json'),
+        ('--out', 'folder.mp4', 'is a folder: give a file name'),
+    ],
+)
+def test_an_output_that_cannot_be_is_refused_before_the_work(
+    backend, video, tmp_path, capsys, flag, name, message
+):
+    (tmp_path / 'folder.mp4').mkdir()
+    assert run(video, flag, tmp_path / name) == 2
+    said = capsys.readouterr()
+    assert said.out == '' and f'{tmp_path / name}' in said.err and message in said.err
+    assert backend.calls == []
+
+
+@pytest.mark.parametrize('link', ['none', 'symbolic', 'hard', 'of the input'])
+def test_the_input_is_never_overwritten(backend, video, tmp_path, capsys, link):
+    before = video.read_bytes()
+    source, out = video, tmp_path / 'out.mp4'
+    if link == 'none':
+        out = video
+    elif link == 'symbolic':
+        out.symlink_to(video)
+    elif link == 'hard':
+        out.hardlink_to(video)
+    else:
+        source, out = tmp_path / 'link.mp4', video
+        source.symlink_to(video)
+    assert run(source, '--out', out) == 2
+    said = capsys.readouterr()
+    assert f'--out {out} would overwrite the input {source}' in said.err and said.out == ''
+    assert video.read_bytes() == before and backend.calls == []
+
+
+def test_files_of_an_input_folder_are_never_overwritten(backend, camvid, tmp_path, capsys):
+    labels = camvid / 'labels/val'
+    before = {path.name: path.read_bytes() for path in labels.iterdir()}
+    assert run(f'camvid:{camvid}', '--labels-out', labels) == 2
+    assert f'--labels-out {labels} exists inside the input folder {camvid}' in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in labels.iterdir()} == before
+    assert run(camvid, '--interval', 1, '--labels-out', camvid / 'new') == 0
+    assert len(list((camvid / 'new').iterdir())) == 6
+    assert f'wrote {camvid / "new"}' in capsys.readouterr().out
+
+
+def test_only_what_was_written_is_named(backend, video, tmp_path, monkeypatch, capsys):
+    def broken(self):
+        raise DffError('cannot write the video: no space left')
+
+    monkeypatch.setattr(VideoWriter, 'close', broken)
+    (tmp_path / 'old.mp4').write_bytes(b'of another run')
+    report, labels = tmp_path / 'r.json', tmp_path / 'labels'
+    assert run(video, '--out', tmp_path / 'old.mp4', '--report', report, '--labels-out', labels) == 2
+    said = capsys.readouterr()
+    assert [line for line in said.out.splitlines() if line.startswith('wrote')] == [
+        f'wrote {labels}', f'wrote {report}',
+    ]  # fmt: skip
+    assert 'error: cannot write the video: no space left\n' in said.err
+    assert json.loads(report.read_text())['processed'] == 12
+    assert backend.calls[-1] == 'close'
+
+
+@pytest.mark.parametrize('error', [RuntimeError('a broken graph'), KeyboardInterrupt()])
+def test_the_backend_is_freed_where_its_warm_up_fails(backend, video, monkeypatch, error):
+    def failing(size):
+        raise error
+
+    monkeypatch.setattr(backend, 'warm_up', failing)
+    with pytest.raises(type(error)):
+        runner.Runner(DffConfig(), open_source(str(video)), video=None, labels_folder=None)
+    assert backend.calls == ['close']
+
+
+@pytest.mark.parametrize(
+    'argv, message',
+    [
+        (['--num-frames', 'abc'], "argument --num-frames: got 'abc', expected a whole number of at least 1"),
+        (['--num-frames', '0'], "got '0', expected a whole number of at least 1"),
+        (['--seed', '-1'], "argument --seed: got '-1', expected a whole number from 0 to 2147483647"),
+        (['--seed', '2147483648'], "got '2147483648', expected a whole number from 0 to 2147483647"),
+    ],
+)
+def test_bad_numbers_are_named_with_the_range(argv, message, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        run('street', *argv)
+    assert exit_info.value.code == 2
+    assert message in capsys.readouterr().err

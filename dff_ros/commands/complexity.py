@@ -9,7 +9,6 @@ import re
 from typing import TYPE_CHECKING
 
 from dff_ros.errors import ConfigError
-from dff_ros.flags import positive
 
 if TYPE_CHECKING:
     from dff_ros.nets.complexity import Complexity
@@ -49,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
     parser.add_argument(
         '--channels',
-        type=positive,
+        type=int,
         default=PAPER_CHANNELS,
         help='channels of the feature and the scale map (%(default)s)',
     )

@@ -4,7 +4,8 @@ With `rate` above 0 it is a live camera: that many frames a second, stamped when
 `rate` 0 it goes in lock-step: it sends a frame, waits until `dff/status` tells what became of it, and sends
 the next; stamps are the source's own, from STAMP_ORIGIN_NS on, so that a run can be repeated exactly.
 
-`dff_camera/status` names the frame of every image, with the image's header: index, name, published, state.
+`dff_camera/status` names the frame of every image, with the image's header: index, name, published, state;
+after the last one, `error` says why it ended early, if it did.
 """
 
 from __future__ import annotations
@@ -106,19 +107,22 @@ class CameraNode(Node):
         super().destroy_node()
 
     def _run(self) -> None:
-        code = process.EXIT_FAILURE
+        failure = ''
         try:
             if self._wait_for_subscribers():
                 self._play()
-            self._tell(Header(frame_id=self._config.frame_id), FINISHED, {})
+        except DffError as error:
+            failure = str(error)
+            self.get_logger().fatal(failure)
+        except Exception as error:
+            failure = f'the camera failed: {error!r}'
+            self.get_logger().fatal(traceback.format_exc())
+        try:
+            self._tell(Header(frame_id=self._config.frame_id), FINISHED, {'error': failure})
             self._status.wait_for_all_acked(Duration(seconds=2))
             self.get_logger().info(f'{self._source.name}: {self._num_published} images published')
-            code = process.EXIT_OK
-        except DffError as error:
-            self.get_logger().fatal(str(error))
-        except Exception:
-            self.get_logger().fatal(traceback.format_exc())
-        self._finish(code)
+        finally:
+            self._finish(process.EXIT_FAILURE if failure else process.EXIT_OK)
 
     def _wait_for_subscribers(self) -> bool:
         """Whether they came before the end."""

@@ -58,18 +58,25 @@ class Child:
 
     def check(self) -> None:
         """DffError, with its last lines, where it has failed rather than done what it was told."""
+        failure = self.failure()
+        if failure:
+            raise DffError(failure)
+
+    def failure(self) -> str:
+        """How it failed, with its last lines; empty where it runs or has done what it was told."""
         code = self.exit_code
-        if code is not None and code != 0 and not (self._was_told and code < 0):
-            how = f'was ended by {signal.Signals(-code).name}' if code < 0 else f'ended with exit code {code}'
-            raise DffError(f'the {self.name} {how}; its last lines:\n{self.tail()}')
+        if code is None or code == 0 or (self._was_told and code < 0):
+            return ''
+        how = f'was ended by {signal.Signals(-code).name}' if code < 0 else f'ended with exit code {code}'
+        return f'the {self.name} {how}; its last lines:\n{self.tail()}'
 
     def interrupt(self) -> None:
         """Ask it to end (SIGINT); harmless where it has ended."""
         self._was_told = True
         self._signal(signal.SIGINT)
 
-    def stop(self) -> None:
-        """End it and whatever it started: SIGINT, then SIGTERM, then SIGKILL, each after a grace period.
+    def stop(self, grace_s: float = _GRACE_S) -> None:
+        """End it and whatever it started: SIGINT, then SIGTERM, then SIGKILL, each `grace_s` after the other.
 
         Calling it twice is harmless.
         """
@@ -78,7 +85,7 @@ class Child:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             self._signal(number)
             try:
-                self._process.wait(_GRACE_S)
+                self._process.wait(grace_s)
                 break
             except subprocess.TimeoutExpired:
                 continue

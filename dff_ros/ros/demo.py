@@ -14,6 +14,7 @@ from dff_ros.bundle import open_bundle
 from dff_ros.errors import ConfigError, DffError
 from dff_ros.flags import add_config_flags, config_from_flags
 from dff_ros.model_spec import ModelSpec
+from dff_ros.ros.interrupts import Interrupted
 from dff_ros.sources import STREET, FrameSource, SourceRequest
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 NODE_MODULE = 'dff_ros.ros.node'
 _DEFAULT_DURATION_S = 20.0
 _MAX_RATE_HZ = 1000.0
+_MAX_SEED = 2**31 - 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DffError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
+    except Interrupted as error:
+        return 128 + error.number
     except KeyboardInterrupt:
         return 130
 
@@ -76,6 +80,8 @@ def read_settings(args: argparse.Namespace) -> Settings:
         )
     if args.duration is not None and not args.duration > 0:
         raise ConfigError(f'--duration: got {args.duration:g}, must be above 0 seconds')
+    if not 0 <= args.seed <= _MAX_SEED:
+        raise ConfigError(f'--seed: got {args.seed}, allowed is 0 to {_MAX_SEED}')
     config = config_from_flags(args)
     request = SourceRequest(text=args.source, split=args.split, seed=args.seed, fps=args.rate or None)
     source = request.open()

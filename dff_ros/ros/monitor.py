@@ -17,7 +17,9 @@ from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
+from dff_ros.errors import DffError
 from dff_ros.report import STAGES, FrameStatistics
+from dff_ros.ros.accounts import Accounts, node_drops
 from dff_ros.ros.camera import FINISHED
 from dff_ros.ros.conversions import diagnostic_values, stamp_to_ns, to_frame
 from dff_ros.ros.status import DROPPED, KEY
@@ -62,6 +64,8 @@ class Monitor(Node):
         self.totals: Mapping[str, str] = {}
         self.num_published = 0
         self.is_finished = False
+        self.camera_error = ''
+        self.num_unreadable = 0
         self.last_news_s = time.monotonic()
         self._on_answer = on_answer
         self._is_live = is_live
@@ -69,6 +73,7 @@ class Monitor(Node):
         self._answered_s: deque[float] = deque(maxlen=_FPS_WINDOW)
         self._first_answer_s: float | None = None
         self._num_label_maps = 0
+        self._camera_times: list[tuple[int, int]] = []
         self._num_publishers: dict[str, int] = {}
         for kind, topic, callback, reliability in (
             (Image, 'image', self._on_image, ReliabilityPolicy.BEST_EFFORT),
@@ -92,7 +97,7 @@ class Monitor(Node):
     @property
     def is_settled(self) -> bool:
         """Every published frame is answered, or dropped by the node for a reason."""
-        return self.num_processed + sum(self.node_drops().values()) >= self.num_published
+        return self.num_processed + sum(node_drops(self.totals).values()) >= self.num_published
 
     def fps(self, *, recent: bool = False) -> float | None:
         """Answers per second from the first to the last, or over the latest ones; None before the second."""
@@ -105,28 +110,26 @@ class Monitor(Node):
         )
         return (count - 1) / max(self._answered_s[-1] - start_s, 1e-9)
 
-    def node_drops(self) -> dict[str, int]:
-        """The node's own drops by reason, as its latest status counts them."""
-        prefix = 'dropped.'
-        return {
-            name.removeprefix(prefix): int(number)
-            for name, number in self.totals.items()
-            if name.startswith(prefix)
-        }
+    def camera_fps(self) -> float | None:
+        """Images per second that the camera reached, by its own stamps where live; None before the second."""
+        if len(self._camera_times) < 2:
+            return None
+        (first, start_ns), (last, end_ns) = self._camera_times
+        return (last - first) * 1e9 / max(end_ns - start_ns, 1)
 
-    def drops(self) -> dict[str, int]:
-        """Every published frame that was not answered, by reason; call it when the graph has come to rest.
-
-        `transport`: the node never received the image. `answer_transport`: the node answered, but label map
-        or status did not reach the monitor.
-        """
-        drops = self.node_drops()
+    def accounts(self) -> Accounts:
+        """The counts of camera, node and monitor; call it when the graph has come to rest."""
         received = int(self.totals.get('received', 0))
-        on_the_way = {
-            'transport': self.num_published - received,
-            'answer_transport': received - self.num_processed - sum(drops.values()),
-        }
-        return drops | {reason: number for reason, number in on_the_way.items() if number}
+        # A camera that was killed could not tell of its last image, which the node may have received.
+        published = self.num_published if self.is_finished else max(self.num_published, received)
+        return Accounts(
+            published=published,
+            received=received,
+            answered=int(self.totals.get('processed', 0)),
+            node_drops=node_drops(self.totals),
+            pending=int(self.totals.get('pending', 0)),
+            seen=self.num_processed,
+        )
 
     def flush(self) -> None:
         """Complete answers whose image never came."""
@@ -142,16 +145,24 @@ class Monitor(Node):
         self.num_published = max(self.num_published, int(facts['published']))
         if facts['state'] == FINISHED:
             self.is_finished = True
+            self.camera_error = facts['error']
             return
+        time_ns = stamp_to_ns(message.header.stamp) if self._is_live else time.monotonic_ns()
+        self._camera_times[1:] = [(int(facts['published']), time_ns)]
         answer = self._part(message)
         answer.index = int(facts['index'])
         self._settle(answer)
 
     def _on_image(self, message: Image) -> None:
         self.last_news_s = time.monotonic()
+        try:
+            image_HW3 = to_frame(message).image_HW3
+        except DffError:  # the node drops it for the same reason, and tells of it
+            self.num_unreadable += 1
+            return
         answer = self._part(message)
-        answer.image_HW3 = to_frame(message).image_HW3
-        self._limit_images(answer.image_HW3.nbytes)
+        answer.image_HW3 = image_HW3
+        self._limit_images(image_HW3.nbytes)
         self._settle(answer)
 
     def _on_label_map(self, message: Image) -> None:

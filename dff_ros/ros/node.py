@@ -16,11 +16,20 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import Image
 
-from dff_ros.config import DffConfig
+from dff_ros.config import DffConfig, Parameter, walk
 from dff_ros.errors import DffError
 from dff_ros.ros import process, qos
 from dff_ros.ros.mailbox import Mailbox
-from dff_ros.ros.parameters import AUTOSTART, RuntimeParameters, declare, read_config, unknown_overrides
+from dff_ros.ros.parameters import (
+    AUTOSTART,
+    RuntimeParameters,
+    check_values,
+    declare,
+    declare_unchecked,
+    read_config,
+    unknown_overrides,
+    usage,
+)
 from dff_ros.ros.pipeline import Pipeline, Received
 from dff_ros.ros.publishers import Publishers
 from dff_ros.ros.worker import EngineWorker, Model, open_model
@@ -46,7 +55,15 @@ class DffNode(LifecycleNode):
         self._subscription: Subscription | None = None
         self._mailbox: Mailbox[Received] = Mailbox()
         self._wants_autostart = bool(declare(self, [AUTOSTART])[AUTOSTART.name])
-        self._parameters_now = RuntimeParameters(self, read_config(self), self._reconfigure)
+        self._qos_parameters = self._list_qos_parameters()
+        declare_unchecked(self, self._qos_parameters)
+        self._parameters_now = RuntimeParameters(
+            self,
+            read_config(self),
+            self._reconfigure,
+            is_unconfigured=lambda: self._worker is None,
+            others=self._qos_parameters,
+        )
 
     def start(self, finish: Callable[[int], None]) -> None:
         """Configure and activate where `autostart` is set; calls `finish(2)` where that fails."""
@@ -59,30 +76,21 @@ class DffNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and warm up the model, make the publishers, latch the class names."""
-        config = self._parameters_now.config
-        self._mailbox = Mailbox()
-        self._publishers_out = Publishers(self)
-        self._pipeline = Pipeline(config, self._mailbox, self._publishers_out, self.get_logger())
-        self._worker = EngineWorker(
-            self._mailbox, lambda: self._open_model(config), self._pipeline.answer, self._pipeline.fail
-        )
         try:
-            model = self._worker.start()
-        except DffError as error:
-            self.get_logger().fatal(str(error))
+            self._configure(self._parameters_now.config)
         except Exception as error:
-            self.get_logger().fatal(f'the model {config.bundle!r} could not be started: {error!r}')
-        else:
-            self._publishers_out.publish_label_info(model.spec.class_names, self.get_clock().now().to_msg())
-            self._log_start(model, config)
-            return SUCCESS
-        self._worker = None  # its thread has ended
-        self._release()
-        return FAILURE
+            self._log_failure('configured', error)
+            self._release()
+            return FAILURE
+        return SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the camera."""
-        self._subscription = self._subscribe(SubscriptionEventCallbacks(message_lost=self._count_lost))
+        try:
+            self._subscription = self._subscribe(SubscriptionEventCallbacks(message_lost=self._count_lost))
+        except Exception as error:
+            self._log_failure('activated', error)
+            return FAILURE
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -110,6 +118,30 @@ class DffNode(LifecycleNode):
         """Join the engine thread, then destroy the node."""
         self._release()
         super().destroy_node()
+
+    def _list_qos_parameters(self) -> list[Parameter]:
+        found = qos.override_parameters(self, 'subscription', 'image', qos.newest_image())
+        for topic, profile in Publishers.PROFILES.items():
+            found += qos.override_parameters(self, 'publisher', topic, profile())
+        return found
+
+    def _configure(self, config: DffConfig) -> None:
+        check_values(self, self._qos_parameters)
+        self._mailbox = Mailbox()
+        publishers = self._publishers_out = Publishers(self)
+        pipeline = self._pipeline = Pipeline(config, self._mailbox, publishers, self.get_logger())
+        self._worker = EngineWorker(
+            self._mailbox, lambda: self._open_model(config), pipeline.answer, pipeline.fail
+        )
+        model = self._worker.start()
+        publishers.publish_label_info(model.spec.class_names, self.get_clock().now().to_msg())
+        self._log_start(model, config)
+
+    def _log_failure(self, what: str, error: Exception) -> None:
+        """One fatal line; rclpy would swallow the exception."""
+        bundle = self._parameters_now.config.bundle
+        text = str(error) if isinstance(error, DffError) else f'with bundle {bundle!r}: {error!r}'
+        self.get_logger().fatal(f'dff_node could not be {what}: {text}')
 
     def _subscribe(self, events: SubscriptionEventCallbacks) -> Subscription:
         try:
@@ -143,8 +175,10 @@ class DffNode(LifecycleNode):
     def _release(self) -> None:
         self._unsubscribe()
         if self._worker is not None:
-            self._worker.stop()
+            failure = self._worker.stop()
             self._worker = None
+            if failure is not None:
+                self.get_logger().error(f'the model did not close in order: {failure!r}')
         self._pipeline = None
         if self._publishers_out is not None:
             self._publishers_out.destroy()
@@ -163,7 +197,8 @@ class DffNode(LifecycleNode):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Entry point `dff_node`: 0 after SIGINT or SIGTERM, 2 where model or parameters are wrong."""
-    return process.run(DffNode, args)
+    summary = 'Semantic segmentation of a camera by Deep Feature Flow, as a lifecycle node.'
+    return process.run(DffNode, args, usage('dff_node', summary, (AUTOSTART, *walk(DffConfig))))
 
 
 if __name__ == '__main__':

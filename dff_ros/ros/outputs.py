@@ -14,11 +14,13 @@ from dff_ros.draw import Caption, write_png
 from dff_ros.errors import DffError
 from dff_ros.model_spec import ModelSpec
 from dff_ros.recorder import Recorder
-from dff_ros.report import write_json
+from dff_ros.report import flow_in_use, write_json
 from dff_ros.ros.monitor import Answer, Monitor
 from dff_ros.scoring import score
 from dff_ros.sources import FrameSource, SourceRequest
 from dff_ros.spool import LabelSpool
+
+_MIN_RATE_SHARE = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +86,7 @@ class Outputs:
         """Finish the video, score the label maps, write the figures; the report that demo.json holds."""
         self._recorder.close()
         out = self._settings.out
+        self._warn_of_slow_camera(monitor.camera_fps())
         report = self._report(monitor, duration_s)
         write_json(out / 'demo.json', report)
         self.written.append(out / 'demo.json')
@@ -92,21 +95,31 @@ class Outputs:
             self.written += [out / 'demo.mp4', out / 'demo.png']
         return report
 
+    def _warn_of_slow_camera(self, fps: float | None) -> None:
+        asked = self._settings.rate_hz
+        if fps is not None and fps < _MIN_RATE_SHARE * asked:
+            self._console.print(
+                f'warning: the camera reached {fps:.1f} of the {asked:g} frames/s asked for',
+                soft_wrap=True,
+                highlight=False,
+            )
+
     def _report(self, monitor: Monitor, duration_s: float) -> dict[str, object]:
         settings = self._settings
-        fps = monitor.fps()
+        accounts = monitor.accounts()
         return {
-            'published': monitor.num_published,
+            'published': accounts.published,
             **monitor.statistics.summary(),
-            'dropped': monitor.drops(),
-            'fps': None if fps is None else round(fps, 2),
+            'dropped': accounts.drops(),
+            'fps': _rounded(monitor.fps()),
+            'camera_fps': _rounded(monitor.camera_fps()),
             **self._accuracy(),
             'interval': settings.config.keyframe.interval,
             'source': settings.source.name,
             'size': list(settings.source.size),
             'bundle': settings.config.bundle,
             'backend': monitor.totals.get('backend', settings.config.backend),
-            'flow': settings.config.flow,
+            'flow': flow_in_use(settings.config, settings.spec),
             'cores': available_cores(),
             'rate': settings.rate_hz,
             'seed': settings.request.seed,
@@ -121,3 +134,7 @@ class Outputs:
         spec = self._settings.spec
         confusion = score(self._spool, self._settings.request, spec.num_classes, self._console)
         return confusion.summary(spec.class_names)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)

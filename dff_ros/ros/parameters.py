@@ -34,9 +34,16 @@ _FOREIGN = ('qos_overrides.', 'use_sim_time', 'start_type_description_service') 
 _KIND_NAMES = {bool: 'true or false', int: 'an integer', float: 'a decimal number', str: 'a text'}
 
 
-def describe(parameter: Parameter) -> ParameterDescriptor:
-    """Description, unit, range and whether it is read-only, as `ros2 param describe` shows them."""
-    descriptor = ParameterDescriptor(description=_sentence(parameter), read_only=not parameter.runtime)
+def describe(parameter: Parameter, *, is_read_only: bool = True) -> ParameterDescriptor:
+    """Description, unit, range and when it may change, as `ros2 param describe` shows them.
+
+    `is_read_only` is for parameters that may not change at runtime: false where the node checks the time of a
+    change itself, by RuntimeParameters.
+    """
+    when = _when(parameter, is_read_only)
+    descriptor = ParameterDescriptor(
+        description=f'{_sentence(parameter)}; {when}', read_only=is_read_only and not parameter.runtime
+    )
     if parameter.choices:
         descriptor.additional_constraints = parameter.allowed
     if parameter.minimum is None or parameter.maximum is None:
@@ -57,7 +64,13 @@ def _sentence(parameter: Parameter) -> str:
     return parameter.description + (f' [{parameter.unit}]' if parameter.unit else '')
 
 
-def declare(node: Node, parameters: Iterable[Parameter]) -> dict[str, object]:
+def _when(parameter: Parameter, is_read_only: bool) -> str:
+    if parameter.runtime:
+        return 'may change while running'
+    return 'read at start' if is_read_only else 'may change while the node is unconfigured'
+
+
+def declare(node: Node, parameters: Iterable[Parameter], *, is_read_only: bool = True) -> dict[str, object]:
     """Declare parameters on a node; their values, from the defaults, parameter files and arguments.
 
     Raises ConfigError, naming parameter, value and what is allowed, where a value does not fit.
@@ -65,7 +78,8 @@ def declare(node: Node, parameters: Iterable[Parameter]) -> dict[str, object]:
     values: dict[str, object] = {}
     for parameter in parameters:
         try:
-            value = node.declare_parameter(parameter.name, parameter.default, describe(parameter)).value
+            descriptor = describe(parameter, is_read_only=is_read_only)
+            value = node.declare_parameter(parameter.name, parameter.default, descriptor).value
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
             kind = _KIND_NAMES[parameter.kind]
             raise ConfigError(
@@ -77,7 +91,24 @@ def declare(node: Node, parameters: Iterable[Parameter]) -> dict[str, object]:
 
 def read_config(node: Node) -> DffConfig:
     """Declare everything in DffConfig on the node and read it; raises as `declare` does."""
-    return config_module.replace(DffConfig(), declare(node, walk(DffConfig)))
+    return config_module.replace(DffConfig(), declare(node, walk(DffConfig), is_read_only=False))
+
+
+def declare_unchecked(node: Node, parameters: Iterable[Parameter]) -> None:
+    """Declare parameters of any value and type, for `check_values` later: a bad one can be set right."""
+    for parameter in parameters:
+        descriptor = ParameterDescriptor(
+            description=f'{_sentence(parameter)}; {_when(parameter, is_read_only=False)}',
+            additional_constraints=parameter.allowed,
+            dynamic_typing=True,
+        )
+        node.declare_parameter(parameter.name, parameter.default, descriptor)
+
+
+def check_values(node: Node, parameters: Iterable[Parameter]) -> None:
+    """ConfigError names the first parameter of the node whose value is not allowed."""
+    for parameter in parameters:
+        parameter.check(node.get_parameter(parameter.name).value)
 
 
 def unknown_overrides(node: Node) -> list[str]:
@@ -93,11 +124,25 @@ def unknown_overrides(node: Node) -> list[str]:
 
 
 class RuntimeParameters:
-    """Keeps a config equal to the node's parameters: refuses bad sets as a whole, applies good ones."""
+    """Keeps a config equal to the node's parameters: refuses bad sets as a whole, applies good ones.
 
-    def __init__(self, node: Node, config: DffConfig, on_change: Callable[[DffConfig], None]) -> None:
+    Parameters that are not `runtime`, of the config or of `others`, change only while `is_unconfigured()`.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        config: DffConfig,
+        on_change: Callable[[DffConfig], None],
+        *,
+        is_unconfigured: Callable[[], bool] = lambda: True,
+        others: Iterable[Parameter] = (),
+    ) -> None:
         self.config = config
+        self._node = node
         self._on_change = on_change
+        self._is_unconfigured = is_unconfigured
+        self._known = {parameter.name: parameter for parameter in (*walk(DffConfig), *others)}
         node.add_on_set_parameters_callback(self._check)
         node.add_post_set_parameters_callback(self._apply)
 
@@ -108,16 +153,46 @@ class RuntimeParameters:
 
     def _check(self, parameters: list[RosParameter]) -> SetParametersResult:
         try:
-            self._changed(parameters)
+            for parameter in parameters:
+                self._check_one(parameter)
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
+
+    def _check_one(self, given: RosParameter) -> None:
+        parameter = self._known.get(given.name)
+        if parameter is None:
+            return
+        parameter.check(given.value)
+        is_change = given.value != self._node.get_parameter(given.name).value
+        if is_change and not parameter.runtime and not self._is_unconfigured():
+            raise ConfigError(
+                f'{given.name} may change only while the node is unconfigured: deactivate and cleanup first'
+            )
 
     def _apply(self, parameters: list[RosParameter]) -> None:
         config = self._changed(parameters)
         if config != self.config:
             self.config = config
             self._on_change(config)
+
+
+def usage(program: str, summary: str, parameters: Iterable[Parameter]) -> str:
+    """The help text of a node's executable: how to pass parameters, and which there are."""
+    lines = [
+        f'usage: {program} [--help] [--ros-args [-p NAME:=VALUE]... [--params-file FILE] [-r FROM:=TO]...]',
+        '',
+        summary,
+        '',
+        f'example: {program} --ros-args -p autostart:=false -r image:=/camera/image_raw',
+        '',
+        'parameters (-p NAME:=VALUE):',
+    ]
+    for parameter in parameters:
+        lines.append(f'  {parameter.name}:={_yaml_value(parameter.default)}')
+        text = f'{parameter.description}: {parameter.allowed}'
+        lines += textwrap.wrap(text, 90, initial_indent=' ' * 6, subsequent_indent=' ' * 6)
+    return '\n'.join(lines) + '\n'
 
 
 def to_yaml(node_name: str = 'dff_node') -> str:
@@ -136,7 +211,7 @@ def to_yaml(node_name: str = 'dff_node') -> str:
                 f'{" " * (4 + 2 * depth)}{group}:' for depth, group in enumerate(path) if path != groups
             ]
             groups = path
-        when = 'may change while running' if parameter.runtime else 'read at start'
+        when = _when(parameter, is_read_only=parameter is AUTOSTART)
         comment = f'{parameter.description}. {parameter.allowed.capitalize()}; {when}.'
         lines += [f'{indent}# {line}' for line in textwrap.wrap(comment, 110 - len(indent))]
         lines.append(f'{indent}{name}: {_yaml_value(parameter.default)}')

@@ -17,16 +17,12 @@ from dff_ros.ros.conversions import stamp_to_ns, to_frame
 from dff_ros.ros.launching import PROFILES_VARIABLE, SHARED_MEMORY_PROFILE
 from dff_ros.ros.mailbox import Counts, Mailbox
 from dff_ros.ros.publishers import Publishers
-from dff_ros.ros.worker import Model
+from dff_ros.ros.worker import INTERNAL_ERROR, Model
+from dff_ros.timing import ms_since
 from dff_ros.types import Frame
 
-CONVERSION, DUPLICATE_STAMP, ENGINE_ERROR, INTERNAL_ERROR = (
-    'conversion',
-    'duplicate_stamp',
-    'engine_error',
-    'internal_error',
-)
-"""Drop reasons, besides those of the mailbox."""
+CONVERSION, DUPLICATE_STAMP, ENGINE_ERROR = 'conversion', 'duplicate_stamp', 'engine_error'
+"""Drop reasons, besides those of the mailbox and the worker."""
 
 _LOG_PERIOD_S = 5.0
 
@@ -37,10 +33,6 @@ class Received:
 
     message: Image
     received_ns: int
-
-
-def _ms_since(start_ns: int) -> float:
-    return (time.perf_counter_ns() - start_ns) / 1e6
 
 
 class Pipeline:
@@ -78,7 +70,7 @@ class Pipeline:
                 'two images with one stamp: the camera driver must stamp each image, or send 0',
             )
             return
-        self._step(model, item, frame, _ms_since(start_ns))
+        self._step(model, item, frame, ms_since(start_ns))
 
     def _step(self, model: Model, item: Received, frame: Frame, convert_ms: float) -> None:
         try:
@@ -93,7 +85,7 @@ class Pipeline:
             self._resets[result.reset_cause.value] += 1
         header = item.message.header
         self._publishers.publish_segmentation(header, result.segmentation.label_map_HW)
-        latency_ms = _ms_since(item.received_ns)
+        latency_ms = ms_since(item.received_ns)
         self._publishers.publish_overlay(header, frame, result, model.spec, self._applied.overlay.alpha)
         facts = status.answered(result, convert_ms, latency_ms)
         facts |= status.setup(self._applied, model.engine.backend.info)
@@ -108,10 +100,8 @@ class Pipeline:
             f'{PROFILES_VARIABLE} to {SHARED_MEMORY_PROFILE} for the camera too, as in dff.launch.py',
         )
 
-    def fail(self, item: Received, error: Exception) -> None:
-        """Account for a message whose answer raised; publishes nothing, for that may be what failed."""
-        if self._mailbox.is_item_in_hand:
-            self._mailbox.drop(INTERNAL_ERROR)
+    def fail(self, item: Received, error: BaseException) -> None:
+        """Tell of a message whose answer raised; publishes nothing, for that may be what failed."""
         stamp_ns = stamp_to_ns(item.message.header.stamp)
         trace = ''.join(traceback.format_exception(error))
         self._warn(

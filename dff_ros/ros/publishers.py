@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -26,19 +26,35 @@ from dff_ros.types import Frame, StepResult
 class Publishers:
     """Publishes with the header of the image it is given. Use from one thread at a time."""
 
-    TOPICS: ClassVar[tuple[str, ...]] = ('dff/segmentation', 'dff/label_info', 'dff/overlay', 'dff/status')
+    PROFILES: ClassVar[Mapping[str, Callable[[], QoSProfile]]] = {
+        'dff/segmentation': qos.image_output,
+        'dff/label_info': qos.latched,
+        'dff/overlay': qos.image_output,
+        'dff/status': qos.status_output,
+    }
+    TOPICS: ClassVar[tuple[str, ...]] = tuple(PROFILES)
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._segmentation = self._advertise(Image, 'dff/segmentation', qos.image_output())
-        self._label_info = self._advertise(LabelInfo, 'dff/label_info', qos.latched())
-        self._overlay = self._advertise(Image, 'dff/overlay', qos.image_output())
-        self._status = self._advertise(DiagnosticArray, 'dff/status', qos.status_output())
+        self._advertised: list[Publisher] = []
+        try:
+            self._segmentation = self._advertise(Image, 'dff/segmentation')
+            self._label_info = self._advertise(LabelInfo, 'dff/label_info')
+            self._overlay = self._advertise(Image, 'dff/overlay')
+            self._status = self._advertise(DiagnosticArray, 'dff/status')
+        except Exception:
+            self.destroy()
+            raise
         self._segmentation_message = Image()
         self._overlay_message = Image()
 
-    def _advertise(self, kind: type, topic: str, profile: QoSProfile) -> Publisher:
-        return self._node.create_publisher(kind, topic, profile, qos_overriding_options=qos.overridable())
+    def _advertise(self, kind: type, topic: str) -> Publisher:
+        profile = self.PROFILES[topic]()
+        publisher = self._node.create_publisher(
+            kind, topic, profile, qos_overriding_options=qos.overridable()
+        )
+        self._advertised.append(publisher)
+        return publisher
 
     def publish_label_info(self, class_names: Sequence[str], stamp: Time) -> None:
         """Latch the class names; consumers read them once."""
@@ -67,5 +83,5 @@ class Publishers:
 
     def destroy(self) -> None:
         """Take the topics down."""
-        for publisher in (self._segmentation, self._label_info, self._overlay, self._status):
+        for publisher in self._advertised:
             self._node.destroy_publisher(publisher)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
+
+from dff_ros.config import Parameter
+
+MAX_DEPTH = 10_000
 
 
 def _keep_last(depth: int, reliability: ReliabilityPolicy, durability: DurabilityPolicy) -> QoSProfile:
@@ -40,3 +45,28 @@ def latched() -> QoSProfile:
 def overridable() -> QoSOverridingOptions:
     """History, depth and reliability may be overridden by parameters."""
     return QoSOverridingOptions.with_default_policies()
+
+
+def override_parameters(node: Node, entity: str, topic: str, profile: QoSProfile) -> list[Parameter]:
+    """The parameters by which `overridable` lets users override the profile of a topic; names as in rclpy.
+
+    `entity` is `publisher` or `subscription`; the topic is resolved as the node resolves it.
+    """
+    prefix = f'qos_overrides.{node.resolve_topic_name(topic)}.{entity}'
+    history, reliability = (policy.name.lower() for policy in (profile.history, profile.reliability))
+    of = f'of the {entity} of {topic}'
+    return [
+        Parameter(f'{prefix}.history', str, history, f'History {of}', choices=_names(HistoryPolicy)),
+        Parameter(f'{prefix}.depth', int, profile.depth, f'Queue depth {of}', minimum=1, maximum=MAX_DEPTH),
+        Parameter(
+            f'{prefix}.reliability',
+            str,
+            reliability,
+            f'Reliability {of}',
+            choices=_names(ReliabilityPolicy),
+        ),
+    ]
+
+
+def _names(policies: type[HistoryPolicy] | type[ReliabilityPolicy]) -> tuple[str, ...]:
+    return tuple(name.lower() for name in policies.__members__ if name != 'UNKNOWN')

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import random
+import secrets
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -20,8 +22,9 @@ from rich.console import Console
 from dff_ros.config import to_flat
 from dff_ros.errors import DffError
 from dff_ros.report import LiveView, print_report
+from dff_ros.ros.accounts import node_drops
 from dff_ros.ros.children import Child
-from dff_ros.ros.interrupts import Interrupts
+from dff_ros.ros.interrupts import Interrupts, interrupt
 from dff_ros.ros.launching import PROFILES_VARIABLE, SHARED_MEMORY_PROFILE
 from dff_ros.ros.monitor import Monitor
 from dff_ros.ros.outputs import Outputs, Settings
@@ -31,23 +34,30 @@ from dff_ros.share import find_share_file
 _NODE_START_S = 120.0
 _CAMERA_START_S = 60.0
 _END_S = 60.0
+_SIGNAL_END_S = 5.0
+_STALL_S = 3.0
 _QUIET_S = 1.0
 _SPIN_S = 0.05
 _MAX_DOMAIN_ID = 101  # above it, DDS ports run into those the system gives away
 
 
 def run_session(settings: Settings) -> int:
-    """Run it and write the results, also after a signal; 0, or 128 + the number of that signal.
+    """Run it and write the results, also after a signal or where the camera fails; 0, 2 where the camera
+    failed, or 128 + the number of the signal.
 
-    Raises DffError where a process fails or an output cannot be written; no process is left in any case.
+    Raises DffError where the node fails or an output cannot be written; no process is left in any case.
     """
     console = Console()
     with Interrupts() as interrupts, ExitStack() as stack:
         outputs = Outputs(settings, console, stack)
-        report = Session(settings, outputs, console, interrupts, stack).run()
+        session = Session(settings, outputs, console, interrupts, stack)
+        report = session.run()
         print_report(console, 'dff demo', report)
     for path in outputs.written:
         console.print(f'wrote {path}', soft_wrap=True, highlight=False)
+    if session.camera_failure:
+        print(f'error: {session.camera_failure}', file=sys.stderr)
+        return 2
     return 128 + interrupts.number if interrupts.number else 0
 
 
@@ -68,19 +78,27 @@ class Session:
         self._interrupts = interrupts
         self._stack = stack
         self._children: list[Child] = []
+        self._namespace = f'/dff_demo_{secrets.token_hex(4)}'
+        self.camera_failure = ''
         self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='dff_demo_')))
         _set_environment()
         tune_malloc()
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.try_shutdown)
-        self._monitor = Monitor(outputs.add, is_live=settings.rate_hz > 0)
+        self._monitor = Monitor(outputs.add, is_live=settings.rate_hz > 0, namespace=self._namespace)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._monitor)
         stack.callback(self._monitor.destroy_node)
         stack.callback(self._executor.shutdown)
 
     def run(self) -> dict[str, object]:
-        """Start, follow, drain, score; the report. DffError, with its last lines, where a process fails."""
+        """Start, follow, drain, score; the report. DffError, with its last lines, where a process fails to
+        start, or the node later; a camera that fails later ends the run and is told in `camera_failure`.
+        """
+        domain = os.environ['ROS_DOMAIN_ID']
+        self._console.print(
+            f'ROS_DOMAIN_ID={domain}, topics in {self._namespace}', soft_wrap=True, highlight=False
+        )
         with self._console.status('starting the node'):
             node = self._start('dff_node', self._settings.node_module, to_flat(self._settings.config))
             self._wait_for(self._is_node_up, 'dff_node subscribed to image', _NODE_START_S, node)
@@ -89,10 +107,14 @@ class Session:
             camera = self._start('dff_camera', 'dff_ros.ros.camera', self._camera_parameters())
             self._wait_for(self._has_begun, 'the first image', _CAMERA_START_S, camera)
         start_s = time.monotonic()
-        self._follow()
+        self._follow(camera)
         duration_s = time.monotonic() - start_s
+        crash = camera.failure()
         camera.interrupt()
         self._drain(camera)
+        self.camera_failure = self._monitor.camera_error or crash
+        if not self._monitor.is_finished:
+            camera.stop(_QUIET_S)  # it has had its time to end in order
         self._stop_children()
         self._monitor.flush()
         return self._outputs.write(self._monitor, duration_s)
@@ -110,7 +132,8 @@ class Session:
     def _start(self, name: str, module: str, parameters: Mapping[str, object]) -> Child:
         path = self._folder / f'{name}.yaml'
         path.write_text(yaml.safe_dump({'/**': {'ros__parameters': dict(parameters)}}), encoding='utf-8')
-        child = Child(name, module, ['--ros-args', '--params-file', str(path)])
+        own = ['-r', f'__ns:={self._namespace}']  # whatever else is in the domain must not be mixed in
+        child = Child(name, module, ['--ros-args', *own, '--params-file', str(path)])
         self._stack.enter_context(child)
         self._children.append(child)
         return child
@@ -124,8 +147,7 @@ class Session:
 
     def _spin(self) -> None:
         self._executor.spin_once(timeout_sec=_SPIN_S)
-        for child in self._children:
-            child.check()
+        self._children[0].check()  # the node; what the camera published counts even where it has failed
         self._outputs.check()
 
     def _wait_for(self, condition: Callable[[], bool], what: str, limit_s: float, child: Child) -> None:
@@ -133,19 +155,24 @@ class Session:
         while not condition():
             self._spin()
             if self._interrupts.number:
-                raise KeyboardInterrupt
+                interrupt(self._interrupts.number)
+            if child.exit_code is not None:
+                deadline_s = min(deadline_s, time.monotonic() + _QUIET_S)
             if time.monotonic() > deadline_s:
+                child.check()
                 raise DffError(
                     f'no sign of {what} in {limit_s:g} s; {child.name} wrote last:\n{child.tail()}'
                 )
 
-    def _follow(self) -> None:
-        """Until the time is up, the source has ended, or a signal came."""
+    def _follow(self, camera: Child) -> None:
+        """Until the time is up, the source has ended, the camera has failed, or a signal came."""
         limit_s = self._settings.duration_s
         end_s = math.inf if limit_s is None else time.monotonic() + limit_s
         with LiveView(self._console, 'dff demo') as view:
-            while not self._monitor.is_finished and not self._interrupts.number and time.monotonic() < end_s:
+            while camera.exit_code is None and not self._interrupts.number and time.monotonic() < end_s:
                 self._spin()
+                if self._monitor.is_finished:
+                    return
                 view.update(self._facts())
 
     def _facts(self) -> dict[str, str]:
@@ -157,7 +184,7 @@ class Session:
         facts = {
             'published': monitor.num_published,
             'processed': monitor.num_processed,
-            'dropped': sum(monitor.node_drops().values()),
+            'dropped': sum(node_drops(monitor.totals).values()),
             'frames/s': monitor.fps(recent=True),
             'keys': ratio,
             'p50 ms': latency['p50'],
@@ -167,18 +194,18 @@ class Session:
         return {name: _text(value) for name, value in facts.items()}
 
     def _drain(self, camera: Child) -> None:
-        """Until the camera has told how many images it published and the node has settled all it received."""
-        deadline_s = time.monotonic() + _END_S
-        while time.monotonic() < deadline_s:
+        """Until the camera has told how many images it published and the node has settled all it received;
+        a few seconds at most after a signal or where the camera has stalled.
+        """
+        start_s = time.monotonic()
+        while time.monotonic() < start_s + (_SIGNAL_END_S if self._interrupts.number else _END_S):
             self._spin()
-            if not self._monitor.is_finished:
-                if camera.exit_code is not None and self._quiet_s() > _QUIET_S:
+            quiet_s = time.monotonic() - max(start_s, self._monitor.last_news_s)
+            if self._monitor.is_finished:
+                if self._monitor.is_settled or quiet_s > self._patience_s():
                     return
-            elif self._monitor.is_settled or self._quiet_s() > self._patience_s():
+            elif quiet_s > (_STALL_S if camera.exit_code is None else _QUIET_S):
                 return
-
-    def _quiet_s(self) -> float:
-        return time.monotonic() - self._monitor.last_news_s
 
     def _patience_s(self) -> float:
         """Silence after which what is missing was lost: an image in work takes no longer than the slowest
@@ -200,7 +227,10 @@ def _text(value: object) -> str:
 
 
 def _set_environment() -> None:
-    """A ROS graph of its own over shared memory, here and in child processes, unless the user set one."""
+    """A ROS graph of its own, on this machine and over shared memory, here and in child processes, unless
+    the user set another.
+    """
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randint(1, _MAX_DOMAIN_ID)))
     profile = find_share_file(f'config/{SHARED_MEMORY_PROFILE}')
     if profile is not None:

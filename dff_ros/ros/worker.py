@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -15,6 +16,9 @@ from dff_ros.model_spec import ModelSpec
 from dff_ros.ros.mailbox import Mailbox
 
 ItemT = TypeVar('ItemT')
+
+INTERNAL_ERROR = 'internal_error'
+"""Drop reason of an item whose answer raised before it settled the item."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,8 @@ def open_model(config: DffConfig) -> Model:
 class EngineWorker(Generic[ItemT]):
     """Runs `answer(model, item)` for each item of a mailbox, on one thread.
 
-    `answer` settles the item in the mailbox (`done` or `drop`). An exception that leaves it is handed to
-    `on_error`, which must settle it instead, so that nothing is lost and the thread goes on.
+    `answer` settles the item in the mailbox (`done` or `drop`). Where it raises, or returns without, the item
+    is dropped as INTERNAL_ERROR and `on_error` is told; whatever either raises, the thread goes on.
     """
 
     def __init__(
@@ -45,7 +49,7 @@ class EngineWorker(Generic[ItemT]):
         mailbox: Mailbox[ItemT],
         open_model: Callable[[], Model],
         answer: Callable[[Model, ItemT], None],
-        on_error: Callable[[ItemT, Exception], None],
+        on_error: Callable[[ItemT, BaseException], None],
     ) -> None:
         self._mailbox = mailbox
         self._open_model = open_model
@@ -62,35 +66,53 @@ class EngineWorker(Generic[ItemT]):
         self._is_ready.wait()
         if self._model is None:
             self._thread.join()
-            raise self._failure or RuntimeError('the engine thread ended before it was ready')
+            failure, self._failure = self._failure, None
+            if isinstance(failure, Exception):
+                raise failure
+            raise RuntimeError(f'the engine thread was ended by {failure!r}') from failure
         return self._model
 
-    def stop(self) -> None:
-        """Finish the item in hand, close the model and end the thread; what waits is dropped as `closed`."""
+    def stop(self) -> BaseException | None:
+        """Finish the item in hand, close the model and end the thread; what waits is dropped as `closed`.
+
+        What closing the model raised, or None.
+        """
         self._mailbox.close()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
+        return self._failure
 
     def _run(self) -> None:
         try:
             model = self._open_model()
-        except BaseException as error:  # raised again on the thread that waits in start
-            self._failure = error
-            self._is_ready.set()
-            return
-        try:
-            model.engine.backend.warm_up(model.spec.nominal_size)
-            self._model = model
-            self._is_ready.set()
-            self._serve(model)
-        except BaseException as error:
+            try:
+                model.engine.backend.warm_up(model.spec.nominal_size)
+                self._model = model
+                self._is_ready.set()
+                self._serve(model)
+            finally:
+                model.engine.backend.close()
+        except BaseException as error:  # for start or stop, on the thread that waits there
             self._failure = error
         finally:
-            model.engine.backend.close()
+            self._mailbox.close()
             self._is_ready.set()
 
     def _serve(self, model: Model) -> None:
         while (item := self._mailbox.take()) is not None:
+            failure: BaseException | None = None
             try:
                 self._answer(model, item)
-            except Exception as error:  # one item is lost, not the node
-                self._on_error(item, error)
+            except BaseException as error:  # one item is lost, not the node
+                failure = error
+            if self._mailbox.is_item_in_hand:  # else Mailbox.clear would wait for it for ever
+                self._mailbox.drop(INTERNAL_ERROR)
+                failure = failure or RuntimeError('the answer neither finished nor dropped the item')
+            if failure is not None:
+                self._tell(item, failure)
+
+    def _tell(self, item: ItemT, failure: BaseException) -> None:
+        try:
+            self._on_error(item, failure)
+        except BaseException:
+            traceback.print_exc()
