@@ -1,8 +1,12 @@
-"""The demo with dff_node on the fake backend, as a process of its own; takes the demo's arguments."""
+"""The demo with dff_node on the fake backend, as a process of its own; takes the demo's arguments.
+
+DFF_TEST_NODE names another module than fake_node for the node.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from unittest import mock
 
@@ -18,6 +22,6 @@ CAMVID_SPEC = dataclasses.replace(
 if __name__ == '__main__':
     with (
         mock.patch('dff_ros.ros.demo.read_spec', return_value=CAMVID_SPEC),
-        mock.patch('dff_ros.ros.demo.NODE_MODULE', 'fake_node'),
+        mock.patch('dff_ros.ros.demo.NODE_MODULE', os.environ.get('DFF_TEST_NODE', 'fake_node')),
     ):
         sys.exit(demo.main())

@@ -90,7 +90,7 @@ def test_lock_step_sends_each_frame_after_the_answer_to_the_one_before(graph, fo
     assert [(f['index'], f['name'], f['stamp_ns']) for f in images] == [
         (str(index), f'{index + 1}.png', str(stamp)) for index, stamp in enumerate(stamps)
     ]
-    assert viewer.told[-1]['published'] == '4'
+    assert (viewer.told[-1]['published'], viewer.told[-1]['error']) == ('4', '')
 
 
 def test_live_camera_stamps_with_the_clock_loops_and_ends_after_its_number_of_frames(graph, folder):
@@ -131,6 +131,9 @@ def test_an_unreadable_frame_ends_the_camera_with_code_1(graph, folder):
     _, ended, codes = start_camera(graph, folder, rate=1000.0)
     assert ended.wait(TIMEOUT_S)
     assert codes == [1]
+    viewer.wait_for(lambda: viewer.told and viewer.told[-1]['state'] == 'finished', 'the end')
+    assert viewer.told[-1]['published'] == '2'
+    assert '3.png cannot be read as an image' in viewer.told[-1]['error']
     assert len(viewer.images) <= 2
 
 

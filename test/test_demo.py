@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -17,8 +20,19 @@ from PIL import Image
 
 pytest.importorskip('rclpy')
 
-from dff_ros.errors import ConfigError
-from dff_ros.ros import demo
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+from ros_helpers import Peer, image_message
+from sensor_msgs.msg import Image as ImageMessage
+from std_msgs.msg import Header
+
+from dff_ros.errors import ConfigError, DffError
+from dff_ros.ros import demo, qos
+from dff_ros.ros.accounts import Accounts
+from dff_ros.ros.conversions import diagnostic_values, stamp_to_ns, to_diagnostics
+from dff_ros.ros.launching import PROFILES_VARIABLE
+from dff_ros.ros.monitor import Monitor
+from dff_ros.ros.session import _set_environment
 from dff_ros.video import VideoReader
 
 KEYS = {
@@ -52,8 +66,10 @@ def camvid(tmp_path):
 class Demo:
     """The demo on the fake node as a process; `token` marks everything it starts."""
 
-    def __init__(self, out: Path, *argv: object) -> None:
+    def __init__(self, out: Path, *argv: object, node: str = 'fake_node') -> None:
         self.out = out
+        temporary = out.parent / 'tmp'
+        temporary.mkdir(exist_ok=True)
         self.token = f'DFF_TEST_TOKEN={uuid.uuid4()}'
         name, value = self.token.split('=')
         paths = [str(Path(__file__).parent), *filter(None, [os.environ.get('PYTHONPATH')])]
@@ -65,7 +81,14 @@ class Demo:
                 str(out),
                 *map(str, argv),
             ],
-            env=os.environ | {name: value, 'PYTHONPATH': os.pathsep.join(paths), 'PYTHONUNBUFFERED': '1'},
+            env=os.environ
+            | {
+                name: value,
+                'PYTHONPATH': os.pathsep.join(paths),
+                'PYTHONUNBUFFERED': '1',
+                'TMPDIR': str(temporary),
+                'DFF_TEST_NODE': node,
+            },
             cwd=Path(__file__).parent.parent,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -73,11 +96,14 @@ class Demo:
             start_new_session=True,
         )
 
-    def wait_for_line(self, start: str) -> None:
+    def wait_for_line(self, start: str) -> str:
         for line in self.process.stdout:
             if line.startswith(start):
-                return
+                return line
         raise AssertionError(f'the demo ended before it wrote {start!r}')
+
+    def namespace(self) -> str:
+        return self.wait_for_line('ROS_DOMAIN_ID').split()[-1]
 
     def finish(self) -> tuple[int, str]:
         output, _ = self.process.communicate(timeout=TIMEOUT_S)
@@ -103,8 +129,8 @@ class Demo:
 def start(tmp_path):
     demos = []
 
-    def make(*argv: object) -> Demo:
-        demos.append(Demo(tmp_path / 'out', *argv))
+    def make(*argv: object, out: str = 'out', node: str = 'fake_node') -> Demo:
+        demos.append(Demo(tmp_path / out, *argv, node=node))
         return demos[-1]
 
     yield make
@@ -117,6 +143,7 @@ def start(tmp_path):
 def check_accounts(report: dict) -> None:
     assert report.keys() >= KEYS
     assert report['published'] == report['processed'] + sum(report['dropped'].values())
+    assert min(report['dropped'].values(), default=0) >= 0
 
 
 def num_video_frames(path: Path) -> int:
@@ -133,6 +160,8 @@ def test_lock_step_answers_every_frame_of_the_source(start, camvid):
     assert (report['published'], report['processed'], report['dropped']) == (NUM_FRAMES, NUM_FRAMES, {})
     assert (report['key_frames'], report['interval'], report['age_frames_mean']) == (NUM_FRAMES, 1, 0.0)
     assert (report['backend'], report['source'], report['rate']) == ('fake', f'{camvid}:val', 0.0)
+    assert report['flow'] == 'dis'
+    assert report['camera_fps'] > 0
     # Labelled are the even frames, of values 0 2 4 6 8 10 1 3 5 7; value 4 is labelled 5, as value 5 is.
     iou = report['iou_per_class']
     assert (iou['tree'], iou['pavement'], iou['pedestrian']) == (50.0, None, None)
@@ -157,14 +186,144 @@ def test_interval_makes_every_third_frame_a_key(start, camvid):
     assert report['miou'] is None  # a plain folder has no ground truth
 
 
-def test_a_camera_faster_than_the_node_loses_no_account(start, camvid):
-    run = start('--source', camvid / 'images' / 'val', '--rate', 1000)
+class Observer(Node):
+    """Counts for itself what a demo's camera and node tell; both tell it to late subscribers too."""
+
+    def __init__(self, context, namespace: str) -> None:
+        super().__init__('observer', context=context, namespace=namespace)
+        self.sent: dict[str, int] = {}
+        self.answered: set[tuple[int, int]] = set()
+        self.last: dict[str, str] = {}
+        self.create_subscription(DiagnosticArray, 'dff_camera/status', self._on_camera, qos.history_output())
+        self.create_subscription(DiagnosticArray, 'dff/status', self._on_node, qos.status_output())
+
+    def _on_camera(self, message: DiagnosticArray) -> None:
+        facts = diagnostic_values(message)
+        if facts['state'] == 'published':
+            self.sent[facts['index']] = stamp_to_ns(message.header.stamp)
+
+    def _on_node(self, message: DiagnosticArray) -> None:
+        self.last = diagnostic_values(message)
+        if self.last['state'] != 'dropped':
+            self.answered.add((message.header.stamp.sec, message.header.stamp.nanosec))
+
+
+def test_a_camera_faster_than_the_node_loses_no_account(start, camvid, graph):
+    run = start('--source', camvid / 'images' / 'val', '--rate', 1000, node='slow_fake_node')
+    observer = Observer(graph.context, run.namespace())
+    graph.spin(observer)
     code, output = run.finish()
     assert code == 0, output
     report = run.report()
     check_accounts(report)
-    assert report['published'] == NUM_FRAMES
-    assert report['processed'] >= 1
+    assert report['dropped']['superseded'] > 0
+    # Camera, node and answers counted by someone else.
+    assert report['published'] == len(observer.sent) == NUM_FRAMES
+    assert report['processed'] == len(observer.answered) == int(observer.last['processed'])
+    assert report['dropped']['superseded'] == int(observer.last['dropped.superseded'])
+    assert NUM_FRAMES - int(observer.last['received']) == report['dropped'].get('transport', 0)
+    spent_ns = max(observer.sent.values()) - min(observer.sent.values())
+    assert report['camera_fps'] == pytest.approx((NUM_FRAMES - 1) * 1e9 / spent_ns, abs=0.01)
+    assert ('warning: the camera reached' in output) == (report['camera_fps'] < 900)
+
+
+def test_counts_that_contradict_each_other_are_an_error_with_the_counts():
+    counts = {'published': 9, 'received': 8, 'answered': 5, 'node_drops': {'superseded': 2}, 'pending': 1}
+    accounts = Accounts(**counts, seen=4)
+    assert accounts.drops() == {'superseded': 2, 'transport': 1, 'pending': 1, 'answer_transport': 1}
+    for wrong in ({'published': 7}, {'seen': 6}, {'answered': 6}, {'received': 9}):
+        contradiction = dataclasses.replace(accounts, **wrong)
+        with pytest.raises(DffError, match=rf'published {contradiction.published} images.*saw') as caught:
+            contradiction.drops()
+        assert f'received {contradiction.received}, answered {contradiction.answered}' in str(caught.value)
+
+
+def test_the_monitor_finds_another_camera_on_its_topics(ros_context):
+    monitor = Monitor(lambda answer: None, is_live=False, context=ros_context)
+    camera = {'state': 'finished', 'published': 3, 'error': ''}
+    node = {'state': 'dropped', 'received': 5, 'processed': 0, 'pending': 0, 'dropped.superseded': 5}
+    monitor._on_camera(to_diagnostics(Header(), 'dff_camera', 'finished', False, camera))
+    monitor._on_status(to_diagnostics(Header(), 'dff_node', 'dropped', True, node))
+    with pytest.raises(DffError, match='camera published 3 images; the node received 5'):
+        monitor.accounts().drops()
+    monitor._on_image(ImageMessage(encoding='rgb8'))
+    assert monitor.num_unreadable == 1
+    monitor.destroy_node()
+
+
+def test_others_in_the_domain_change_nothing(start, camvid, graph):
+    """A camera on `/image`, a node on `/dff/...`, and a second demo."""
+    other = Peer(graph.context)
+    graph.spin(other)
+    labels = other.create_publisher(ImageMessage, 'dff/segmentation', 10)
+    statuses = other.create_publisher(DiagnosticArray, 'dff/status', qos.status_output())
+    cameras = other.create_publisher(DiagnosticArray, 'dff_camera/status', qos.history_output())
+    facts = {'state': 'key', 'is_key': True, 'received': 999, 'processed': 999, 'pending': 0}
+    numbers, stop = [], threading.Event()
+
+    def disturb() -> None:
+        while not stop.wait(0.005):
+            image = image_message(len(numbers) % 11)
+            other.camera.publish(image)
+            labels.publish(image)
+            statuses.publish(to_diagnostics(image.header, 'dff', 'key', False, facts))
+            end = {'state': 'finished', 'published': 7, 'error': ''}
+            cameras.publish(to_diagnostics(Header(), 'dff_camera', 'finished', False, end))
+            numbers.append(len(numbers))
+
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    try:
+        runs = [start('--source', camvid, '--rate', 0, '--interval', 1, out=f'out{i}') for i in range(2)]
+        ends = [run.finish() for run in runs]
+    finally:
+        stop.set()
+        thread.join()
+    assert len(numbers) > NUM_FRAMES
+    for run, (code, output) in zip(runs, ends, strict=True):
+        assert code == 0, output
+        report = run.report()
+        check_accounts(report)
+        assert (report['published'], report['processed'], report['dropped']) == (NUM_FRAMES, NUM_FRAMES, {})
+        assert report['key_frames'] == NUM_FRAMES
+        assert report['miou'] == pytest.approx(850 / 9, abs=0.01)
+
+
+def test_bad_pictures_cost_no_more_than_themselves(start, camvid):
+    """One that is too small is a drop; a damaged one ends the run with the results so far."""
+    pictures = sorted((camvid / 'images' / 'val').iterdir())
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(pictures[1], quality=95)
+    pictures[4].write_bytes(b'no image')
+    run = start('--source', pictures[0].parent, '--rate', 0, '--interval', 1)
+    code, output = run.finish()
+    assert code == 2, output
+    assert re.search(rf'^error: .*{pictures[4].name} cannot be read', output, re.MULTILINE)
+    report = run.report()
+    check_accounts(report)
+    assert (report['published'], report['processed'], report['dropped']) == (4, 3, {'conversion': 1})
+    assert num_video_frames(run.out / 'demo.mp4') == 3
+    assert run.pids() == []
+
+
+def test_a_signal_ends_it_soon_where_the_camera_is_stuck(start, camvid):
+    run = start('--source', camvid / 'images' / 'val', '--rate', 2)
+    run.wait_for_line('published')
+    (camera,) = run.pids('-m\0dff_ros.ros.camera\0')
+    os.kill(camera, signal.SIGSTOP)
+    run.process.send_signal(signal.SIGINT)
+    code, output = run.finish()
+    assert code == 130, output
+    check_accounts(run.report())
+    assert run.pids() == []
+
+
+def test_a_signal_while_the_node_starts_is_told_in_the_exit_code(start, camvid):
+    run = start('--source', camvid, '--rate', 2)
+    run.namespace()
+    run.process.send_signal(signal.SIGTERM)
+    code, output = run.finish()
+    assert code == 143, output
+    assert run.pids() == []
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
@@ -173,6 +332,7 @@ def test_a_signal_ends_it_in_order_and_leaves_no_process(start, camvid, number):
     run.wait_for_line('published')
     assert len(run.pids()) == 3
     run.process.send_signal(number)
+    run.process.send_signal(number)  # as from a terminal and from `make`: one and the same
     code, output = run.finish()
     assert code == 128 + number, output
     report = run.report()
@@ -211,6 +371,8 @@ def test_the_children_of_a_killed_demo_end_too(start, camvid):
     [
         (['--rate', '-1'], '--rate: got -1, allowed is 0'),
         (['--duration', '0'], '--duration: got 0, must be above 0 seconds'),
+        (['--seed', '-1'], '--seed: got -1, allowed is 0 to 2147483647'),
+        (['--seed', '2147483648'], '--seed: got 2147483648, allowed is 0 to'),
         (['--source', 'nowhere'], "there is no source 'nowhere'"),
         (['--bundle', 'nowhere'], "there is no bundle 'nowhere'"),
     ],
@@ -243,3 +405,18 @@ def test_the_street_moves_at_the_cameras_rate(monkeypatch):
     assert settings.source.fps == settings.request.fps == 12.0
     with pytest.raises(ConfigError):
         demo.read_settings(demo.make_parser().parse_args(['--rate', '1001']))
+
+
+def test_the_demo_stays_on_this_machine_unless_told_otherwise(monkeypatch):
+    monkeypatch.setenv(PROFILES_VARIABLE, 'own.xml')
+    names = ('ROS_AUTOMATIC_DISCOVERY_RANGE', 'ROS_DOMAIN_ID')
+    for name, value in zip(names, ('SUBNET', '7'), strict=True):
+        monkeypatch.setenv(name, value)
+    _set_environment()
+    assert [os.environ[name] for name in names] == ['SUBNET', '7']
+    assert os.environ[PROFILES_VARIABLE] == 'own.xml'
+    for name in names:
+        monkeypatch.delenv(name)
+    _set_environment()
+    assert os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] == 'LOCALHOST'
+    assert 1 <= int(os.environ['ROS_DOMAIN_ID']) <= 101

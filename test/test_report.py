@@ -8,8 +8,10 @@ import json
 import pytest
 from rich.console import Console
 
+from dff_ros.config import DffConfig
 from dff_ros.errors import DffError
-from dff_ros.report import FrameStatistics, LiveView, print_report, write_json
+from dff_ros.model_spec import ModelSpec
+from dff_ros.report import FrameStatistics, LiveView, flow_in_use, print_report, write_json
 
 
 @pytest.fixture
@@ -64,6 +66,14 @@ def test_json_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / 'file').write_text('in the way')
     with pytest.raises(DffError, match=r'cannot write .*r\.json'):
         write_json(tmp_path / 'file' / 'r.json', {})
+
+
+@pytest.mark.parametrize('asked, expected', [('bundle', 'flownet_half'), ('dis', 'dis'), ('zero', 'zero')])
+def test_flow_in_use_is_the_bundles_own_unless_another_is_asked_for(asked, expected):
+    spec = ModelSpec(
+        class_names=('road',), class_colours=((1, 2, 3),), nominal_size=(32, 48), flow_source='flownet_half'
+    )
+    assert flow_in_use(DffConfig(flow=asked), spec) == expected
 
 
 def console() -> Console:
