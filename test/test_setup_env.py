@@ -137,6 +137,10 @@ def test_sourced_ros_is_used_when_its_rclpy_imports(environ):
     assert ros.distro == environ.get('ROS_DISTRO', 'unknown')
 
 
+def test_prefix_of_an_environment_with_ros_wheels_is_no_installation():
+    assert setup_ros.find_ros({'AMENT_PREFIX_PATH': '/home/user/.venv'}, lambda: None) is None
+
+
 def test_sourced_ros_of_another_python_is_refused_with_the_remedy():
     with pytest.raises(SetupError, match='humble is sourced.*set PYTHON.*not sourced'):
         setup_ros.find_ros({'ROS_DISTRO': 'humble'}, lambda: None)
