@@ -51,7 +51,7 @@ print(numpy, bool(util.find_spec('cv2')), bool(util.find_spec('vision_msgs')), s
 def probe_interpreter() -> str | None:
     """Ask a fresh interpreter what it sees of ROS, in the form that find_ros expects.
 
-    An environment made from another one sees the packages of the interpreter below both, so that one is asked.
+    An environment made from another one sees the packages of the interpreter below both: that one is asked.
     """
     interpreter = getattr(sys, '_base_executable', None) or sys.executable
     result = subprocess.run([interpreter, '-c', _PROBE], capture_output=True, text=True)
@@ -71,7 +71,7 @@ def find_ros(
     distro = environ.get('ROS_DISTRO', 'unknown')
     answer = probe()
     if answer is None and 'ROS_DISTRO' not in environ:
-        return None  # an environment with ROS wheels is on the path, no installation: those all name their distro
+        return None  # an environment with ROS wheels is on the path: installations name their distro
     if answer is None:
         version = '.'.join(map(str, sys.version_info[:2]))
         raise SetupError(
