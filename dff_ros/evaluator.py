@@ -193,7 +193,7 @@ class Evaluator:
         rows = []
         for method, flow in self._flows.items():
             own = gmac if gmac is None or flow == 'bundle' else StageCost(gmac.extract, 0.0, gmac.predict)
-            name = spec.flow_source if flow == 'bundle' else flow
+            name = spec.flow_in_use(flow)
             rows += [
                 self._scores[flow].row(method, name, interval, spec.class_names, own)
                 for interval in self._intervals

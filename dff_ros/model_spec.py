@@ -63,6 +63,10 @@ class ModelSpec:
         """Number of classes of the segmentation head."""
         return len(self.class_names)
 
+    def flow_in_use(self, asked: str) -> str:
+        """The flow source that a setting `flow` leads to: this model's own where it asks for `bundle`."""
+        return self.flow_source if asked == 'bundle' else asked
+
     def to_dict(self) -> dict[str, object]:
         """As JSON stores it."""
         return dataclasses.asdict(self)

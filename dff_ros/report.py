@@ -19,10 +19,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from dff_ros.config import DffConfig
 from dff_ros.errors import DffError
 from dff_ros.evaluation.metrics import percentiles
-from dff_ros.model_spec import ModelSpec
 from dff_ros.output_files import PART
 
 STAGES = ('extract', 'propagate', 'flow', 'warp', 'predict')
@@ -104,11 +102,6 @@ class FrameStatistics:
 
 def _rounded(values: Mapping[str, float | None]) -> dict[str, float | None]:
     return {name: None if value is None else round(value, 3) for name, value in values.items()}
-
-
-def flow_in_use(config: DffConfig, spec: ModelSpec) -> str:
-    """The flow source that answers: the bundle's own where the config leaves it to the bundle."""
-    return spec.flow_source if config.flow == 'bundle' else config.flow
 
 
 def write_json(path: Path, report: Mapping[str, object]) -> None:

@@ -18,7 +18,7 @@ from dff_ros.config import DffConfig
 from dff_ros.draw import Caption, Panel, write_png
 from dff_ros.engine import Engine
 from dff_ros.evaluation.metrics import ConfusionMatrix
-from dff_ros.report import STAGES, FrameStatistics, flow_in_use
+from dff_ros.report import STAGES, FrameStatistics
 from dff_ros.sources import FrameSource, SourceFrame
 from dff_ros.types import Frame, StepResult
 from dff_ros.video import VideoWriter
@@ -117,7 +117,7 @@ class Runner:
             'bundle': self._config.bundle,
             'backend': info.name,
             'device': info.device,
-            'flow': flow_in_use(self._config, self._spec),
+            'flow': self._spec.flow_in_use(self._config.flow),
             'cores': available_cores(),
             'num_threads': info.num_threads,
         }

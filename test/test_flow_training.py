@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from made_layers import smooth_texture
+from run_checks import check_same_checkpoint
 
 from dff_ros import cli
 from dff_ros.config import replace, walk
@@ -177,16 +178,7 @@ def test_resume_equals_an_uninterrupted_run_bit_for_bit(
     monkeypatch.undo()
     assert not (tmp_path / 'parts' / flow_loop.RESULTS_FILE).exists()
     assert flow_loop.train_flow(interrupted, resume=True) == 0
-    whole, parts = (
-        torch.load(tmp_path / name / checkpoint.CHECKPOINT_FILE, weights_only=True)
-        for name in ('whole', 'parts')
-    )
-    assert whole['step'] == parts['step'] == 6
-    for kind in ('model', 'ema'):
-        for name, tensor in whole['state'][kind].items():
-            assert torch.equal(tensor, parts['state'][kind][name]), (kind, name)
-    for key, expected in whole['state']['optimiser']['state'].items():
-        assert torch.equal(expected['exp_avg_sq'], parts['state']['optimiser']['state'][key]['exp_avg_sq'])
+    check_same_checkpoint(tmp_path / 'whole', tmp_path / 'parts', step=6)
     assert flow_loop.read_results(tmp_path / 'whole') == flow_loop.read_results(tmp_path / 'parts')
 
 

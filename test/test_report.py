@@ -11,7 +11,7 @@ from rich.console import Console
 from dff_ros.config import DffConfig
 from dff_ros.errors import DffError
 from dff_ros.model_spec import ModelSpec
-from dff_ros.report import FrameStatistics, LiveView, flow_in_use, print_report, write_json
+from dff_ros.report import FrameStatistics, LiveView, print_report, write_json
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_flow_in_use_is_the_bundles_own_unless_another_is_asked_for(asked, expec
     spec = ModelSpec(
         class_names=('road',), class_colours=((1, 2, 3),), nominal_size=(32, 48), flow_source='flownet_half'
     )
-    assert flow_in_use(DffConfig(flow=asked), spec) == expected
+    assert spec.flow_in_use(DffConfig(flow=asked).flow) == expected
 
 
 def console() -> Console:

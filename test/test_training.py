@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from run_checks import check_same_checkpoint
 
 from dff_ros.config import replace, to_flat, walk
 from dff_ros.data import street_set
@@ -162,16 +163,7 @@ def test_resume_equals_an_uninterrupted_run_bit_for_bit(tmp_path: Path, monkeypa
     monkeypatch.setattr(loop, 'open_sources', lambda config: [Source(Samples(), config.batch)])
     assert not (tmp_path / 'parts' / checkpoint.MODEL_FILE).exists()
     assert loop.train(interrupted, resume=True) == 0
-    whole, parts = (
-        torch.load(tmp_path / name / checkpoint.CHECKPOINT_FILE, weights_only=True)
-        for name in ('whole', 'parts')
-    )
-    assert whole['step'] == parts['step'] == 6
-    for kind in ('model', 'ema'):
-        for name, tensor in whole['state'][kind].items():
-            assert torch.equal(tensor, parts['state'][kind][name]), (kind, name)
-    for key, expected in whole['state']['optimiser']['state'].items():
-        assert torch.equal(expected['exp_avg_sq'], parts['state']['optimiser']['state'][key]['exp_avg_sq'])
+    check_same_checkpoint(tmp_path / 'whole', tmp_path / 'parts', step=6)
     losses = [
         [e['loss'] for e in run_log.steps_of(run_log.read_log(tmp_path / n))][-1] for n in ('whole', 'parts')
     ]

@@ -95,7 +95,7 @@ def open_backend(bundle: Bundle, config: DffConfig) -> Backend[object, object]:
 
     name, choice = choose_backend(config)
     num_threads = config.num_threads or available_cores()
-    flow = bundle.spec.flow_source if config.flow == 'bundle' else config.flow
+    flow = bundle.spec.flow_in_use(config.flow)
     runner = _open_runner(bundle, name, config.device, num_threads, has_flow_net=flow not in HAND_MADE_FLOWS)
     info = BackendInfo(name, runner.device, runner.runtime, num_threads, choice)
     source = _open_dis(bundle.stride, num_threads) if flow == 'dis' else None

@@ -186,7 +186,7 @@ class DffNode(LifecycleNode):
 
     def _log_start(self, model: Model, config: DffConfig) -> None:
         info = model.engine.backend.info
-        flow = model.spec.flow_source if config.flow == 'bundle' else config.flow
+        flow = model.spec.flow_in_use(config.flow)
         topics = ', '.join(self.resolve_topic_name(name) for name in ('image', *Publishers.TOPICS))
         self.get_logger().info(
             f'bundle {model.name}, {info.name} ({info.runtime}) on {info.device}, '

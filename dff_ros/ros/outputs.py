@@ -14,7 +14,7 @@ from dff_ros.draw import Caption, write_png
 from dff_ros.errors import DffError
 from dff_ros.model_spec import ModelSpec
 from dff_ros.recorder import Recorder
-from dff_ros.report import flow_in_use, write_json
+from dff_ros.report import write_json
 from dff_ros.ros.monitor import Answer, Monitor
 from dff_ros.scoring import score
 from dff_ros.sources import FrameSource, SourceRequest
@@ -119,7 +119,7 @@ class Outputs:
             'size': list(settings.source.size),
             'bundle': settings.config.bundle,
             'backend': monitor.totals.get('backend', settings.config.backend),
-            'flow': flow_in_use(settings.config, settings.spec),
+            'flow': settings.spec.flow_in_use(settings.config.flow),
             'cores': available_cores(),
             'rate': settings.rate_hz,
             'seed': settings.request.seed,
