@@ -12,17 +12,25 @@ from dff_ros.errors import ConfigError
 HAND_MADE_FLOWS = ('dis', 'zero')
 """Flow sources that are no networks and have scale map 1; `zero` copies the feature."""
 
-FLOW_SOURCES = (*HAND_MADE_FLOWS, 'flownet_s', 'flownet_half', 'flownet_inception')
-"""What a model can propagate with; all but the hand-made ones are flow networks."""
+PAPER_FLOW_NETS = ('flownet_s', 'flownet_half', 'flownet_inception')
+"""Flow networks of the paper: they look at both images."""
+
+FLOW_SOURCES = (*HAND_MADE_FLOWS, *PAPER_FLOW_NETS, 'correlation')
+"""What a model can propagate with. `correlation` matches the features of the light net."""
+
+POOL_PADDINGS = ('both', 'end')
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """Architecture and input convention of a model.
 
-    `feature_net` is a name of nets.resnet.FEATURE_NETS; `last_stage` 5 is the paper's trunk, 4 leaves stage 5
-    out. `nominal_size` is the (height, width) the model was trained at. `mean` and `std` are RGB on a 0..1
-    scale. `class_colours` are RGB 0..255, one for each name.
+    `feature_net` is a name of nets.resnet.FEATURE_NETS; `last_stage` 5 is the paper's trunk, 4 leaves stage
+    5 out; `stride_in_1x1` and `pool_padding` are those of nets.resnet.ResNetFeature. `light_channels` is
+    the width of the light net that looks at every frame (0: there is none, as in the paper); with it,
+    `detail` lets the head see its fine features, and `correction_channels` is the width of the correction
+    branch (0: none). `nominal_size` is the (height, width) the model was trained at. `mean` and `std` are
+    RGB on a 0..1 scale. `class_colours` are RGB 0..255, one for each name.
     """
 
     class_names: tuple[str, ...]
@@ -30,6 +38,11 @@ class ModelSpec:
     feature_net: str = 'resnet18'
     channels: int = 256
     last_stage: int = 5
+    stride_in_1x1: bool = False
+    pool_padding: str = 'both'
+    light_channels: int = 0
+    detail: bool = False
+    correction_channels: int = 0
     flow_source: str = 'dis'
     nominal_size: tuple[int, int] = (360, 480)
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -50,6 +63,11 @@ class ModelSpec:
             raise ConfigError(
                 f'flow_source: got {self.flow_source!r}, allowed is one of {", ".join(FLOW_SOURCES)}'
             )
+        self._check_light_net()
+        if self.pool_padding not in POOL_PADDINGS:
+            raise ConfigError(
+                f'pool_padding: got {self.pool_padding!r}, allowed is one of {", ".join(POOL_PADDINGS)}'
+            )
         if self.last_stage not in (4, 5):
             raise ConfigError(f'last_stage: got {self.last_stage!r}, allowed is 4 or 5')
         if self.channels < 1 or min(self.nominal_size) < 16:
@@ -57,6 +75,20 @@ class ModelSpec:
                 'channels must be positive and nominal_size at least 16x16, '
                 f'got {self.channels}, {self.nominal_size}'
             )
+
+    def _check_light_net(self) -> None:
+        if self.light_channels < 0 or self.light_channels % 8:
+            raise ConfigError(f'light_channels: got {self.light_channels}, allowed is 0 or a multiple of 8')
+        if self.correction_channels < 0:
+            raise ConfigError(f'correction_channels: got {self.correction_channels}, allowed is 0 or more')
+        needing = {
+            'flow_source correlation': self.flow_source == 'correlation',
+            'detail': self.detail,
+            'correction_channels': self.correction_channels > 0,
+        }
+        asked = [name for name, is_asked in needing.items() if is_asked]
+        if asked and not self.light_channels:
+            raise ConfigError(f'{asked[0]} needs the light net: set light_channels, 96 for example')
 
     @property
     def num_classes(self) -> int:

@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from dff_ros.errors import ShapeError
-from dff_ros.nets.flownet import RAW_FLOW_PX, make_flow_net
+from dff_ros.nets.flownet import RAW_FLOW_PX, FlowNet, make_flow_net
 from dff_ros.training.flow_loss import (
-    SCALES,
     cell_flow,
     cell_matrix,
     end_point_error,
@@ -67,21 +66,27 @@ def test_the_loss_of_a_tiny_pyramid_by_hand():
     is_valid = torch.ones(1, 32, 32, dtype=torch.bool)
     sides = (1, 1, 1, 2, 2)
     exact = [torch.cat((torch.ones(1, 1, s, s), torch.zeros(1, 1, s, s)), 1) for s in sides]
-    assert float(multi_scale_loss(tuple(exact), flow, is_valid)) == pytest.approx(0.0, abs=1e-6)
+    assert float(multi_scale_loss(tuple(exact), FlowNet.scales, flow, is_valid)) == pytest.approx(
+        0.0, abs=1e-6
+    )
     zero = tuple(torch.zeros(1, 2, s, s) for s in sides)
-    assert float(multi_scale_loss(zero, flow, is_valid)) == pytest.approx(0.25 + 0.25 + 0.25 + 0.5 + 1.0)
+    assert float(multi_scale_loss(zero, FlowNet.scales, flow, is_valid)) == pytest.approx(
+        0.25 + 0.25 + 0.25 + 0.5 + 1.0
+    )
     one_off = [prediction.clone() for prediction in exact]
     one_off[1][0, 1] = 0.5  # stride 64: half a unit off, weight 0.25
     one_off[4][0, 0, 1, 1] = 4.0  # one of four cells three units off, weight 1
     sizes = [float(cell_flow(flow, is_valid, 16)[1].sum()), 4.0]
     assert sizes[0] == sizes[1]  # every cell counts in full
-    assert float(multi_scale_loss(tuple(one_off), flow, is_valid)) == pytest.approx(0.25 * 0.5 + 3 / 4)
+    assert float(multi_scale_loss(tuple(one_off), FlowNet.scales, flow, is_valid)) == pytest.approx(
+        0.25 * 0.5 + 3 / 4
+    )
 
 
 def test_gradients_are_finite_where_the_prediction_is_exact():
     flow, is_valid = torch.zeros(1, 2, 32, 32), torch.ones(1, 32, 32, dtype=torch.bool)
     raw_flows = tuple(torch.zeros(1, 2, s, s, requires_grad=True) for s in (1, 1, 1, 2, 2))
-    multi_scale_loss(raw_flows, flow, is_valid).backward()
+    multi_scale_loss(raw_flows, FlowNet.scales, flow, is_valid).backward()
     assert all(bool(torch.isfinite(raw_flow.grad).all()) for raw_flow in raw_flows)
 
 
@@ -91,12 +96,14 @@ def test_the_pyramids_of_the_nets_fit(name: str):
     height, width = 90, 131
     raw_flows = net.pyramid(torch.zeros(1, 3, height, width), torch.zeros(1, 3, height, width)).raw_flows
     flow = torch.full((1, 2, height, width), RAW_FLOW_PX * 0.5**0.5)
-    loss = multi_scale_loss(raw_flows, flow, torch.ones(1, height, width, dtype=torch.bool))
+    loss = multi_scale_loss(raw_flows, net.scales, flow, torch.ones(1, height, width, dtype=torch.bool))
     # Untrained nets predict almost nothing: at each scale an error of one unit.
-    assert float(loss.detach()) == pytest.approx(sum(weight for _, weight in SCALES), rel=0.05)
+    assert float(loss.detach()) == pytest.approx(sum(weight for _, weight in net.scales), rel=0.05)
 
 
 def test_predictions_of_another_size_are_named():
     wrong = tuple(torch.zeros(1, 2, 1, 1) for _ in range(5))
     with pytest.raises(ShapeError, match=r'the loss of 32x32 pixels takes .*\(2, 2\)'):
-        multi_scale_loss(wrong, torch.zeros(1, 2, 32, 32), torch.ones(1, 32, 32, dtype=torch.bool))
+        multi_scale_loss(
+            wrong, FlowNet.scales, torch.zeros(1, 2, 32, 32), torch.ones(1, 32, 32, dtype=torch.bool)
+        )

@@ -60,9 +60,9 @@ def test_folding_keeps_the_function_and_gives_the_network_without_batch_norm():
 def test_hand_made_flow_has_no_flow_net():
     model = DffModel(tiny_spec('zero'))
     assert model.flow_net is None
-    image = torch.zeros(1, 3, 32, 32)
-    with pytest.raises(ConfigError, match="flow_source 'zero' is no network; known are flownet_s"):
-        model.propagate(image, image, image)
+    look = model.look(torch.zeros(1, 3, 32, 32))
+    with pytest.raises(ConfigError, match="flow_source 'zero' is no network: hand in a flow"):
+        model.propagate(look, look, torch.zeros(1, 16, 2, 2))
     with pytest.raises(ConfigError, match='use WarpGraph'):
         PropagateGraph(model)
 
@@ -105,7 +105,7 @@ def test_validity_is_the_share_that_comes_from_inside():
 
 @pytest.mark.parametrize('output', [(96, 128), (45, 301)])
 def test_predict_decides_at_the_pixels_of_the_output(model, output):
-    feature = torch.rand(1, 16, 6, 8, generator=torch.Generator().manual_seed(0)) * 2
+    feature = torch.rand(1, 16, 6, 8, generator=torch.Generator().manual_seed(1)) * 4
     matrices = tensors(score_matrices(output, (96, 128), 16))
     head = model.heads['segmentation']
     with torch.no_grad():

@@ -126,7 +126,7 @@ def test_an_unreadable_file_is_named(tmp_path, content):
 @pytest.mark.parametrize('name', sorted(START_WEIGHTS))
 def test_published_start_weights_load_into_what_they_say(name):
     start = START_WEIGHTS[name]
-    net = make_feature_net(start.feature_net, 8, last_stage=4, **start.options).eval()
+    net = make_feature_net(start.feature_net, 8, last_stage=4, **start.options, **start.spec).eval()
     load_start_weights(net, SHARED_WEIGHTS / start.file, start.channel_order, start.batch_norm_eps)
     with np.load(SHARED_WEIGHTS / start.file) as archive:
         first = torch.from_numpy(archive['conv1.weight'])

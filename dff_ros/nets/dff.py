@@ -1,58 +1,95 @@
-"""The whole model: feature net, flow net and heads, built from a ModelSpec."""
+"""The whole model, built from a ModelSpec."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dff_ros.errors import ConfigError, DataError
-from dff_ros.model_spec import HAND_MADE_FLOWS, ModelSpec
-from dff_ros.nets.flownet import FLOW_NETS, make_flow_net
-from dff_ros.nets.normalise import NormalisingModel
+from dff_ros.model_spec import ModelSpec
+from dff_ros.nets.correction import Correction
+from dff_ros.nets.light import LightNet
+from dff_ros.nets.looking import Look, LookingModel
 from dff_ros.nets.resnet import fold_batch_norm, make_feature_net
 from dff_ros.nets.segmentation import SegmentationHead
-from dff_ros.nets.warp import propagate
+from dff_ros.nets.warp import propagate, warp
 
 
-class DffModel(NormalisingModel):
-    """N_feat, F and N_task of the paper.
+class Propagated(NamedTuple):
+    """What propagation gives: `feature` is the answer, `warped` what the paper's equation (3) makes of the
+    key feature, `flow` in cells; `gate` is the correction's, None without one.
+    """
+
+    feature: Tensor
+    warped: Tensor
+    flow: Tensor
+    gate: Tensor | None
+
+
+class DffModel(LookingModel):
+    """N_feat, F and N_task of the paper, with the light net, correction branch and detail that it lacks.
 
     `feature_net`: normalised images (B, 3, H, W) -> feature (B, channels, h, w), h = ceil(H / stride).
-    `flow_net`: (current, key) normalised images -> flow in cells, scale map; None for hand-made flow.
-    `heads['segmentation']`: feature -> class scores at the feature grid.
+    `flow_net`: two looks -> flow in cells, scale map; None for hand-made flow.
+    `correction`: None if the spec has none: the model is then the paper's.
+    `heads['segmentation']`: feature -> class scores at the feature grid, or at the detail's.
     `feature_options` go to the feature net (`frozen_stages`, `freeze_batch_norm`, `batch_norm`...).
     """
 
     def __init__(self, spec: ModelSpec, **feature_options: object) -> None:
         super().__init__(spec)
         self.feature_net = make_feature_net(
-            spec.feature_net, spec.channels, last_stage=spec.last_stage, **feature_options
+            spec.feature_net,
+            spec.channels,
+            last_stage=spec.last_stage,
+            stride_in_1x1=spec.stride_in_1x1,
+            pool_padding=spec.pool_padding,
+            **feature_options,
         )
-        is_hand_made = spec.flow_source in HAND_MADE_FLOWS
-        self.flow_net = None if is_hand_made else make_flow_net(spec.flow_source, spec.channels)
-        self.heads = nn.ModuleDict({SegmentationHead.task: SegmentationHead(spec.channels, spec.num_classes)})
+        widths = (0, 0, 0) if self.light_net is None else self.light_net.widths
+        self.correction = (
+            Correction(spec.channels, widths, spec.correction_channels) if spec.correction_channels else None
+        )
+        head = SegmentationHead(spec.channels, spec.num_classes, widths[0] if spec.detail else 0)
+        self.heads = nn.ModuleDict({SegmentationHead.task: head})
         self.stride = self.feature_net.stride
+        self.score_stride = LightNet.stride if spec.detail else self.stride
 
     def forward(self, image: Tensor) -> Tensor:
-        """Per-frame inference: normalised images (B, 3, H, W) -> class scores (B, K, h, w) at the feature
-        grid.
+        """Per-frame inference: normalised images (B, 3, H, W) -> class scores (B, K, h, w) at
+        `score_stride`.
         """
-        scores: Tensor = self.heads['segmentation'](self.feature_net(image))
+        return self.scores(self.feature_net(image), self.look(image))
+
+    def scores(self, feature: Tensor, look: Look) -> Tensor:
+        """Class scores (B, K, h, w) at `score_stride` of a feature and the look at the same frame."""
+        detail = look.light.fine if self.spec.detail and look.light is not None else None
+        scores: Tensor = self.heads['segmentation'](feature, detail)
         return scores
 
-    def propagate(self, current: Tensor, key: Tensor, key_feature: Tensor) -> Tensor:
-        """Equation (3) with the model's own flow net; images normalised. ConfigError on hand-made flow."""
-        if self.flow_net is None:
-            raise ConfigError(
-                f'flow_source {self.spec.flow_source!r} is no network; known are {", ".join(FLOW_NETS)}'
-            )
-        flow, scale_map = self.flow_net(current, key)
-        return propagate(key_feature, flow, scale_map)
+    def propagate(
+        self, current: Look, key: Look, key_feature: Tensor, flow: Tensor | None = None, correct: bool = True
+    ) -> Propagated:
+        """Equation (3) with the model's own flow net, then the correction, if there is one and it is wanted.
+
+        With `flow`, which was made elsewhere (B, 2, h, w) in cells, the scale map is 1. ConfigError where
+        there is neither.
+        """
+        if flow is None:
+            flow, scale_map = self.estimate_flow(current, key)
+            warped = propagate(key_feature, flow, scale_map)
+        else:
+            warped = warp(key_feature, flow)
+        if self.correction is None or not correct or current.light is None or key.light is None:
+            return Propagated(warped, warped, flow, None)
+        feature, gate = self.correction(warped, flow, current.light, key.light.middle)
+        return Propagated(feature, warped, flow, gate)
 
     def folded(self) -> DffModel:
         """A copy for inference: batch norm folded into the convs, as `DffModel(spec, batch_norm=False)` has

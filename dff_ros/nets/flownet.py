@@ -22,8 +22,8 @@ _PREDICTION_STD = 1e-3
 class FlowPyramid(NamedTuple):
     """All that a flow net predicts.
 
-    `raw_flows`: (B, 2, h, w) from the coarsest, at strides 128, 64, 32, 16 and 16, in units of RAW_FLOW_PX
-    image pixels; `scale_map`: (B, C, h, w) at stride 16.
+    `raw_flows`: (B, 2, h, w) from the coarsest, at the strides of its `scales`, in units of RAW_FLOW_PX image
+    pixels; `scale_map`: (B, C, h, w) at stride 16.
     """
 
     raw_flows: tuple[Tensor, ...]
@@ -51,6 +51,12 @@ class FlowNet(nn.Module):
     """
 
     stride = 16
+    scales = ((128, 0.25), (64, 0.25), (32, 0.25), (16, 0.5), (16, 1.0))
+    """Stride and weight in the loss of each raw flow, from the coarsest.
+
+    FlowNet weighs sums over cells by 0.32, 0.08, 0.02, 0.01 and 0.005. Each scale has four times the cells
+    of the coarser one, so as weights of means these are in the ratio of 1/4, 1/4, 1/4, 1/2 and 1.
+    """
 
     def __init__(self, channels: int, skips: tuple[int, ...], deconvs: tuple[int, ...]) -> None:
         super().__init__()

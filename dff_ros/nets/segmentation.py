@@ -9,21 +9,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dff_ros.errors import ConfigError
+from dff_ros.nets.light import double, initialise, leaky
 from dff_ros.types import UNLABELED
 
 _NEW_LAYER_STD = 0.01
+_DETAIL_WIDTH = 64
 
 
 class SegmentationHead(nn.Module):
     """1x1 conv from a feature (B, channels, h, w) to class scores (B, num_classes, h, w) at the feature grid.
 
-    `num_classes` is what the data labels, a background class included if it has one (the paper's C + 1).
+    `num_classes` is what the data labels, a background class included if it has one (the paper's C + 1). With
+    `detail_channels`, that many channels of the current frame at half the feature's stride sharpen the
+    scores, which then have their grid: what a stride of 16 loses (poles, signs, edges) needs no warp.
     Raises ConfigError on fewer than 1 channel, fewer than 2 classes or more than 255.
     """
 
     task = 'segmentation'
 
-    def __init__(self, channels: int, num_classes: int) -> None:
+    def __init__(self, channels: int, num_classes: int, detail_channels: int = 0) -> None:
         super().__init__()
         if channels < 1 or not 2 <= num_classes <= UNLABELED:
             raise ConfigError(
@@ -35,11 +39,14 @@ class SegmentationHead(nn.Module):
         self.score = nn.Conv2d(channels, num_classes, 1)
         nn.init.normal_(self.score.weight, std=_NEW_LAYER_STD)
         nn.init.zeros_(self.score.bias)  # type: ignore[arg-type]
+        self.detail = _Detail(channels, detail_channels, num_classes) if detail_channels else None
 
-    def forward(self, feature: Tensor) -> Tensor:
-        """Class scores before the softmax, at the feature grid."""
+    def forward(self, feature: Tensor, detail: Tensor | None = None) -> Tensor:
+        """Class scores before the softmax, at the feature grid, or at that of `detail`."""
         scores: Tensor = self.score(feature)
-        return scores
+        if self.detail is None or detail is None:
+            return scores
+        return double(scores, detail) + self.detail(feature, detail)
 
     def loss(self, scores_BKHW: Tensor, target_BHW: Tensor, class_weight_K: Tensor | None = None) -> Tensor:
         """Mean pixel softmax cross entropy; 255 is ignored, a target without a labelled pixel costs 0."""
@@ -73,6 +80,24 @@ class SegmentationHead(nn.Module):
         for plane in planes[1:]:
             total = total + torch.exp(plane - best)
         return label, torch.round(255.0 / total).to(torch.uint8)
+
+
+class _Detail(nn.Module):
+    """What the fine features add to the scores; nothing at the start."""
+
+    def __init__(self, channels: int, detail_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.coarse = nn.Conv2d(channels, _DETAIL_WIDTH, 1)
+        self.fine = nn.Conv2d(detail_channels, _DETAIL_WIDTH, 1)
+        self.conv = nn.Conv2d(_DETAIL_WIDTH, _DETAIL_WIDTH, 3, padding=1)
+        self.score = nn.Conv2d(_DETAIL_WIDTH, num_classes, 1)
+        initialise(self)
+        nn.init.zeros_(self.score.weight)
+
+    def forward(self, feature: Tensor, detail: Tensor) -> Tensor:
+        x = leaky(double(self.coarse(feature), detail) + self.fine(detail))
+        scores: Tensor = self.score(leaky(self.conv(x)))
+        return scores
 
 
 def upsample_scores(scores_BKhw: Tensor, row_matrix_Hh: Tensor, col_matrix_wW: Tensor) -> Tensor:

@@ -27,8 +27,9 @@ _NORM_KEYS = ('weight', 'bias', 'running_mean', 'running_var')
 class StartWeights:
     """One published set of ImageNet weights: what to build and how images are normalised for it.
 
-    `options` are those of `ResNetFeature`. An image is normalised as `(rgb / 255 - mean) / std`; a network
-    loaded with `load_start_weights` takes RGB whatever the `channel_order` its weights were trained with.
+    `options` are those of `ResNetFeature`, `spec` further entries of the ModelSpec. An image is normalised
+    as `(rgb / 255 - mean) / std`; a network loaded with `load_start_weights` takes RGB whatever the
+    `channel_order` its weights were trained with.
     """
 
     feature_net: str
@@ -38,6 +39,7 @@ class StartWeights:
     channel_order: ChannelOrder = 'rgb'
     batch_norm_eps: float = 1e-5
     options: Mapping[str, object] = field(default_factory=dict)
+    spec: Mapping[str, object] = field(default_factory=dict)
 
 
 START_WEIGHTS: dict[str, StartWeights] = {
@@ -57,7 +59,8 @@ START_WEIGHTS: dict[str, StartWeights] = {
         mean=(123.15 / 255, 115.90 / 255, 103.06 / 255),
         std=(1 / 255, 1 / 255, 1 / 255),
         channel_order='bgr',
-        options={'stride_in_1x1': True, 'pool_padding': 'end'},
+        options={'batch_norm': False},
+        spec={'stride_in_1x1': True, 'pool_padding': 'end'},
     ),
 }
 

@@ -46,7 +46,10 @@ class FlowTrainConfig(RunConfig):
     )
     height: int = param(360, 'Height of the pairs', minimum=64, maximum=4096, unit='px')
     width: int = param(480, 'Width of the pairs', minimum=64, maximum=4096, unit='px')
-    flow_net: str = param('flownet_half', 'Flow net', choices=FLOW_NETS)
+    flow_net: str = param('correlation', 'Flow net', choices=FLOW_NETS)
+    light_channels: int = param(
+        96, 'Width of the light net whose features the correlation flow net matches', minimum=8, maximum=1024
+    )
     feature_net: str = param(
         'resnet18', 'Feature net that the flow is for: images are normalised as for it', choices=FEATURE_NETS
     )

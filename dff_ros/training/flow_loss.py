@@ -16,12 +16,7 @@ from torch import Tensor
 from dff_ros.errors import ShapeError
 from dff_ros.nets.flownet import RAW_FLOW_PX
 
-SCALES = ((128, 0.25), (64, 0.25), (32, 0.25), (16, 0.5), (16, 1.0))
-"""Stride and weight of each prediction, from the coarsest, as `FlowPyramid.raw_flows` has them.
-
-FlowNet weighs sums over cells by 0.32, 0.08, 0.02, 0.01 and 0.005. Each scale has four times the cells of the
-coarser one, so as weights of means these are in the ratio of 1/4, 1/4, 1/4, 1/2 and 1.
-"""
+Scales = tuple[tuple[int, float], ...]
 
 
 @lru_cache(maxsize=64)
@@ -60,20 +55,22 @@ def end_point_error(flow: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return (length * weight).sum() / weight.sum().clamp_min(1e-6)
 
 
-def multi_scale_loss(raw_flows: tuple[Tensor, ...], flow_B2HW: Tensor, is_valid_BHW: Tensor) -> Tensor:
-    """Weighted sum over the scales of the end-point error in units of RAW_FLOW_PX pixels.
+def multi_scale_loss(
+    raw_flows: tuple[Tensor, ...], scales: Scales, flow_B2HW: Tensor, is_valid_BHW: Tensor
+) -> Tensor:
+    """Weighted sum over the `scales` of a flow net of the end-point error in units of RAW_FLOW_PX pixels.
 
-    A cell counts by its valid share. ShapeError where the predictions are not those of SCALES.
+    A cell counts by its valid share. ShapeError where the predictions are not at those scales.
     """
     height, width = flow_B2HW.shape[-2:]
-    expected = [(math.ceil(height / stride), math.ceil(width / stride)) for stride, _ in SCALES]
+    expected = [(math.ceil(height / stride), math.ceil(width / stride)) for stride, _ in scales]
     got = [tuple(raw_flow.shape[-2:]) for raw_flow in raw_flows]
     if got != expected:
         raise ShapeError(
             f'predictions have sizes {got}, the loss of {width}x{height} pixels takes {expected}'
         )
     loss = flow_B2HW.new_zeros(())
-    for raw_flow, (stride, scale_weight) in zip(raw_flows, SCALES, strict=True):
+    for raw_flow, (stride, scale_weight) in zip(raw_flows, scales, strict=True):
         target, share = cell_flow(flow_B2HW, is_valid_BHW, stride)
         loss = loss + scale_weight * end_point_error(raw_flow.float(), target / RAW_FLOW_PX, share)
     return loss

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from dff_ros.data.classes import CAMVID_CLASSES, CAMVID_COLOURS
 from dff_ros.model_spec import ModelSpec
-from dff_ros.nets.flownet import make_flow_net
-from dff_ros.nets.normalise import NormalisingModel
+from dff_ros.nets.correlation import CorrelationFlow
+from dff_ros.nets.flownet import FlowNet
+from dff_ros.nets.looking import LookingModel, split
 from dff_ros.nets.weights import START_WEIGHTS
 from dff_ros.training.flow_batches import FlowBatch
 from dff_ros.training.flow_config import FlowTrainConfig
@@ -20,24 +21,25 @@ from dff_ros.training.flow_loss import multi_scale_loss
 from dff_ros.training.learner import Learner, parameter_groups
 
 
-class FlowModel(NormalisingModel):
-    """The flow net of a `DffModel` of that spec, and nothing else: keys `flow_net.*`."""
+class FlowModel(LookingModel):
+    """Light net and flow net of a `DffModel` of that spec, and nothing else: keys `light_net.*`,
+    `flow_net.*`.
+    """
 
-    def __init__(self, spec: ModelSpec) -> None:
-        super().__init__(spec)
-        self.flow_net = make_flow_net(spec.flow_source, spec.channels)
+    flow_net: FlowNet | CorrelationFlow
 
     def prepare(self, image_BHW3: Tensor) -> Tensor:
-        """uint8 RGB (B, H, W, 3) -> what the flow net takes (B, 3, H, W)."""
+        """uint8 RGB (B, H, W, 3) -> what the nets take (B, 3, H, W)."""
         return self.normalise(image_BHW3.permute(0, 3, 1, 2)).contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def flow(self, current_HW3: NDArray[np.uint8], key_HW3: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Backward flow (2, h, w) in cells of two images."""
         device = next(self.parameters()).device
-        pair = (self.prepare(torch.from_numpy(image).to(device)[None]) for image in (current_HW3, key_HW3))
-        flow: NDArray[np.float32] = self.flow_net(*pair)[0][0].float().cpu().numpy()
-        return flow
+        pair = torch.from_numpy(np.stack((current_HW3, key_HW3))).to(device)
+        flow, _ = self.estimate_flow(*split(self.look(self.prepare(pair)), 1))
+        cells: NDArray[np.float32] = flow[0].float().cpu().numpy()
+        return cells
 
 
 def flow_spec(config: FlowTrainConfig) -> ModelSpec:
@@ -48,6 +50,7 @@ def flow_spec(config: FlowTrainConfig) -> ModelSpec:
         feature_net=config.feature_net,
         channels=config.channels,
         flow_source=config.flow_net,
+        light_channels=config.light_channels if config.flow_net == 'correlation' else 0,
         nominal_size=config.size,
     )
     known = START_WEIGHTS.get(config.feature_net)
@@ -64,11 +67,16 @@ class FlowTrainer(Learner[FlowTrainConfig, FlowModel, FlowBatch]):
 
     def loss(self, batch: FlowBatch) -> Tensor:
         """The multi-scale end-point error."""
-        images = (self.model.prepare(self.to_device(part)) for part in (batch.current_BHW3, batch.key_BHW3))
+        pairs = np.concatenate((batch.current_BHW3, batch.key_BHW3))
+        images = self.model.prepare(self.to_device(pairs))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
-            raw_flows = self.model.flow_net.pyramid(*images).raw_flows
+            looks = split(self.model.look(images), len(batch.current_BHW3))
+            raw_flows = self.model.flow_pyramid(*looks).raw_flows
         return multi_scale_loss(
-            raw_flows, self.to_device(batch.flow_B2HW), self.to_device(batch.is_valid_BHW)
+            raw_flows,
+            self.model.flow_net.scales,
+            self.to_device(batch.flow_B2HW),
+            self.to_device(batch.is_valid_BHW),
         )
 
     def trained_model(self) -> FlowModel:

@@ -37,7 +37,9 @@ def model_spec(config: TrainConfig, nominal_size: tuple[int, int]) -> ModelSpec:
         nominal_size=nominal_size,
     )
     known = START_WEIGHTS.get(config.feature_net)
-    return dataclasses.replace(spec, mean=known.mean, std=known.std) if known and config.init else spec
+    if not known or not config.init:
+        return spec
+    return dataclasses.replace(spec, mean=known.mean, std=known.std, **known.spec)  # type: ignore[arg-type]
 
 
 def new_model(config: TrainConfig, spec: ModelSpec) -> tuple[DffModel, set[str]]:

@@ -1,0 +1,57 @@
+"""The correction branch: a new feature where the warped one is wrong or was never seen.
+
+The paper has none: whatever flow cannot explain (what comes into view, what the flow net gets wrong) stays
+wrong until the next key frame. In the spirit of Accel (Jain et al., CVPR 2019), with the light net as the
+branch that looks at every frame.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dff_ros.errors import ConfigError
+from dff_ros.nets.light import LightFeatures, double, initialise, leaky
+from dff_ros.nets.warp import coverage, warp
+
+_COMPARED = 32
+_START_LOGIT = -2.0
+"""At the start the gate lets through 12 % of the new feature."""
+
+
+class Correction(nn.Module):
+    """f = ReLU((1 - g) warped + g d): gate g (B, 1, h, w), 0..1, and new feature d (B, channels, h, w).
+
+    Both are made of the current frame's light features, the warped feature, what differs between the
+    current and the warped key frame's light features, and the coverage. `width`: channels within, which set
+    its cost.
+    """
+
+    def __init__(self, channels: int, light_widths: tuple[int, int, int], width: int) -> None:
+        super().__init__()
+        if channels < 1 or width < 1:
+            raise ConfigError(f'a correction takes at least 1 channel, not {channels} with {width} within')
+        self.channels = channels
+        self.width = width
+        self.compare = nn.Conv2d(light_widths[1], _COMPARED, 1)
+        self.context = nn.Conv2d(light_widths[2], width, 1)
+        self.join = nn.Conv2d(light_widths[1] + channels + _COMPARED + 1, width, 1)
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.gate = nn.Conv2d(width, 1, 1)
+        self.new = nn.Conv2d(width, channels, 1)
+        initialise(self)
+        nn.init.zeros_(self.gate.weight)
+        nn.init.constant_(self.gate.bias, _START_LOGIT)  # type: ignore[arg-type]
+
+    def forward(
+        self, warped: Tensor, flow: Tensor, current: LightFeatures, key_middle: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The corrected feature, and the gate. `key_middle`: `middle` of the key frame's light features."""
+        difference = (self.compare(current.middle) - warp(self.compare(key_middle), flow)).abs()
+        seen = torch.cat((current.middle, warped, difference, coverage(flow)), dim=1)
+        x = leaky(self.join(seen) + double(self.context(current.coarse), seen))
+        x = leaky(self.conv2(leaky(self.conv1(x))))
+        gate = torch.sigmoid(self.gate(x))
+        return F.relu(warped + gate * (self.new(x) - warped)), gate
