@@ -17,13 +17,7 @@ from dff_ros.nets.flownet import RAW_FLOW_PX, FlowPyramid
 from dff_ros.nets.light import LightFeatures, double, initialise, leaky
 from dff_ros.nets.warp import warp
 
-RADIUS = 4
-"""Cells searched to each side at each level: 128 px at stride 32, 64 px more at stride 16."""
-
-_SIDE = 2 * RADIUS + 1
-_MATCHED = 64
 _CONTEXT = 32
-_WIDTHS = (128, 96, 64)
 _PREDICTION_STD = 1e-3
 _SHARPNESS = 10.0
 _TINY = 1e-6
@@ -33,11 +27,13 @@ class CorrelationFlow(nn.Module):
     """(current, key) `LightFeatures` -> backward flow (B, 2, h, w) in feature cells and scale map
     (B, channels, h, w) at stride 16.
 
-    `light_widths`: channels of the light features. The flow of cell i is that around pixel 16 i of the image.
+    Three levels, each searching around the flow of the coarser one: up to 128 px to each side at stride 32,
+    64 more at stride 16, 24 more at stride 8. `light_widths`: channels of the light features. The flow of
+    cell i is that around pixel 16 i of the image.
     """
 
     stride = 16
-    scales = ((32, 0.5), (16, 1.0))
+    scales = ((32, 0.5), (16, 1.0), (8, 1.0))
     """Stride and weight in the loss of each raw flow, from the coarsest."""
 
     def __init__(self, channels: int, light_widths: tuple[int, int, int]) -> None:
@@ -47,18 +43,11 @@ class CorrelationFlow(nn.Module):
                 f'scale map channels is {channels}; it takes as many as the feature, at least 1'
             )
         self.channels = channels
-        self.match_middle = nn.Conv2d(light_widths[1], _MATCHED, 1)
-        self.match_coarse = nn.Conv2d(light_widths[2], _MATCHED, 1)
-        self.coarse = _Decoder(_SIDE**2 + _MATCHED + 2)
-        self.context = nn.Conv2d(_WIDTHS[-1], _CONTEXT, 1)
-        self.middle = _Decoder(_SIDE**2 + _MATCHED + _CONTEXT + 4)
-        self.scale = nn.Conv2d(_WIDTHS[-1], channels, 1)
-        self.sharpness = nn.Parameter(torch.tensor(_SHARPNESS))
-        steps = torch.arange(-RADIUS, RADIUS + 1.0)
-        self.register_buffer('steps', steps[:, None, None], persistent=False)
-        initialise(self)
-        for decoder in (self.coarse, self.middle):
-            nn.init.normal_(decoder.flow.weight, std=_PREDICTION_STD)
+        fine, middle, coarse = light_widths
+        self.coarse = _Level(coarse, 0, matched=64, radius=4, widths=(128, 96, 64))
+        self.middle = _Level(middle, 64, matched=64, radius=4, widths=(128, 96, 64))
+        self.fine = _Level(fine, 64, matched=48, radius=3, widths=(64, 48))
+        self.scale = nn.Conv2d(48, channels, 1)
         nn.init.zeros_(self.scale.weight)
         if self.scale.bias is not None:
             nn.init.ones_(self.scale.bias)
@@ -67,44 +56,69 @@ class CorrelationFlow(nn.Module):
     def forward(self, current: LightFeatures, key: LightFeatures) -> tuple[Tensor, Tensor]:
         """Backward flow current -> key in feature cells, and scale map."""
         raw_flows, scale_map = self.pyramid(current, key)
-        return raw_flows[-1] * (RAW_FLOW_PX / self.stride), scale_map
+        # Cell i lies on cell 2 i of the finest level.
+        return raw_flows[-1][..., ::2, ::2] * (RAW_FLOW_PX / self.stride), scale_map
 
     def pyramid(self, current: LightFeatures, key: LightFeatures) -> FlowPyramid:
-        """The predictions at both levels, for a multi-scale loss."""
-        here, there = self.match_coarse(current.coarse), self.match_coarse(key.coarse)
-        likeness, found = self._match(here, there)
-        hidden, rest = self.coarse(torch.cat((likeness, here, found), dim=1))
-        coarse = found + rest
-        here, there = self.match_middle(current.middle), self.match_middle(key.middle)
-        start = 2 * double(coarse, here)
-        context = double(leaky(self.context(hidden)), here)
-        likeness, found = self._match(here, warp(there, start))
-        hidden, rest = self.middle(torch.cat((likeness, here, context, start, found), dim=1))
-        flow = start + found + rest
-        raw_flows = coarse.float() * (32 / RAW_FLOW_PX), flow.float() * (16 / RAW_FLOW_PX)
-        return FlowPyramid(raw_flows, self.scale(hidden))
-
-    def _match(self, here: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosine of each cell with the key cells around it, and mean shift of the alike ones, in cells."""
-        likeness = correlate(_unit(here), _unit(there), RADIUS)
-        share = torch.softmax(likeness * self.sharpness, dim=1).unflatten(1, (_SIDE, _SIDE))
-        steps: Tensor = self.steps  # type: ignore[assignment]
-        return likeness, torch.stack([(share.sum(axis) * steps).sum(1) for axis in (1, 2)], dim=1)
+        """The predictions at the three levels, for a multi-scale loss."""
+        coarse, hidden = self.coarse(current.coarse, key.coarse)
+        middle, hidden = self.middle(current.middle, key.middle, coarse, hidden)
+        fine, hidden = self.fine(current.fine, key.fine, middle, hidden)
+        raw_flows = tuple(
+            flow.float() * (stride / RAW_FLOW_PX)
+            for flow, (stride, _) in zip((coarse, middle, fine), self.scales, strict=True)
+        )
+        return FlowPyramid(raw_flows, self.scale(hidden[..., ::2, ::2]))
 
 
-class _Decoder(nn.Module):
-    """3x3 convs -> (hidden, flow in cells of this level)."""
+class _Level(nn.Module):
+    """One level: features of both frames, and what the coarser level found -> (flow in its cells, hidden).
 
-    def __init__(self, num_in: int) -> None:
+    `matched`: channels that are compared, up to `radius` cells to each side of the coarser level's flow.
+    """
+
+    def __init__(
+        self, num_in: int, num_coarser: int, matched: int, radius: int, widths: tuple[int, ...]
+    ) -> None:
         super().__init__()
-        layers = [nn.Conv2d(a, b, 3, padding=1) for a, b in zip((num_in, *_WIDTHS), _WIDTHS, strict=False)]
-        self.convs = nn.ModuleList(layers)
-        self.flow = nn.Conv2d(_WIDTHS[-1], 2, 3, padding=1)
+        self.radius = radius
+        self.match = nn.Conv2d(num_in, matched, 1)
+        self.context = nn.Conv2d(num_coarser, _CONTEXT, 1) if num_coarser else None
+        num_seen = (2 * radius + 1) ** 2 + matched + 2 + (_CONTEXT + 2 if num_coarser else 0)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(a, b, 3, padding=1) for a, b in zip((num_seen, *widths), widths, strict=False)
+        )
+        self.flow = nn.Conv2d(widths[-1], 2, 3, padding=1)
+        self.sharpness = nn.Parameter(torch.tensor(_SHARPNESS))
+        steps = torch.arange(-radius, radius + 1.0)
+        self.register_buffer('steps', steps[:, None, None], persistent=False)
+        initialise(self)
+        nn.init.normal_(self.flow.weight, std=_PREDICTION_STD)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, current: Tensor, key: Tensor, coarser: Tensor | None = None, hidden: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        here, there = self.match(current), self.match(key)
+        if coarser is None or hidden is None or self.context is None:
+            likeness, found = self._compare(here, there)
+            x = torch.cat((likeness, here, found), dim=1)
+        else:
+            start = 2 * double(coarser, here)
+            context = double(leaky(self.context(hidden)), here)
+            likeness, found = self._compare(here, warp(there, start))
+            x = torch.cat((likeness, here, context, start, found), dim=1)
+            found = start + found
         for conv in self.convs:
             x = leaky(conv(x))
-        return x, self.flow(x)
+        return found + self.flow(x), x
+
+    def _compare(self, here: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosine of each cell with the key cells around it, and mean shift of the alike ones, in cells."""
+        side = 2 * self.radius + 1
+        likeness = correlate(_unit(here), _unit(there), self.radius)
+        share = torch.softmax(likeness * self.sharpness, dim=1).unflatten(1, (side, side))
+        steps: Tensor = self.steps  # type: ignore[assignment]
+        return likeness, torch.stack([(share.sum(axis) * steps).sum(1) for axis in (1, 2)], dim=1)
 
 
 def _unit(x: Tensor) -> Tensor:
