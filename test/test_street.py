@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dff_ros.data.classes import CAMVID_CLASSES, CAMVID_COLOURS
-from dff_ros.data.street import Street, StreetFrame, layout, render_sequence, simulation
+from dff_ros.data.street import Street, StreetFrame, facades, layout, render_sequence, simulation
 from dff_ros.errors import ConfigError
 
 SIZE = (120, 160)
@@ -235,3 +235,9 @@ def test_classes_are_those_of_camvid() -> None:
     assert CAMVID_COLOURS.shape == (11, 3) and CAMVID_COLOURS.dtype == np.uint8
     assert CAMVID_COLOURS[8].tolist() == [64, 0, 128]
     assert len({tuple(c) for c in CAMVID_COLOURS.tolist()}) == 11
+
+
+def test_windows_that_reach_beyond_their_wall_are_cut_off():
+    for seed in range(200):
+        texture = facades.gable(np.random.default_rng(seed), 2.0, 3.0, 0.5, 'brick')
+        assert texture.size == facades.shape_of(2.0, 3.0)

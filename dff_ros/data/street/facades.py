@@ -119,9 +119,10 @@ def _window(
 def _glass(
     rng: np.random.Generator, wall: np.ndarray, x0: int, y0: int, x1: int, y1: int, lit: float
 ) -> None:
-    h, w = y1 - y0, x1 - x0
-    if h <= 0 or w <= 0:
+    h, w = wall[y0:y1, x0:x1].shape[:2]  # a window may reach beyond its wall
+    if h == 0 or w == 0:
         return
+    x1 = x0 + w
     down = np.linspace(0, 1, h, dtype=np.float32)[:, None, None]
     if rng.random() < lit:
         colour = np.array([255, 214, 140], np.float32) * rng.uniform(0.7, 1.25)
