@@ -47,11 +47,12 @@ class Correction(nn.Module):
 
     def forward(
         self, warped: Tensor, flow: Tensor, current: LightFeatures, key_middle: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The corrected feature, and the gate. `key_middle`: `middle` of the key frame's light features."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The corrected feature, gate and new feature. `key_middle`: the key frame's `middle` light features."""
         difference = (self.compare(current.middle) - warp(self.compare(key_middle), flow)).abs()
         seen = torch.cat((current.middle, warped, difference, coverage(flow)), dim=1)
         x = leaky(self.join(seen) + double(self.context(current.coarse), seen))
         x = leaky(self.conv2(leaky(self.conv1(x))))
         gate = torch.sigmoid(self.gate(x))
-        return F.relu(warped + gate * (self.new(x) - warped)), gate
+        new = self.new(x)
+        return F.relu(warped + gate * (new - warped)), gate, new

@@ -29,7 +29,8 @@ class Propagated(NamedTuple):
     feature: Tensor
     warped: Tensor
     flow: Tensor
-    gate: Tensor | None
+    gate: Tensor | None = None
+    new: Tensor | None = None
 
 
 class DffModel(LookingModel):
@@ -87,9 +88,9 @@ class DffModel(LookingModel):
         else:
             warped = warp(key_feature, flow)
         if self.correction is None or not correct or current.light is None or key.light is None:
-            return Propagated(warped, warped, flow, None)
-        feature, gate = self.correction(warped, flow, current.light, key.light.middle)
-        return Propagated(feature, warped, flow, gate)
+            return Propagated(warped, warped, flow)
+        feature, gate, new = self.correction(warped, flow, current.light, key.light.middle)
+        return Propagated(feature, warped, flow, gate, new)
 
     def folded(self) -> DffModel:
         """A copy for inference: batch norm folded into the convs, as `DffModel(spec, batch_norm=False)` has
