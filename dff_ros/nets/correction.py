@@ -48,7 +48,7 @@ class Correction(nn.Module):
     def forward(
         self, warped: Tensor, flow: Tensor, current: LightFeatures, key_middle: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The corrected feature, gate and new feature. `key_middle`: the key frame's `middle` light features."""
+        """Corrected feature, gate, new feature. `key_middle`: the key frame's `middle` light features."""
         difference = (self.compare(current.middle) - warp(self.compare(key_middle), flow)).abs()
         seen = torch.cat((current.middle, warped, difference, coverage(flow)), dim=1)
         x = leaky(self.join(seen) + double(self.context(current.coarse), seen))

@@ -23,7 +23,7 @@ from dff_ros.nets.warp import propagate, warp
 
 class Propagated(NamedTuple):
     """What propagation gives: `feature` is the answer, `warped` what the paper's equation (3) makes of the
-    key feature, `flow` in cells; `gate` is the correction's, None without one.
+    key feature, `flow` in cells; `gate` and `new` are the correction's, None without one.
     """
 
     feature: Tensor
