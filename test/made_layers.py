@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from dff_ros.data.flow_pair import FlowPair
+from dff_ros.data.pair_sample import PairSample
 
 
 def smooth_texture(seed: int, size: tuple[int, int] = (150, 200)) -> np.ndarray:
@@ -16,9 +16,9 @@ def smooth_texture(seed: int, size: tuple[int, int] = (150, 200)) -> np.ndarray:
     )
 
 
-def warped_key(pair: FlowPair) -> np.ndarray:
+def warped_key(pair: PairSample) -> np.ndarray:
     """The key image, sampled bilinearly at p + flow(p)."""
-    height, width = pair.is_valid_HW.shape
+    height, width = pair.is_visible_HW.shape
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     x, y = x + pair.flow_2HW[0], y + pair.flow_2HW[1]
     left, top = (np.clip(np.floor(v), 0, n - 2).astype(int) for v, n in ((x, width), (y, height)))

@@ -15,20 +15,21 @@ from run_checks import check_same_checkpoint
 
 from dff_ros import cli
 from dff_ros.config import replace, walk
-from dff_ros.data.flow_pair import FlowPair
 from dff_ros.data.images import image_folders
 from dff_ros.data.layers import Layer, Motion, render
+from dff_ros.data.pair_sample import PairSample
 from dff_ros.errors import ConfigError, DataError
 from dff_ros.nets.dff import DffModel, read_spec
 from dff_ros.training import checkpoint, flow_evaluation, flow_loop, run_log
-from dff_ros.training.flow_batches import FlowBatches
 from dff_ros.training.flow_config import FlowTrainConfig
 from dff_ros.training.flow_trainer import FlowModel, FlowTrainer, flow_spec
+from dff_ros.training.pair_batch import stack_pairs
+from dff_ros.training.pair_batches import MadePairs, PairBatches, RenderedPairs
 
 SIZE = (64, 96)
 
 
-def translation(x: float, y: float, seed: int = 0) -> FlowPair:
+def translation(x: float, y: float, seed: int = 0) -> PairSample:
     """A pair whose flow is (x, y) everywhere."""
     matrix = np.array([[1, 0, x], [0, 1, y], [0, 0, 1]], float)
     texture = smooth_texture(seed, (140, 180))
@@ -69,10 +70,10 @@ def config_of(run: Path, **changes: object) -> FlowTrainConfig:
 # Batches
 
 
-def batches_of(num_made: int, num_rendered: int, seed: int = 1) -> FlowBatches:
-    made = Pairs(translation(k, 0, seed=k) for k in range(12)) if num_made else None
-    rendered = Pairs(translation(0, k, seed=k) for k in range(3)) if num_rendered else None
-    return FlowBatches(made, num_made, rendered, num_rendered, seed, workers=2)
+def batches_of(num_made: int, num_rendered: int, seed: int = 1) -> PairBatches:
+    made = Pairs(translation(k, 0, seed=k) for k in range(12))
+    rendered = Pairs(translation(0, k, seed=k) for k in range(3))
+    return PairBatches([MadePairs(made, num_made), RenderedPairs(rendered, num_rendered, seed)], workers=2)
 
 
 def test_made_pairs_come_in_order_and_rendered_ones_in_epochs():
@@ -82,13 +83,13 @@ def test_made_pairs_come_in_order_and_rendered_ones_in_epochs():
     rendered = [float(batch.flow_B2HW[2, 1, 0, 0]) for batch in run]
     assert sorted(rendered[:3]) == sorted(rendered[3:]) == [0, 1, 2]
     later = next(iter(batches_of(2, 1).ahead(4, 5)))
-    for name in ('current_BHW3', 'key_BHW3', 'flow_B2HW', 'is_valid_BHW'):
+    for name in ('current_BHW3', 'key_BHW3', 'flow_B2HW', 'is_visible_BHW'):
         np.testing.assert_array_equal(getattr(later, name), getattr(run[4], name))
 
 
 def test_rendered_pairs_are_mirrored_at_random():
     pair = translation(5, 0)
-    batches = FlowBatches(None, 0, Pairs([pair]), 8, 0, workers=1)
+    batches = PairBatches([RenderedPairs(Pairs([pair]), 8, 0)], workers=1)
     batch = batches.batch(0)
     signs = batch.flow_B2HW[:, 0, 0, 0]
     assert set(signs) == {5.0, -5.0}
@@ -103,8 +104,7 @@ def test_a_net_learns_constant_translations(tmp_path: Path):
     config = config_of(tmp_path, steps=80, batch=4, lr=2e-3, ema=0.0)
     pairs = Pairs(translation(x, y, seed) for seed, (x, y) in enumerate([(12, 0), (12, 0), (12, 0), (12, 0)]))
     trainer = FlowTrainer(config)
-    batches = FlowBatches(pairs, 4, None, 0, 0, workers=1)
-    batch = batches.gather(list(pairs))
+    batch = stack_pairs(pairs)
     scale_map = trainer.model.flow_net.Convolution5_scale.weight.detach().clone()
     losses = [float(trainer.step(number, batch)[0]) for number in range(config.steps)]
     assert losses[0] == pytest.approx(2.25 * 12 / 40, rel=0.05)
@@ -121,7 +121,7 @@ def test_a_net_tells_opposite_translations_apart(tmp_path: Path):
     config = config_of(tmp_path, steps=150, batch=4, lr=2e-3, ema=0.0)
     pairs = Pairs(translation(x, 0, seed) for seed, x in enumerate([10, 10, -10, -10]))
     trainer = FlowTrainer(config)
-    batch = FlowBatches(pairs, 4, None, 0, 0, workers=1).gather(list(pairs))
+    batch = stack_pairs(pairs)
     for number in range(config.steps):
         trainer.step(number, batch)
     figures = flow_evaluation.held_out_error(

@@ -31,7 +31,7 @@ def test_identity_motion_gives_zero_flow_and_equal_images():
     pair = render([background(Motion(np.eye(3))), patch], SIZE)
     assert np.abs(pair.flow_2HW).max() == 0.0
     np.testing.assert_array_equal(pair.current_HW3, pair.key_HW3)
-    assert pair.is_valid_HW.all()
+    assert pair.is_visible_HW.all()
     np.testing.assert_array_equal(pair.key_HW3[25, 30], patch.texture_HW3[25 + 30, 30 + 40])
     np.testing.assert_array_equal(pair.key_HW3[5, 5], smooth_texture(1)[5 + 30, 5 + 40])
 
@@ -43,7 +43,7 @@ def test_a_known_translation_is_its_flow_and_shifts_the_picture():
     np.testing.assert_array_equal(pair.current_HW3[3:, :-5], pair.key_HW3[:-3, 5:])
     expected = np.zeros(SIZE, bool)
     expected[3:, :-5] = True  # what comes from outside of the key image is not valid
-    np.testing.assert_array_equal(pair.is_valid_HW, expected)
+    np.testing.assert_array_equal(pair.is_visible_HW, expected)
 
 
 def test_flow_of_a_homography_by_hand():
@@ -77,9 +77,9 @@ def test_the_warped_key_image_is_the_current_one_where_valid(motion: Motion):
     )
     pair = render([background(motion, 0.8), patch], SIZE)
     error = np.abs(warped_key(pair) - pair.current_HW3).max(axis=-1)
-    assert 0.7 < pair.is_valid_HW.mean() < 1
-    assert error[pair.is_valid_HW].max() < 6.0  # 8 bits, and two bilinear samples of a curved texture
-    assert error[pair.is_valid_HW].mean() < 1.0
+    assert 0.7 < pair.is_visible_HW.mean() < 1
+    assert error[pair.is_visible_HW].max() < 6.0  # 8 bits, and two bilinear samples of a curved texture
+    assert error[pair.is_visible_HW].mean() < 1.0
     assert np.abs(pair.key_HW3.astype(float) - pair.current_HW3).mean() > 4.0  # zero flow does not explain it
 
 
@@ -89,7 +89,7 @@ def test_what_a_patch_hides_in_the_key_image_is_not_valid():
     pair = render([background(Motion(np.eye(3))), patch], SIZE)
     expected = np.ones(SIZE, bool)
     expected[20:40, 50:60] = False  # background now, patch in the key image
-    np.testing.assert_array_equal(pair.is_valid_HW, expected)
+    np.testing.assert_array_equal(pair.is_visible_HW, expected)
     is_patch = np.zeros(SIZE, bool)
     is_patch[20:40, 30:50] = True
     np.testing.assert_array_equal(pair.flow_2HW[0], np.where(is_patch, np.float32(10), np.float32(0)))
@@ -100,8 +100,8 @@ def test_a_patch_that_hides_its_own_background_keeps_the_order_of_layers():
     above = Layer(smooth_texture(3), placed(), Motion(np.eye(3)), rectangle(50, 20, 59, 39))
     pair = render([background(Motion(np.eye(3))), below, above], SIZE)
     # The right half of `below` is hidden in the key image; now it is at columns 40 to 49.
-    assert not pair.is_valid_HW[20:40, 40:50].any()
-    assert pair.is_valid_HW[20:40, 30:40].all()
+    assert not pair.is_visible_HW[20:40, 40:50].any()
+    assert pair.is_visible_HW[20:40, 30:40].all()
     assert (pair.flow_2HW[0, 20:40, 50:60] == 0).all()
     np.testing.assert_array_equal(pair.current_HW3[25, 55], pair.key_HW3[25, 55])
 
@@ -110,5 +110,5 @@ def test_a_patch_may_come_in_from_outside():
     patch = Layer(smooth_texture(2), placed(), Motion(shift(-15, 0)), rectangle(-15, 20, -1, 39))
     pair = render([background(Motion(np.eye(3))), patch], SIZE)
     assert (pair.flow_2HW[0, 20:40, :15] == -15).all()
-    assert not pair.is_valid_HW[20:40, :15].any()
-    assert pair.is_valid_HW.sum() == SIZE[0] * SIZE[1] - 20 * 15
+    assert not pair.is_visible_HW[20:40, :15].any()
+    assert pair.is_visible_HW.sum() == SIZE[0] * SIZE[1] - 20 * 15

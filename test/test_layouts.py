@@ -208,7 +208,7 @@ def test_camvid_is_cut_between_recordings_and_at_pauses(tmp_path: Path):
     np.testing.assert_allclose(np.diff(videos.sequences[0].stamps_ns), [S, 31 * S / 30, 29 * S / 30], atol=1)
     assert videos.frame(1, 0).name.endswith('A_04350.jpg')
     assert values_of(videos.labels(1, 0), 2) == [4, 255]
-    pairs = PairSampler([PairSource(videos, 8)], PairConfig(), 0)
+    pairs = PairSampler([PairSource(videos, 8)], PairConfig(max_gap_s=0.0), 0)
     found = {(p.sequence, p.current, p.key) for step in range(60) for p in pairs.picks(step)}
     inside = {(s, c, k) for s, size in enumerate((4, 2, 2)) for c in range(size) for k in range(c + 1)}
     assert found == inside  # each pair within a sequence, none across

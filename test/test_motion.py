@@ -7,6 +7,7 @@ import pytest
 from made_layers import smooth_texture, warped_key
 
 from dff_ros.config import replace
+from dff_ros.data.layers import Texture
 from dff_ros.data.motion import LayeredPairs, draw_layers, draw_outline
 from dff_ros.data.motion_config import STILL, MotionConfig, PairColourConfig
 from dff_ros.errors import ConfigError, DataError
@@ -20,14 +21,14 @@ UNCHANGED = PairColourConfig(
 def pairs_of(
     motion: MotionConfig, colours: PairColourConfig = UNCHANGED, seed: int = 4, stream: int = 0
 ) -> LayeredPairs:
-    textures = [smooth_texture(k) for k in range(4)]
+    textures = [Texture(smooth_texture(k)) for k in range(4)]
     return LayeredPairs(textures, SIZE, motion, colours, seed, stream)
 
 
 def test_a_pair_depends_on_seed_stream_and_index_only():
     first, second = pairs_of(MotionConfig(), PairColourConfig()), pairs_of(MotionConfig(), PairColourConfig())
     second[0]
-    for name in ('current_HW3', 'key_HW3', 'flow_2HW', 'is_valid_HW'):
+    for name in ('current_HW3', 'key_HW3', 'flow_2HW', 'is_visible_HW'):
         np.testing.assert_array_equal(getattr(first[7], name), getattr(second[7], name))
     others = (
         first[8],
@@ -78,7 +79,7 @@ def test_patches_move_with_the_background_and_on_their_own():
     config = replace(STILL, {'shift': 10.0, 'still': 0.0, 'patch_shift': 5.0, 'patches': 8})
     relative = []
     for _ in range(40):
-        layers = draw_layers(config, rng, [smooth_texture(0)], SIZE)
+        layers = draw_layers(config, rng, [Texture(smooth_texture(0))], SIZE)
         ground = layers[0].motion.homography[:2, 2]
         relative += [np.linalg.norm(layer.motion.homography[:2, 2] - ground) for layer in layers[1:]]
     assert max(relative) <= 5.0
@@ -89,10 +90,10 @@ def test_made_pairs_explain_themselves():
     pairs = pairs_of(replace(MotionConfig(), {'shift': 8.0, 'patch_shift': 8.0}))
     for index in range(8):
         pair = pairs[index]
-        error = np.abs(warped_key(pair) - pair.current_HW3)[pair.is_valid_HW]
+        error = np.abs(warped_key(pair) - pair.current_HW3)[pair.is_visible_HW]
         assert error.mean() < 1.0
         assert np.quantile(error, 0.999) < 8.0
-        assert pair.is_valid_HW.mean() > 0.4
+        assert pair.is_visible_HW.mean() > 0.4
 
 
 def test_outlines_are_within_reach_and_of_both_kinds():
@@ -112,7 +113,7 @@ def test_a_mirrored_pair_has_mirrored_flow():
     np.testing.assert_array_equal(mirrored.flow_2HW[0], -pair.flow_2HW[0][:, ::-1])
     np.testing.assert_array_equal(mirrored.flow_2HW[1], pair.flow_2HW[1][:, ::-1])
     np.testing.assert_array_equal(mirrored.current_HW3, pair.current_HW3[:, ::-1])
-    np.testing.assert_array_equal(mirrored.is_valid_HW, pair.is_valid_HW[:, ::-1])
+    np.testing.assert_array_equal(mirrored.is_visible_HW, pair.is_visible_HW[:, ::-1])
 
 
 def test_errors():

@@ -43,8 +43,15 @@ def sequence(num_frames: int, labelled: tuple[int, ...], period_ns: int = S // 3
     return SequenceInfo('s', tuple(index * period_ns for index in range(num_frames)), labelled)
 
 
-def sampler(*sequences: SequenceInfo, per_batch: int = 4, seed: int = 0, **config: object) -> PairSampler:
-    return PairSampler([PairSource(Numbered(*sequences), per_batch)], PairConfig(**config), seed)  # type: ignore[arg-type]
+def sampler(
+    *sequences: SequenceInfo,
+    per_batch: int = 4,
+    seed: int = 0,
+    any_current: bool = False,
+    **config: object,
+) -> PairSampler:
+    source = PairSource(Numbered(*sequences), per_batch, any_current)
+    return PairSampler([source], PairConfig(**config), seed)  # type: ignore[arg-type]
 
 
 def drawn(pairs: PairSampler, steps: int) -> list[Pair]:
@@ -53,7 +60,7 @@ def drawn(pairs: PairSampler, steps: int) -> list[Pair]:
 
 def test_the_defaults_are_the_paper_s():
     config = PairConfig()
-    assert (config.max_offset, config.spacing, config.spacing_s, config.current) == (9, 1, 0.0, 'labelled')
+    assert (config.max_offset, config.spacing, config.spacing_s, config.same) == (9, 1, 0.0, 1.0)
 
 
 def test_the_key_is_uniformly_0_to_9_frames_before_the_labelled_frame():
@@ -120,6 +127,21 @@ def test_spacing_in_frames():
     assert keys_of(sequence(100, ()), 11, PairConfig(max_offset=0)) == [(0, 11)]
 
 
+def test_a_key_frame_is_never_too_long_ago():
+    one_hertz, fast = sequence(10, (), S), sequence(40, (), S // 20)
+    assert keys_of(one_hertz, 5, PairConfig()) == [(0, 5), (1, 4)]
+    assert keys_of(one_hertz, 5, PairConfig(max_gap_s=2.0, max_offset=3)) == [(0, 5), (1, 4), (2, 3)]
+    assert keys_of(one_hertz, 5, PairConfig(max_gap_s=0.5)) == [(0, 5)]
+    assert keys_of(fast, 30, PairConfig(max_gap_s=0.2)) == [(offset, 30 - offset) for offset in range(5)]
+    assert keys_of(fast, 30, PairConfig(max_gap_s=0.2, spacing_s=0.1)) == [(0, 30), (1, 28), (2, 26)]
+
+
+@pytest.mark.parametrize(('same', 'share'), [(0.0, 0.0), (1.0, 0.5), (0.25, 0.2), (3.0, 0.75)])
+def test_how_often_the_current_frame_is_its_own_key(same: float, share: float):
+    pairs = drawn(sampler(sequence(10, (5,), S), same=same), 1000)
+    assert abs(np.mean([pair.offset == 0 for pair in pairs]) - share) < 0.035  # 4.4 standard deviations
+
+
 def test_spacing_in_seconds_is_the_same_at_every_frame_rate():
     config = PairConfig(spacing_s=0.2, max_offset=4)
     at_30_hz = keys_of(sequence(100, (), S // 30), 60, config)
@@ -138,7 +160,7 @@ def test_spacing_in_seconds_takes_the_nearest_frame_or_none():
 
 
 def test_any_frame_may_be_the_current_one_where_labels_are_not_needed():
-    found = sampler(sequence(6, ()), sequence(4, (2,)), per_batch=10, current='any')
+    found = sampler(sequence(6, ()), sequence(4, (2,)), per_batch=10, any_current=True)
     assert len(found) == 10
     assert sorted({(pair.sequence, pair.current) for pair in found.picks(0)}) == [
         *((0, index) for index in range(6)),
@@ -150,10 +172,10 @@ def test_a_set_without_currents_or_without_keys_is_refused():
     with pytest.raises(ConfigError, match='no labelled frames to draw pairs for'):
         sampler(sequence(5, ()))
     one_hertz = sequence(10, tuple(range(10)), S)
-    with pytest.raises(ConfigError, match=r'no current frame has any frame 0\.0333333 s before it'):
+    with pytest.raises(ConfigError, match=r'has any frame 0\.0333333 s and at most 1.5 s before it'):
         sampler(one_hertz, spacing_s=1 / 30)
     with pytest.raises(ConfigError, match='any frame 20 frames before it'):
-        sampler(one_hertz, spacing=20)
+        sampler(one_hertz, spacing=20, max_gap_s=0.0)
     assert drawn(sampler(one_hertz, spacing_s=1 / 30, max_offset=0), 1)[0].offset == 0
 
 

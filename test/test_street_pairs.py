@@ -26,8 +26,10 @@ def test_pairs_are_frames_of_a_street_with_its_flow(tmp_path: Path):
         pair = pairs[index]
         np.testing.assert_array_equal(pair.current_HW3, street.frame(current).image_HW3)
         np.testing.assert_array_equal(pair.key_HW3, street.frame(key).image_HW3)
+        np.testing.assert_array_equal(pair.labels_HW, street.frame(current).labels_HW)
+        assert pair.offset == current - key
         flow, is_valid = street.flow(current, key)
-        np.testing.assert_array_equal(pair.is_valid_HW, is_valid)
+        np.testing.assert_array_equal(pair.is_visible_HW, is_valid)
         assert np.abs(pair.flow_2HW - flow)[:, is_valid].max() <= 1 / 128
         assert np.abs(pair.flow_2HW).max() > 0.5
 
@@ -44,9 +46,9 @@ def test_a_set_is_rendered_once_and_a_damaged_one_is_named(tmp_path: Path, monke
     monkeypatch.setattr(street_pairs, '_render_street', lambda *_: pytest.fail('rendered again'))
     np.testing.assert_array_equal(open_two(tmp_path)[1].flow_2HW, first.flow_2HW)
     folder = next(tmp_path.iterdir())
-    assert folder.name.startswith('pairs-30hz-9-64x48-2-seed3-')
+    assert folder.name.startswith('labelled-pairs-30hz-9-64x48-2-seed3-')
     np.save(folder / 'flow.npy', np.zeros((2, 2, 48, 60), np.int16))
-    with pytest.raises(DataError, match='not of this set. Delete the folder'):
+    with pytest.raises(DataError, match='are not of this set. Delete the folder'):
         open_two(tmp_path)
     (folder / 'flow.npy').write_bytes(b'broken')
     with pytest.raises(DataError, match='is unusable.*Delete the folder'):

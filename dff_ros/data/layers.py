@@ -14,13 +14,23 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_ros.data.flow_pair import FlowPair
+from dff_ros.data.classes import IGNORE_ID
+from dff_ros.data.pair_sample import PairSample
 
 Image = NDArray[np.uint8]
+"""RGB (H, W, 3), or a label map or mask (H, W)."""
 Positions = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 _WHOLE = 0.999
 """A bilinear sample whose weights within a layer sum to this sees nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Texture:
+    """An image to cut layers from; `labels_HW` (255: none) if it has any."""
+
+    image_HW3: Image
+    labels_HW: Image | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,28 +60,51 @@ class Motion:
 @dataclass(frozen=True, slots=True)
 class Layer:
     """`place` (2, 3): key position -> texture position, mirrored beyond the texture's border. `outline_N2`:
-    the layer's polygon on the key image, x then y; None: it covers all.
+    the layer's polygon on the key image, x then y; None: it covers all. `labels_HW`: those of the texture.
     """
 
     texture_HW3: Image
     place: NDArray[np.float64]
     motion: Motion
     outline_N2: NDArray[np.float64] | None = None
+    labels_HW: Image | None = None
 
     def sample(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> Image:
         """The texture at key positions, bilinear."""
-        m = self.place.astype(np.float32)
-        at_x, at_y = m[0, 0] * x + m[0, 1] * y + m[0, 2], m[1, 0] * x + m[1, 1] * y + m[1, 2]
+        at_x, at_y = self._texture_positions(x, y)
         return np.asarray(
             cv2.remap(self.texture_HW3, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
         )
 
+    def sample_labels(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> Image:
+        """Its labels at key positions, nearest; 255 beyond the texture's border, where it is mirrored, and
+        where there are none.
+        """
+        if self.labels_HW is None:
+            return np.full(x.shape, IGNORE_ID, np.uint8)
+        at_x, at_y = self._texture_positions(x, y)
+        return np.asarray(
+            cv2.remap(
+                self.labels_HW,
+                at_x,
+                at_y,
+                cv2.INTER_NEAREST,
+                borderMode=cv2.BORDER_CONSTANT,
+                borderValue=(IGNORE_ID,),
+            )
+        )
 
-def render(layers: Sequence[Layer], size: tuple[int, int]) -> FlowPair:
+    def _texture_positions(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> Positions:
+        m = self.place.astype(np.float32)
+        return m[0, 0] * x + m[0, 1] * y + m[0, 2], m[1, 0] * x + m[1, 1] * y + m[1, 2]
+
+
+def render(layers: Sequence[Layer], size: tuple[int, int]) -> PairSample:
     """The pair that layers show, the first one furthest back (it must cover all). `size`: (height, width).
 
     Valid pixels are those whose key position is inside the key image and has nothing but the same layer
-    around it: warping the key image bilinearly gives the current one there.
+    around it: warping the key image bilinearly gives the current one there. Labels are those of the current
+    image, None where no layer has any.
     """
     here = Motion(np.eye(3)).positions(size)
     moved = [layer.motion.positions(size) for layer in layers]
@@ -86,7 +119,12 @@ def render(layers: Sequence[Layer], size: tuple[int, int]) -> FlowPair:
         seen = (key.owner_HW == number).astype(np.float32)
         share = cv2.remap(seen, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
         is_valid |= is_own & (share >= _WHOLE)
-    return FlowPair(current.image_HW3, key.image_HW3, flow, is_valid)
+    labels = (
+        _paint_labels(layers, current.owner_HW, moved)
+        if any(layer.labels_HW is not None for layer in layers)
+        else None
+    )
+    return PairSample('made pair', current.image_HW3, key.image_HW3, labels, flow, is_valid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +153,18 @@ def _paint(
             np.copyto(image[box], layer.sample(x[box], y[box]), where=is_inside[..., None])
             owner[box][is_inside] = number
     return _Picture(image, owner)
+
+
+def _paint_labels(layers: Sequence[Layer], owner_HW: Image, positions: Sequence[Positions]) -> Image:
+    """The labels of the layer that is seen."""
+    labels = layers[0].sample_labels(*positions[0])
+    for number, (layer, (x, y)) in enumerate(zip(layers[1:], positions[1:], strict=True), 1):
+        mask = (owner_HW == number).view(np.uint8)
+        left, top, width, height = cv2.boundingRect(mask)
+        box = slice(top, top + height), slice(left, left + width)
+        if width:
+            np.copyto(labels[box], layer.sample_labels(x[box], y[box]), where=mask[box] > 0)
+    return labels
 
 
 @dataclass(frozen=True, slots=True)

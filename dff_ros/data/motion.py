@@ -8,16 +8,30 @@ In the spirit of Flying Chairs (Dosovitskiy et al., "FlowNet", ICCV 2015), with 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_ros.data.flow_pair import FlowPair
-from dff_ros.data.layers import Image, Layer, Motion, render
-from dff_ros.data.motion_config import MotionConfig, PairColourConfig
-from dff_ros.data.transforms import change_colours
+from dff_ros.data.augment_config import ColourConfig
+from dff_ros.data.layers import Layer, Motion, Texture, render
+from dff_ros.data.motion_config import MotionConfig
+from dff_ros.data.pair_sample import PairSample
+from dff_ros.data.paired_transforms import colour_pair
 from dff_ros.errors import DataError
+
+
+class Textures(Protocol):
+    """Images to make pairs of, which may be read from several threads at once."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def __getitem__(self, index: int) -> Texture:
+        """One of them."""
+        ...
+
 
 _BEND_CELLS = (3, 7)
 """Fewest and most control points of a bending along each axis."""
@@ -28,22 +42,23 @@ _NUM_SMOOTH_POINTS = 64
 
 
 class LayeredPairs:
-    """Pairs of (height, width) made of images; pair `index` depends on seed, stream, index, settings and
-    images only. Different streams of one seed have nothing in common. There is no last pair: `len` is what
-    is said to be one epoch.
+    """Pairs of (height, width) made of images, with labels if these have any. Pair `index` depends on seed,
+    stream, index, settings and images only. Different streams of one seed have nothing in common. There is no
+    last pair: `len` is what is said to be one epoch.
     """
 
     def __init__(
         self,
-        images: Sequence[Image],
+        images: Textures,
         size: tuple[int, int],
         motion: MotionConfig,
-        colours: PairColourConfig,
+        colours: ColourConfig,
         seed: int,
         stream: int = 0,
         num_pairs: int = 1,
+        independent_colour: bool = True,
     ) -> None:
-        if not images:
+        if not len(images):
             raise DataError('made pairs need at least one image for their textures')
         self._images = images
         self._size = size
@@ -51,21 +66,19 @@ class LayeredPairs:
         self._colours = colours
         self._key = seed, stream
         self._num_pairs = num_pairs
+        self._independent_colour = independent_colour
 
     def __len__(self) -> int:
         return self._num_pairs
 
-    def __getitem__(self, index: int) -> FlowPair:
+    def __getitem__(self, index: int) -> PairSample:
         rng = np.random.default_rng((*self._key, index))
         pair = render(draw_layers(self._motion, rng, self._images, self._size), self._size)
-        current, key = (
-            change_colours(self._colours, rng, image) for image in (pair.current_HW3, pair.key_HW3)
-        )
-        return FlowPair(current, key, pair.flow_2HW, pair.is_valid_HW)
+        return colour_pair(self._colours, rng, pair, self._independent_colour)
 
 
 def draw_layers(
-    config: MotionConfig, rng: np.random.Generator, images: Sequence[Image], size: tuple[int, int]
+    config: MotionConfig, rng: np.random.Generator, images: Textures, size: tuple[int, int]
 ) -> list[Layer]:
     """A random background and random patches, from back to front."""
     speed = 0.0 if rng.random() < config.still else rng.random()
@@ -147,17 +160,17 @@ def _draw_bend(rng: np.random.Generator, most: float) -> NDArray[np.float32] | N
 
 def _draw_layer(
     rng: np.random.Generator,
-    images: Sequence[Image],
+    images: Textures,
     size: tuple[int, int],
     motion: Motion,
     outline_N2: NDArray[np.float64] | None = None,
 ) -> Layer:
     """A random image, magnified up to twice, flipped or not, at a random place under the key image."""
     texture = images[int(rng.integers(len(images)))]
-    room = np.array(texture.shape[1::-1], np.float64)
+    room = np.array(texture.image_HW3.shape[1::-1], np.float64)
     extent = np.array(size[::-1], np.float64)
     scale = float((room / extent).min()) * rng.uniform(0.5, 1.0)
     offset = rng.uniform((0, 0), np.maximum(room - scale * extent, 0))
     sign, start = (-1.0, offset[0] + scale * (extent[0] - 1)) if rng.random() < 0.5 else (1.0, offset[0])
     place = np.array([[sign * scale, 0, start], [0, scale, offset[1]]])
-    return Layer(texture, place, motion, outline_N2)
+    return Layer(texture.image_HW3, place, motion, outline_N2, texture.labels_HW)

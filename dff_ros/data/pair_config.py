@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from dff_ros.config import Validated, param
 
-CURRENTS = ('labelled', 'any')
-
 
 @dataclass(frozen=True, kw_only=True)
 class PairConfig(Validated):
@@ -20,7 +18,19 @@ class PairConfig(Validated):
     spacing_s: float = param(
         0.0, 'Length of one spacing; 0: it is counted in frames', minimum=0.0, maximum=3600.0, unit='s'
     )
-    current: str = param('labelled', 'Which frames are current ones', choices=CURRENTS)
+    max_gap_s: float = param(
+        1.5,
+        'The key frame is at most so long before the current one, whatever the spacing; 0: no limit',
+        minimum=0.0,
+        maximum=3600.0,
+        unit='s',
+    )
+    same: float = param(
+        1.0,
+        'How often the current frame is its own key frame, against 1 for each other one',
+        minimum=0.0,
+        maximum=1000.0,
+    )
     independent_colour: bool = param(
         False, 'Colours of current and key frame are changed independently, not alike'
     )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_ros.data.augment_config import AugmentConfig
+from dff_ros.data.augment_config import AugmentConfig, ColourConfig
 from dff_ros.data.classes import IGNORE_ID
-from dff_ros.data.pairs import PairSample
+from dff_ros.data.pair_sample import PairSample
 from dff_ros.data.transforms import (
     Placement,
     change_colours,
@@ -32,19 +33,29 @@ def augment_pair(
     pair: PairSample,
     crop: tuple[int, int],
     independent_colour: bool = False,
+    fit: bool = False,
 ) -> PairSample:
     """A random crop (height, width) of a pair with changed colours; labels are all 255 where there are none.
+
+    `fit` is that of `draw_placement`.
 
     The colours of both frames are changed alike, apart from the grain, or independently.
     """
     height, width = pair.current_HW3.shape[:2]
-    placed = place_pair(pair, draw_placement(config, rng, (height, width), crop), crop)
-    if independent_colour:
-        current, key = (change_colours(config, rng, image) for image in (placed.current_HW3, placed.key_HW3))
+    placed = place_pair(pair, draw_placement(config, rng, (height, width), crop, fit), crop)
+    return colour_pair(config, rng, placed, independent_colour)
+
+
+def colour_pair(
+    config: ColourConfig, rng: np.random.Generator, pair: PairSample, independent: bool
+) -> PairSample:
+    """The pair with colours of both frames changed alike, apart from the grain, or independently."""
+    if independent:
+        current, key = (change_colours(config, rng, image) for image in (pair.current_HW3, pair.key_HW3))
     else:
-        change = draw_colour_change(config, rng, placed.current_HW3)
-        current, key = (change.apply(rng, image) for image in (placed.current_HW3, placed.key_HW3))
-    return PairSample(placed.name, current, key, placed.labels_HW, placed.flow_2HW, placed.is_visible_HW)
+        change = draw_colour_change(config, rng, pair.current_HW3)
+        current, key = (change.apply(rng, image) for image in (pair.current_HW3, pair.key_HW3))
+    return replace(pair, current_HW3=current, key_HW3=key)
 
 
 def place_pair(pair: PairSample, placement: Placement, crop: tuple[int, int]) -> PairSample:
@@ -53,8 +64,8 @@ def place_pair(pair: PairSample, placement: Placement, crop: tuple[int, int]) ->
     flow, is_visible = pair.flow_2HW, pair.is_visible_HW
     if flow is not None and is_visible is not None:
         flow, is_visible = place_flow(flow, is_visible, placement, crop)
-    return PairSample(
-        name=pair.name,
+    return replace(
+        pair,
         current_HW3=place_image(pair.current_HW3, placement, crop),
         key_HW3=place_image(pair.key_HW3, placement, crop),
         labels_HW=(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dff_ros.data.order import shuffled
 from dff_ros.data.pair_config import PairConfig
+from dff_ros.data.pair_sample import PairSample
 from dff_ros.data.video_set import FlowVideoSet, SequenceInfo, VideoSet, read_labels
 from dff_ros.errors import ConfigError, DataError
 
@@ -24,10 +25,14 @@ _KEYS = 3
 
 @dataclass(frozen=True, slots=True)
 class PairSource:
-    """A video set and how many pairs of each batch come from it."""
+    """A video set and how many pairs of each batch come from it.
+
+    `any_current`: every frame is a current one, labelled or not.
+    """
 
     videos: VideoSet
     per_batch: int
+    any_current: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +46,19 @@ class Pair:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class PairSample:
-    """A pair that was read. `labels_HW` are the current frame's; flow is backward, in pixels (2, H, W).
-
-    Without labels there is None. Without exact flow both `flow_2HW` and `is_visible_HW` are None.
-    """
-
-    name: str
-    current_HW3: NDArray[np.uint8]
-    key_HW3: NDArray[np.uint8]
-    labels_HW: NDArray[np.uint8] | None
-    flow_2HW: NDArray[np.float32] | None = None
-    is_visible_HW: NDArray[np.bool_] | None = None
-
-
 def keys_of(info: SequenceInfo, current: int, config: PairConfig) -> list[tuple[int, int]]:
     """The (offset, key) that frame `current` can have, by offset; the first is (0, current).
 
     Spacings of a length in seconds take the nearest frame, if it is less than half a spacing away.
     """
+    earliest_ns = info.stamps_ns[current] - config.max_gap_s * 1e9
+    keys = _spaced_keys(info, current, config)
+    return [
+        (offset, key) for offset, key in keys if config.max_gap_s == 0 or info.stamps_ns[key] >= earliest_ns
+    ]
+
+
+def _spaced_keys(info: SequenceInfo, current: int, config: PairConfig) -> list[tuple[int, int]]:
     if config.spacing_s == 0:
         offsets = range(min(config.max_offset, current // config.spacing) + 1)
         return [(offset, current - offset * config.spacing) for offset in offsets]
@@ -77,16 +75,18 @@ def keys_of(info: SequenceInfo, current: int, config: PairConfig) -> list[tuple[
 
 
 class PairSampler:
-    """Which pairs each training step takes: every current frame once an epoch, its key frame uniformly drawn
-    from those it can have.
+    """Which pairs each training step takes: every current frame once an epoch, its key frame drawn from those
+    it can have.
 
-    Raises ConfigError where a source has no current frame, or none that any other frame can be the key of.
+    Raises ConfigError as `check_usable`.
     """
 
     def __init__(self, sources: Sequence[PairSource], config: PairConfig, seed: int) -> None:
         self.sources = [source for source in sources if source.per_batch > 0]
         self._config, self._seed = config, seed
-        self._currents = [self._currents_of(source.videos) for source in self.sources]
+        for source in self.sources:
+            check_usable(source.videos, config, source.any_current)
+        self._currents = [currents_of(source.videos, source.any_current) for source in self.sources]
 
     def __len__(self) -> int:
         """How many current frames there are in all sources."""
@@ -102,7 +102,7 @@ class PairSampler:
                 sequence, current = currents[index]
                 keys = keys_of(source.videos.sequences[sequence], current, self._config)
                 rng = np.random.default_rng((self._seed, _KEYS, step, len(found)))
-                offset, key = keys[int(rng.integers(len(keys)))]
+                offset, key = _draw_key(rng, keys, self._config.same)
                 found.append(Pair(number, sequence, current, key, offset))
         return found
 
@@ -110,29 +110,43 @@ class PairSampler:
         """The frames, labels and exact flow (if wanted and known) of a pair; DataError as the data set."""
         return read_pair(self.sources[pair.source].videos, pair, with_flow)
 
-    def _currents_of(self, videos: VideoSet) -> list[tuple[int, int]]:
-        is_any = self._config.current == 'any'
-        currents = [
-            (number, index)
-            for number, info in enumerate(videos.sequences)
-            for index in (range(len(info)) if is_any else info.labelled)
-        ]
-        if not currents:
-            raise ConfigError(
-                f'current: the data set has no {"" if is_any else "labelled "}frames to draw pairs for'
-            )
-        if self._config.max_offset and not any(
-            len(keys_of(videos.sequences[number], index, self._config)) > 1 for number, index in currents
-        ):
-            raise ConfigError(
-                f'spacing: no current frame has any frame {self._spacing()} before it in its sequence; '
-                f'choose another spacing, or max_offset 0 for per-frame training'
-            )
-        return currents
 
-    def _spacing(self) -> str:
-        config = self._config
-        return f'{config.spacing_s:g} s' if config.spacing_s else f'{config.spacing} frames'
+def currents_of(videos: VideoSet, any_current: bool) -> list[tuple[int, int]]:
+    """(sequence, index) of the labelled frames, or of all."""
+    return [
+        (number, index)
+        for number, info in enumerate(videos.sequences)
+        for index in (range(len(info)) if any_current else info.labelled)
+    ]
+
+
+def has_pairs(videos: VideoSet, config: PairConfig, any_current: bool) -> bool:
+    """Whether there is a current frame, and, unless `max_offset` is 0, one that can have another as key."""
+    return any(
+        config.max_offset == 0 or len(keys_of(videos.sequences[number], index, config)) > 1
+        for number, index in currents_of(videos, any_current)
+    )
+
+
+def check_usable(videos: VideoSet, config: PairConfig, any_current: bool, name: str = 'the data set') -> None:
+    """ConfigError where a set has no current frame, or none that any other frame can be the key of."""
+    currents = currents_of(videos, any_current)
+    if not currents:
+        raise ConfigError(f'{name} has no {"" if any_current else "labelled "}frames to draw pairs for')
+    if not has_pairs(videos, config, any_current):
+        spacing = f'{config.spacing_s:g} s' if config.spacing_s else f'{config.spacing} frames'
+        within = f' and at most {config.max_gap_s:g} s' if config.max_gap_s else ''
+        raise ConfigError(
+            f'spacing: no current frame of {name} has any frame {spacing}{within} before it in its sequence; '
+            f'choose another spacing or max_gap_s, or max_offset 0 for per-frame training'
+        )
+
+
+def _draw_key(rng: np.random.Generator, keys: Sequence[tuple[int, int]], same: float) -> tuple[int, int]:
+    """The first of the keys with weight `same`, the others with weight 1."""
+    if len(keys) == 1 or rng.random() * (same + len(keys) - 1) < same:
+        return keys[0]
+    return keys[int(rng.integers(1, len(keys)))]
 
 
 def read_pair(videos: VideoSet, pair: Pair, with_flow: bool = False) -> PairSample:
@@ -154,4 +168,4 @@ def read_pair(videos: VideoSet, pair: Pair, with_flow: bool = False) -> PairSamp
         flow, is_visible = np.zeros((2, *size), np.float32), np.ones(size, np.bool_)
     elif with_flow and isinstance(videos, FlowVideoSet):
         flow, is_visible = videos.flow(pair.sequence, pair.current, pair.key)
-    return PairSample(current.name, current.image_HW3, key.image_HW3, labels, flow, is_visible)
+    return PairSample(current.name, current.image_HW3, key.image_HW3, labels, flow, is_visible, pair.offset)

@@ -1,4 +1,4 @@
-"""Image pairs of the simulated street with exact flow, rendered once and mapped from a folder."""
+"""Image pairs of the simulated street with exact flow and labels, rendered once and mapped from a folder."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from dff_ros.data.flow_pair import FlowPair
+from dff_ros.data.pair_sample import PairSample
 from dff_ros.data.street_set import ShowProgress, StreetSetSpec, render_once
 from dff_ros.errors import ConfigError, DataError
 
 IMAGES_FILE = 'pairs.npy'
 FLOW_FILE = 'flow.npy'
+LABELS_FILE = 'labels.npy'
 
 _STEPS_PER_PX = 64
 """Flow is kept as whole 1 / this of a pixel: half the room of float32, and images tell no finer."""
@@ -36,7 +37,7 @@ class StreetPairSpec(StreetSetSpec):
     @property
     def folder_name(self) -> str:
         """Unique name of the set's folder."""
-        return f'pairs-{self.fps:g}hz-{self.max_spacing}-{super().folder_name}'
+        return f'labelled-pairs-{self.fps:g}hz-{self.max_spacing}-{super().folder_name}'
 
     def pair(self, street: int, position: int) -> tuple[int, int]:
         """(current, key) frame numbers of a street's pair."""
@@ -52,19 +53,28 @@ class StreetPairs:
         try:
             self._images = np.load(folder / IMAGES_FILE, mmap_mode='r')
             self._flow = np.load(folder / FLOW_FILE, mmap_mode='r')
+            self._labels = np.load(folder / LABELS_FILE, mmap_mode='r')
         except (OSError, ValueError, EOFError) as error:
             raise DataError(
                 f'the rendered street in {folder} is unusable: {error}. Delete the folder'
             ) from error
-        if self._flow.shape != (spec.num_frames, 2, *spec.size):
-            raise DataError(f'{folder} has flow {self._flow.shape}, not of this set. Delete the folder')
+        self._spec = spec
+        found = self._images.shape, self._flow.shape, self._labels.shape
+        size = spec.size
+        expected = tuple((spec.num_frames, *shape) for shape in ((2, *size, 3), (2, *size), size))
+        if found != expected:
+            raise DataError(f'{folder} has arrays {found}, which are not of this set. Delete the folder')
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, index: int) -> FlowPair:
+    def __getitem__(self, index: int) -> PairSample:
         current, key = np.array(self._images[index])
-        return FlowPair(current, key, *_unpack(self._flow[index]))
+        labels: NDArray[np.uint8] = np.array(self._labels[index])
+        current_number, key_number = self._spec.pair(*self._spec.place(index))
+        flow, is_visible = _unpack(self._flow[index])
+        offset = current_number - key_number
+        return PairSample(f'street pair {index}', current, key, labels, flow, is_visible, offset)
 
 
 def open_street_pairs(
@@ -89,6 +99,7 @@ def open_street_pairs(
     arrays = {
         IMAGES_FILE: ('uint8', (2, *size, 3)),
         FLOW_FILE: ('int16', (2, *size)),
+        LABELS_FILE: ('uint8', size),
     }
     render_once(folder, spec, arrays, _render_street, show, processes)
     return StreetPairs(folder, spec)
@@ -102,11 +113,13 @@ def _render_street(folder: Path, spec: StreetPairSpec, street: int) -> int:
     cv2.setNumThreads(1)
     images = open_memmap(folder / IMAGES_FILE, 'r+')
     flows = open_memmap(folder / FLOW_FILE, 'r+')
+    labels = open_memmap(folder / LABELS_FILE, 'r+')
     drive = Street(spec.street_seed(street), spec.size, spec.fps)
     samples = spec.frames(street)
     for position, sample in enumerate(samples):
         current, key = spec.pair(street, position)
-        images[sample] = drive.frame(current).image_HW3, drive.frame(key).image_HW3
+        frame = drive.frame(current)
+        images[sample], labels[sample] = (frame.image_HW3, drive.frame(key).image_HW3), frame.labels_HW
         flows[sample] = _pack(*drive.flow(current, key))
     return len(samples)
 

@@ -62,6 +62,10 @@ class StreetSetSpec:
         first = street * _FRAMES_PER_STREET
         return range(first, min(first + _FRAMES_PER_STREET, self.num_frames))
 
+    def place(self, sample: int) -> tuple[int, int]:
+        """(street, position in it) of a sample."""
+        return divmod(sample, _FRAMES_PER_STREET)
+
     @property
     def num_streets(self) -> int:
         """How many streets the frames come from."""

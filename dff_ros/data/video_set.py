@@ -54,7 +54,11 @@ class VideoSet(Protocol):
 
     class_names: tuple[str, ...]
     box_class_names: tuple[str, ...]
-    sequences: Sequence[SequenceInfo]
+
+    @property
+    def sequences(self) -> Sequence[SequenceInfo]:
+        """The uninterrupted stretches of video."""
+        ...
 
     def frame(self, sequence: int, index: int) -> VideoFrame:
         """Frame `index` of a sequence, read anew; DataError where the file is missing or damaged."""

@@ -24,17 +24,17 @@ class BatchStream(ABC, Generic[ItemT, BatchT]):
     def __init__(self, workers: int) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix='batches')
 
-    def batch(self, step: int) -> BatchT:
-        """The batch of one step."""
-        return self._collect(self._submit(step))
+    def batch(self, step: int, slots: range | None = None) -> BatchT:
+        """The batch of one step, or only those of its samples: what one of several processes needs."""
+        return self._collect(self._submit(step, slots))
 
-    def ahead(self, first: int, end: int) -> Iterator[BatchT]:
-        """The batches of steps first .. end - 1, prepared while earlier ones are used."""
+    def ahead(self, first: int, end: int, slots: range | None = None) -> Iterator[BatchT]:
+        """The batches of steps first .. end - 1, prepared while earlier ones are used; `slots` as above."""
         waiting: deque[list[Future[ItemT]]] = deque()
         next_step = first
         for _ in range(first, end):
             while next_step < end and len(waiting) < _BATCHES_AHEAD:
-                waiting.append(self._submit(next_step))
+                waiting.append(self._submit(next_step, slots))
                 next_step += 1
             yield self._collect(waiting.popleft())
 
@@ -50,8 +50,9 @@ class BatchStream(ABC, Generic[ItemT, BatchT]):
     def gather(self, items: Sequence[ItemT]) -> BatchT:
         """The samples as one batch."""
 
-    def _submit(self, step: int) -> list[Future[ItemT]]:
-        return [self._pool.submit(task) for task in self.jobs(step)]
+    def _submit(self, step: int, slots: range | None) -> list[Future[ItemT]]:
+        jobs = self.jobs(step)
+        return [self._pool.submit(jobs[slot]) for slot in (range(len(jobs)) if slots is None else slots)]
 
     def _collect(self, futures: Sequence[Future[ItemT]]) -> BatchT:
         return self.gather([future.result() for future in futures])

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from dff_ros.backends.dis import DisFlow
-from dff_ros.data.flow_pair import FlowPair, FlowPairs
 from dff_ros.data.images import image_folders, read_image
+from dff_ros.data.pair_sample import ExactPairs, PairSample
 from dff_ros.errors import DataError
 from dff_ros.geometry import grid_size, network_size, upsample_matrix
 from dff_ros.nets.warp import coverage, warp
@@ -58,7 +58,7 @@ def pixel_flow(flow_2hw: NDArray[np.float32], size: tuple[int, int], stride: int
 
 
 def held_out_error(
-    methods: Mapping[str, CellFlow], pairs: FlowPairs, stride: int, show: ShowProgress
+    methods: Mapping[str, CellFlow], pairs: ExactPairs, stride: int, show: ShowProgress
 ) -> Figures:
     """End-point error in pixels over the valid pixels of all pairs, as `<method>_epe_px`.
 
@@ -69,21 +69,22 @@ def held_out_error(
     num_pixels = 0
     for index in range(len(pairs)):
         pair = pairs[index]
-        size = pair.is_valid_HW.shape[0], pair.is_valid_HW.shape[1]
+        exact_2HW, is_visible_HW = pair.exact_flow()
+        size = is_visible_HW.shape[0], is_visible_HW.shape[1]
         flows = {name: method(pair.current_HW3, pair.key_HW3) for name, method in methods.items()}
         flows['exact'] = _exact_cells(pair, stride)
         for name, flow_2hw in flows.items():
-            difference = pixel_flow(flow_2hw, size, stride) - pair.flow_2HW
-            totals[name] += float(np.hypot(*difference)[pair.is_valid_HW].sum())
-        num_pixels += int(np.count_nonzero(pair.is_valid_HW))
+            difference = pixel_flow(flow_2hw, size, stride) - exact_2HW
+            totals[name] += float(np.hypot(*difference)[is_visible_HW].sum())
+        num_pixels += int(np.count_nonzero(is_visible_HW))
         show(index + 1, len(pairs))
     errors = {f'{name}_epe_px': round(total / max(num_pixels, 1), 3) for name, total in totals.items()}
     return {'num_pairs': len(pairs), **errors}
 
 
-def _exact_cells(pair: FlowPair, stride: int) -> NDArray[np.float32]:
-    flow, is_valid = torch.from_numpy(pair.flow_2HW)[None], torch.from_numpy(pair.is_valid_HW)[None]
-    return np.asarray(cell_flow(flow, is_valid, stride)[0][0].numpy() / stride, np.float32)
+def _exact_cells(pair: PairSample, stride: int) -> NDArray[np.float32]:
+    flow, is_visible = (torch.from_numpy(array)[None] for array in pair.exact_flow())
+    return np.asarray(cell_flow(flow, is_visible, stride)[0][0].numpy() / stride, np.float32)
 
 
 def photometric_error(

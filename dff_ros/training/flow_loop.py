@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 
 from dff_ros.config import to_flat
-from dff_ros.data.flow_pair import FlowPairs
 from dff_ros.data.images import image_folders, read_image
+from dff_ros.data.layers import Texture
 from dff_ros.data.motion import LayeredPairs
+from dff_ros.data.pair_sample import ExactPairs
 from dff_ros.data.street_pairs import StreetPairs, open_street_pairs
 from dff_ros.errors import DataError
 from dff_ros.training import run_log
 from dff_ros.training.checkpoint import MODEL_FILE, replace_file, save_model
 from dff_ros.training.config import LOCAL
-from dff_ros.training.flow_batches import FlowBatches
 from dff_ros.training.flow_config import FlowTrainConfig
 from dff_ros.training.flow_evaluation import (
     Figures,
@@ -31,6 +31,7 @@ from dff_ros.training.flow_evaluation import (
 )
 from dff_ros.training.flow_trainer import FlowModel, FlowTrainer
 from dff_ros.training.loop import Job, commit, run_job
+from dff_ros.training.pair_batches import MadePairs, PairBatches, PairKind, RenderedPairs
 from dff_ros.training.progress import progress_bar
 
 RESULTS_FILE = 'flow.json'
@@ -50,7 +51,7 @@ class FlowData:
 
     train_images: LayeredPairs | None
     train_street: StreetPairs | None
-    held_out: dict[str, FlowPairs]
+    held_out: dict[str, ExactPairs]
 
 
 def train_flow(config: FlowTrainConfig, resume: bool = False) -> int:
@@ -73,7 +74,7 @@ def open_flow_data(config: FlowTrainConfig) -> FlowData:
     out.
     """
     train_images, train_street = None, None
-    held_out: dict[str, FlowPairs] = {}
+    held_out: dict[str, ExactPairs] = {}
     if config.images:
         images = _read_images(config)
         num_held_out = max(1, round(_HELD_OUT_SHARE * len(images)))
@@ -88,7 +89,8 @@ def open_flow_data(config: FlowTrainConfig) -> FlowData:
 def _made_pairs(
     config: FlowTrainConfig, images: list[NDArray[np.uint8]], stream: int, num_pairs: int
 ) -> LayeredPairs:
-    return LayeredPairs(images, config.size, config.motion, config.colours, config.seed, stream, num_pairs)
+    textures = [Texture(image) for image in images]
+    return LayeredPairs(textures, config.size, config.motion, config.colours, config.seed, stream, num_pairs)
 
 
 def _street_pairs(config: FlowTrainConfig, num_pairs: int, seed: int) -> StreetPairs:
@@ -134,15 +136,12 @@ def _flow_job(config: FlowTrainConfig) -> Job:
         find_videos(Path(config.photometric))  # fail now, not after the training
     data = open_flow_data(config)
     trainer = FlowTrainer(config)
-    batches = FlowBatches(
-        data.train_images,
-        config.batch - config.num_street,
-        data.train_street,
-        config.num_street,
-        config.seed,
-        config.workers,
-    )
-    return Job(trainer, batches, {}, lambda log: _finish(trainer, data, log))
+    kinds: list[PairKind] = []
+    if data.train_images is not None:
+        kinds.append(MadePairs(data.train_images, config.batch - config.num_street))
+    if data.train_street is not None:
+        kinds.append(RenderedPairs(data.train_street, config.num_street, config.seed))
+    return Job(trainer, PairBatches(kinds, config.workers), {}, lambda log: _finish(trainer, data, log))
 
 
 def _finish(trainer: FlowTrainer, data: FlowData, log: run_log.RunLog) -> None:

@@ -15,10 +15,10 @@ from dff_ros.nets.correlation import CorrelationFlow
 from dff_ros.nets.flownet import FlowNet
 from dff_ros.nets.looking import LookingModel, split
 from dff_ros.nets.weights import START_WEIGHTS
-from dff_ros.training.flow_batches import FlowBatch
 from dff_ros.training.flow_config import FlowTrainConfig
 from dff_ros.training.flow_loss import multi_scale_loss
 from dff_ros.training.learner import Learner, parameter_groups
+from dff_ros.training.pair_batch import PairBatch
 
 
 class FlowModel(LookingModel):
@@ -57,7 +57,7 @@ def flow_spec(config: FlowTrainConfig) -> ModelSpec:
     return dataclasses.replace(spec, mean=known.mean, std=known.std) if known else spec
 
 
-class FlowTrainer(Learner[FlowTrainConfig, FlowModel, FlowBatch]):
+class FlowTrainer(Learner[FlowTrainConfig, FlowModel, PairBatch]):
     """Learns flow; the scale map stays 1, as the loss does not reach it."""
 
     def __init__(self, config: FlowTrainConfig) -> None:
@@ -65,7 +65,7 @@ class FlowTrainer(Learner[FlowTrainConfig, FlowModel, FlowBatch]):
         model = FlowModel(flow_spec(config))
         super().__init__(config, model, parameter_groups(model, set(), 1.0, config.weight_decay))
 
-    def loss(self, batch: FlowBatch) -> Tensor:
+    def loss(self, batch: PairBatch) -> Tensor:
         """The multi-scale end-point error."""
         pairs = np.concatenate((batch.current_BHW3, batch.key_BHW3))
         images = self.model.prepare(self.to_device(pairs))
@@ -76,7 +76,7 @@ class FlowTrainer(Learner[FlowTrainConfig, FlowModel, FlowBatch]):
             raw_flows,
             self.model.flow_net.scales,
             self.to_device(batch.flow_B2HW),
-            self.to_device(batch.is_valid_BHW),
+            self.to_device(batch.is_visible_BHW),
         )
 
     def trained_model(self) -> FlowModel:

@@ -1,46 +1,62 @@
-"""Batches of pairs of current and key frame as a pure function of seed and step."""
+"""Batches of pairs of current and key frame as a pure function of seed and step.
+
+A batch is put together from kinds of pairs: frames of videos, pairs made of images, rendered pairs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dff_ros.data.augment_config import AugmentConfig
+from dff_ros.data.order import shuffled
 from dff_ros.data.pair_config import PairConfig
+from dff_ros.data.pair_sample import ExactPairs, PairSample
 from dff_ros.data.paired_transforms import augment_pair
-from dff_ros.data.pairs import Pair, PairSample, PairSampler, PairSource
+from dff_ros.data.pairs import Pair, PairSampler, PairSource
 from dff_ros.training.batch_stream import BatchStream
+from dff_ros.training.pair_batch import PairBatch, stack_pairs
 
 _AUGMENT = 4
 """Separates this random stream from others of the same seed."""
-
-Augmented = tuple[Pair, PairSample]
-
-
-@dataclass(frozen=True, slots=True)
-class PairBatch:
-    """Frames are uint8 RGB; labels, uint8, are 255 where the current frame has none.
-
-    `flow_B2HW` (float32, backward, pixels) and `is_visible_BHW` are there if wanted: a pair whose exact flow
-    is not known is nowhere visible. `offsets_B` counts spacings from key to current.
-    """
-
-    current_BHW3: NDArray[np.uint8]
-    key_BHW3: NDArray[np.uint8]
-    labels_BHW: NDArray[np.uint8]
-    offsets_B: NDArray[np.int64]
-    flow_B2HW: NDArray[np.float32] | None
-    is_visible_BHW: NDArray[np.bool_] | None
+_FLIP = 11
+"""The same."""
+_AUGMENT_RENDERED = 12
+"""The same."""
 
 
-class PairBatches(BatchStream[Augmented, PairBatch]):
-    """Random batches of pairs; `batch(step)` depends on the seed and the step only.
+class PairKind(Protocol):
+    """What makes some of the pairs of every batch."""
 
-    `with_flow` asks for exact flow. Raises ConfigError as PairSampler.
+    def jobs(self, step: int) -> Sequence[Callable[[], PairSample]]:
+        """What makes each pair of its share of a step's batch; all of one size."""
+        ...
+
+
+class PairBatches(BatchStream[PairSample, PairBatch]):
+    """Batches of some kinds of pairs, in that order."""
+
+    def __init__(self, kinds: Sequence[PairKind], workers: int) -> None:
+        super().__init__(workers)
+        self._kinds = kinds
+
+    def jobs(self, step: int) -> list[Callable[[], PairSample]]:
+        """What makes each pair of a step's batch."""
+        return [job for kind in self._kinds for job in kind.jobs(step)]
+
+    def gather(self, items: Sequence[PairSample]) -> PairBatch:
+        """The pairs as a batch."""
+        return stack_pairs(items)
+
+
+class VideoPairs:
+    """Random crops of pairs of frames of videos, with exact flow where it is known and wanted.
+
+    A scale of 1 is that at which a frame has the area of the crop. Raises ConfigError as PairSampler.
     """
 
     def __init__(
@@ -50,11 +66,9 @@ class PairBatches(BatchStream[Augmented, PairBatch]):
         config: AugmentConfig,
         crop: tuple[int, int],
         seed: int,
-        workers: int,
-        with_flow: bool = False,
+        with_flow: bool = True,
     ) -> None:
         self._sampler = PairSampler(sources, pairs, seed)
-        super().__init__(workers)
         self._config = config
         self._independent_colour = pairs.independent_colour
         self._crop = crop
@@ -65,24 +79,76 @@ class PairBatches(BatchStream[Augmented, PairBatch]):
         """The pairs of a step's batch."""
         return self._sampler.picks(step)
 
-    def jobs(self, step: int) -> list[partial[Augmented]]:
+    def jobs(self, step: int) -> list[Callable[[], PairSample]]:
+        """What makes each pair of a step's batch."""
         return [partial(self._make, step, slot, pair) for slot, pair in enumerate(self.picks(step))]
 
-    def _make(self, step: int, slot: int, pair: Pair) -> Augmented:
+    def _make(self, step: int, slot: int, pair: Pair) -> PairSample:
         rng = np.random.default_rng((self._seed, _AUGMENT, step, slot))
         sample = self._sampler.read(pair, self._with_flow)
-        return pair, augment_pair(self._config, rng, sample, self._crop, self._independent_colour)
+        return augment_pair(self._config, rng, sample, self._crop, self._independent_colour, fit=True)
 
-    def gather(self, items: Sequence[Augmented]) -> PairBatch:
-        pairs, samples = zip(*items, strict=True)
-        blank = np.zeros((2, *self._crop), np.float32)
-        flows = [blank if s.flow_2HW is None else s.flow_2HW for s in samples]
-        visible = [blank[0] > 0 if s.is_visible_HW is None else s.is_visible_HW for s in samples]
-        return PairBatch(
-            current_BHW3=np.stack([sample.current_HW3 for sample in samples]),
-            key_BHW3=np.stack([sample.key_HW3 for sample in samples]),
-            labels_BHW=np.stack([sample.labels_HW for sample in samples]),
-            offsets_B=np.array([pair.offset for pair in pairs], np.int64),
-            flow_B2HW=np.stack(flows) if self._with_flow else None,
-            is_visible_BHW=np.stack(visible) if self._with_flow else None,
-        )
+
+class MadePairs:
+    """`per_batch` new pairs, in order."""
+
+    def __init__(self, pairs: ExactPairs, per_batch: int) -> None:
+        self._pairs, self._per_batch = pairs, per_batch
+
+    def jobs(self, step: int) -> list[Callable[[], PairSample]]:
+        """What makes each pair of a step's batch."""
+        first = step * self._per_batch
+        return [partial(self._pairs.__getitem__, index) for index in range(first, first + self._per_batch)]
+
+
+class RenderedPairs:
+    """`per_batch` of a finite set, in a new order every epoch, mirrored at random."""
+
+    def __init__(self, pairs: ExactPairs, per_batch: int, seed: int) -> None:
+        self._pairs, self._per_batch, self._seed = pairs, per_batch, seed
+
+    def jobs(self, step: int) -> list[Callable[[], PairSample]]:
+        """What makes each pair of a step's batch."""
+        first = step * self._per_batch
+        chosen = shuffled(self._seed, 0, len(self._pairs), range(first, first + self._per_batch))
+        return [partial(self._mirrored, step, slot, index) for slot, index in enumerate(chosen)]
+
+    def _mirrored(self, step: int, slot: int, index: int) -> PairSample:
+        pair = self._pairs[index]
+        is_mirrored = np.random.default_rng((self._seed, _FLIP, step, slot)).random() < 0.5
+        return pair.flipped() if is_mirrored else pair
+
+
+class AugmentedPairs:
+    """`per_batch` random crops of a finite set, in a new order every epoch; some of them still, as
+    `pairs.same` and `pairs.max_offset` say. Without `has_labels` labels are left out.
+    """
+
+    def __init__(
+        self,
+        pairs: ExactPairs,
+        per_batch: int,
+        config: PairConfig,
+        augment: AugmentConfig,
+        crop: tuple[int, int],
+        seed: int,
+        has_labels: bool = True,
+    ) -> None:
+        self._pairs, self._per_batch, self._config, self._augment = pairs, per_batch, config, augment
+        self._crop, self._seed, self._has_labels = crop, seed, has_labels
+
+    def jobs(self, step: int) -> list[Callable[[], PairSample]]:
+        """What makes each pair of a step's batch."""
+        first = step * self._per_batch
+        chosen = shuffled(self._seed, 0, len(self._pairs), range(first, first + self._per_batch))
+        return [partial(self._make, step, slot, index) for slot, index in enumerate(chosen)]
+
+    def _make(self, step: int, slot: int, index: int) -> PairSample:
+        rng = np.random.default_rng((self._seed, _AUGMENT_RENDERED, step, slot))
+        pair = self._pairs[index]
+        if not self._has_labels:
+            pair = replace(pair, labels_HW=None)
+        same, others = self._config.same, self._config.max_offset
+        if others == 0 or rng.random() * (same + others) < same:
+            pair = pair.still()
+        return augment_pair(self._augment, rng, pair, self._crop, self._config.independent_colour, fit=True)

@@ -1,0 +1,78 @@
+"""Video without labels: files, folders of frames, folders of such folders."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dff_ros.data.file_videos import Clip, FileVideos, FrameFile, Scan
+from dff_ros.data.images import image_folders
+from dff_ros.data.unpack import unpack_video
+from dff_ros.errors import ConfigError, DataError
+
+_OPTIONS = re.compile(r'(?P<path>.+?)(#(?P<first>\d+)-(?P<last>\d+))?(@(?P<fps>\d+(\.\d+)?))?$')
+_DEFAULT_FPS = 30.0
+
+ShowProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class VideoRequest:
+    """Frames `first` .. `last` (from 1, in the order of their names; None: all) of each video at a path.
+
+    `fps` is the rate of frames in folders.
+    """
+
+    path: Path
+    first: int = 1
+    last: int | None = None
+    fps: float | None = None
+
+
+def parse_requests(text: str, setting: str) -> list[VideoRequest]:
+    """`PATH[#FIRST-LAST][@FPS]`, separated by commas; ConfigError names the setting and the item."""
+    requests = []
+    for item in filter(None, map(str.strip, text.split(','))):
+        match = _OPTIONS.match(item)
+        first, last = (int(match[name]) if match and match[name] else None for name in ('first', 'last'))
+        fps = float(match['fps']) if match and match['fps'] else None
+        if match is None or fps == 0 or (first is not None and last is not None and not 0 < first <= last):
+            raise ConfigError(
+                f'{setting}: got {item!r}, expected PATH, PATH#FIRST-LAST (frames, counted from 1), PATH@FPS'
+            )
+        requests.append(VideoRequest(Path(match['path']).expanduser(), first or 1, last, fps))
+    return requests
+
+
+def open_unlabelled(request: VideoRequest, cache: Path, show: ShowProgress | None = None) -> FileVideos:
+    """A video file, or every folder of images at and below the path as a sequence.
+
+    Files are unpacked into `cache` once, which `show(done, total)` reports. DataError where the path is
+    missing, holds no video, or has no frame in the range.
+    """
+    if not request.path.exists():
+        raise DataError(f'there is no video {request.path}: give a video file or a folder of images')
+    if request.path.is_dir():
+        period_ns = 1e9 / (request.fps or _DEFAULT_FPS)
+        clips = [
+            Clip(str(folder), tuple(FrameFile(path, round(i * period_ns)) for i, path in enumerate(paths)))
+            for folder, paths in image_folders(request.path).items()
+        ]
+    else:
+        if request.fps is not None:
+            raise ConfigError(
+                f'{request.path}@{request.fps:g}: a video file has its own frame rate; leave @ out'
+            )
+        frames = unpack_video(request.path, cache, show)
+        clips = [Clip(str(request.path), tuple(FrameFile(path, stamp_ns) for path, stamp_ns in frames))]
+    chosen = [
+        Clip(clip.name, clip.frames[request.first - 1 : request.last])
+        for clip in clips
+        if len(clip.frames) >= request.first
+    ]
+    if not chosen:
+        longest = max(len(clip.frames) for clip in clips)
+        raise DataError(f'{request.path} has no frame {request.first}: its frames are 1 to {longest}')
+    return FileVideos(Scan(clips=chosen))

@@ -1,0 +1,223 @@
+"""The pairs of joint training: labelled and unlabelled video, pairs made of images, the simulated street."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dff_ros.data.augment_config import AugmentConfig
+from dff_ros.data.classes import CAMVID_CLASSES
+from dff_ros.data.file_videos import FileVideos
+from dff_ros.data.kept_videos import FrameMemory, KeptVideos, VideoPart, hold_out_labelled, hold_out_tail
+from dff_ros.data.layouts import open_videos
+from dff_ros.data.motion import LayeredPairs
+from dff_ros.data.pairs import PairSource, check_usable, has_pairs
+from dff_ros.data.street_pairs import open_street_pairs
+from dff_ros.data.textures import VideoTextures
+from dff_ros.data.unlabelled import open_unlabelled, parse_requests
+from dff_ros.data.video_set import LabelledFrames, VideoSet
+from dff_ros.errors import ConfigError
+from dff_ros.training.joint_data_config import LABELLED, MADE, STREET, UNLABELLED, JointDataConfig
+from dff_ros.training.pair_batches import AugmentedPairs, MadePairs, PairBatches, PairKind, VideoPairs
+from dff_ros.training.progress import progress_bar
+
+_HELD_OUT_STREAM = 1
+"""Of the made pairs; training has 0."""
+_HELD_OUT_STREET = 2**31
+"""Added to the seed: no training run has this one."""
+_NUM_HELD_OUT_STREET = 32
+_AS_IT_IS = AugmentConfig(
+    brightness=0.0,
+    contrast=0.0,
+    saturation=0.0,
+    hue=0.0,
+    gamma=0.0,
+    blur=0.0,
+    noise=0.0,
+    scale_min=1.0,
+    scale_max=1.0,
+    flip=0.0,
+)
+
+
+@dataclass(frozen=True)
+class JointData:
+    """`held_out` has batches of one kind each, without augmentation and without end; its frames are never in
+    `train`. `labelled` are the labelled frames of training, None without; `class_names` what labels mean
+    (empty: there are none).
+    """
+
+    train: PairBatches
+    held_out: dict[str, PairBatches]
+    labelled: LabelledFrames | None
+    class_names: tuple[str, ...]
+
+    def close(self) -> None:
+        """Stop the threads."""
+        for batches in (self.train, *self.held_out.values()):
+            batches.close()
+
+
+@dataclass(frozen=True)
+class _Videos:
+    """Video of one kind: what is trained on and what is held out; None where there is nothing of it."""
+
+    train: VideoPart | None = None
+    held_out: VideoPart | None = None
+
+
+def open_joint_data(
+    data: JointDataConfig,
+    augment: AugmentConfig,
+    crop: tuple[int, int],
+    seed: int,
+    batch: int,
+    workers: int,
+    street_cache: Path,
+) -> JointData:
+    """Everything a run is trained and validated on; batches are pure functions of seed and step.
+
+    Opens data sets, unpacks video files and renders the street where that was not done before. Raises
+    ConfigError and DataError that name what is missing, damaged, or does not go together.
+    """
+    return _Opener(data, augment, crop, seed, batch, workers, street_cache).open()
+
+
+def open_joint_batches(
+    data: JointDataConfig,
+    augment: AugmentConfig,
+    crop: tuple[int, int],
+    seed: int,
+    batch: int,
+    workers: int,
+    street_cache: Path,
+) -> PairBatches:
+    """The training batches of `open_joint_data` alone."""
+    return open_joint_data(data, augment, crop, seed, batch, workers, street_cache).train
+
+
+class _Opener:
+    def __init__(
+        self,
+        data: JointDataConfig,
+        augment: AugmentConfig,
+        crop: tuple[int, int],
+        seed: int,
+        batch: int,
+        workers: int,
+        street_cache: Path,
+    ) -> None:
+        self._data, self._augment, self._crop, self._seed = data, augment, crop, seed
+        self._batch, self._workers, self._street_cache = batch, workers, street_cache
+        self._counts = data.per_batch(batch)
+        self._memory = FrameMemory(data.memory_mib)
+
+    def open(self) -> JointData:
+        labelled, self._class_names = self._open_labelled()
+        unlabelled = self._open_unlabelled('unlabelled', UNLABELLED in self._counts)
+        images = self._open_unlabelled('made_images', MADE in self._counts)
+        videos = {LABELLED: labelled, UNLABELLED: unlabelled}
+        train = [self._video_kind(videos, self._counts), *self._other_kinds(labelled, images)]
+        return JointData(
+            PairBatches([kind for kind in train if kind is not None], self._workers),
+            {
+                name: PairBatches([kind], self._workers)
+                for name, kind in self._held_out_kinds(videos, images).items()
+            },
+            LabelledFrames(labelled.train) if labelled.train is not None else None,
+            self._class_names,
+        )
+
+    def _open_labelled(self) -> tuple[_Videos, tuple[str, ...]]:
+        """The labelled sets, and their classes or else those of the street."""
+        data = self._data
+        sets: list[FileVideos] = []
+        for path in filter(None, map(str.strip, data.labelled.split(','))):
+            videos = open_videos(path, data.split)
+            check_usable(videos, data.pairs, False, path)
+            if sets and videos.class_names != sets[0].class_names:
+                raise ConfigError(
+                    f'data.labelled: {path} has the classes {", ".join(videos.class_names)}, those before '
+                    f'{", ".join(sets[0].class_names)}; they must be the same, in the same order: write the '
+                    f'labels of one with the ids of the other, or use it as data.unlabelled'
+                )
+            sets.append(videos)
+        if not sets:
+            return _Videos(), CAMVID_CLASSES if data.street else ()
+        parts = hold_out_labelled(self._kept(sets), data.held_out)
+        return _Videos(*parts), sets[0].class_names
+
+    def _open_unlabelled(self, setting: str, is_used: bool) -> _Videos:
+        sets = []
+        for request in parse_requests(getattr(self._data, setting), f'data.{setting}') if is_used else ():
+            with progress_bar(f'unpacking {request.path.name}') as bar:
+                videos = open_unlabelled(request, Path(self._data.video_cache), bar.show)
+            if setting == 'unlabelled':
+                check_usable(videos, self._data.pairs, True, str(request.path))
+            sets.append(videos)
+        return _Videos(*hold_out_tail(self._kept(sets), self._data.held_out)) if sets else _Videos()
+
+    def _kept(self, sets: Sequence[VideoSet]) -> KeptVideos:
+        return KeptVideos(sets, self._crop[0] * self._crop[1], self._memory)
+
+    def _video_kind(self, videos: dict[str, _Videos], counts: dict[str, int]) -> PairKind | None:
+        sources = [
+            PairSource(found.train, counts[kind], kind == UNLABELLED)
+            for kind, found in videos.items()
+            if found.train is not None and kind in counts
+        ]
+        if not sources:
+            return None
+        return VideoPairs(sources, self._data.pairs, self._augment, self._crop, self._seed)
+
+    def _other_kinds(self, labelled: _Videos, images: _Videos) -> list[PairKind]:
+        kinds: list[PairKind] = []
+        if MADE in self._counts:
+            textures = VideoTextures(labelled.train, images.train)
+            kinds.append(MadePairs(self._made(textures, self._augment, 0), self._counts[MADE]))
+        if STREET in self._counts:
+            kinds.append(self._street(self._data.street, self._seed, self._counts[STREET], self._augment))
+        return kinds
+
+    def _held_out_kinds(self, videos: dict[str, _Videos], images: _Videos) -> dict[str, PairKind]:
+        data, batch = self._data, self._batch
+        kinds: dict[str, PairKind] = {}
+        for name, found in videos.items():
+            is_any = name == UNLABELLED
+            if found.held_out is not None and has_pairs(found.held_out, data.pairs, is_any):
+                source = PairSource(found.held_out, batch, is_any)
+                kinds[name] = VideoPairs([source], data.pairs, _AS_IT_IS, self._crop, self._seed)
+        textures = VideoTextures(videos[LABELLED].held_out, images.held_out)
+        if MADE in self._counts and len(textures):
+            kinds[MADE] = MadePairs(self._made(textures, _AS_IT_IS, _HELD_OUT_STREAM), batch)
+        if STREET in self._counts:
+            seed = self._seed + _HELD_OUT_STREET
+            kinds[STREET] = self._street(_NUM_HELD_OUT_STREET, seed, batch, _AS_IT_IS)
+        return kinds
+
+    def _made(self, textures: VideoTextures, augment: AugmentConfig, stream: int) -> LayeredPairs:
+        return LayeredPairs(
+            textures,
+            self._crop,
+            self._data.motion,
+            augment,
+            self._seed,
+            stream,
+            independent_colour=self._data.pairs.independent_colour,
+        )
+
+    def _street(self, num_pairs: int, seed: int, per_batch: int, augment: AugmentConfig) -> PairKind:
+        data = self._data
+        with progress_bar('rendering the street') as bar:
+            pairs = open_street_pairs(
+                self._street_cache,
+                num_pairs,
+                seed,
+                data.street_fps,
+                max(data.pairs.max_offset, 1),
+                bar.show,
+                self._crop,
+            )
+        has_labels = self._class_names == CAMVID_CLASSES
+        return AugmentedPairs(pairs, per_batch, data.pairs, augment, self._crop, seed, has_labels)
