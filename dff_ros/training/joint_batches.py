@@ -26,7 +26,7 @@ _HELD_OUT_STREAM = 1
 """Of the made pairs; training has 0."""
 _HELD_OUT_STREET = 2**31
 """Added to the seed: no training run has this one."""
-_NUM_HELD_OUT_STREET = 32
+_MOST_HELD_OUT_STREET = 32
 _AS_IT_IS = AugmentConfig(
     brightness=0.0,
     contrast=0.0,
@@ -193,7 +193,8 @@ class _Opener:
             kinds[MADE] = MadePairs(self._made(textures, _AS_IT_IS, _HELD_OUT_STREAM), batch)
         if STREET in self._counts:
             seed = self._seed + _HELD_OUT_STREET
-            kinds[STREET] = self._street(_NUM_HELD_OUT_STREET, seed, batch, _AS_IT_IS)
+            num_pairs = min(data.street, _MOST_HELD_OUT_STREET)
+            kinds[STREET] = self._street(num_pairs, seed, batch, _AS_IT_IS)
         return kinds
 
     def _made(self, textures: VideoTextures, augment: AugmentConfig, stream: int) -> LayeredPairs:
