@@ -106,7 +106,7 @@ def test_a_net_learns_constant_translations(tmp_path: Path):
     trainer = FlowTrainer(config)
     batch = stack_pairs(pairs)
     scale_map = trainer.model.flow_net.Convolution5_scale.weight.detach().clone()
-    losses = [float(trainer.step(number, batch)[0]) for number in range(config.steps)]
+    losses = [float(trainer.step(number, batch)['loss']) for number in range(config.steps)]
     assert losses[0] == pytest.approx(2.25 * 12 / 40, rel=0.05)
     methods = {'net': trainer.trained_model().flow, 'zero': lambda *_: np.zeros((2, 4, 6), np.float32)}
     figures = flow_evaluation.held_out_error(methods, pairs, 16, lambda *_: None)

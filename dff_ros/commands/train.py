@@ -10,11 +10,13 @@ from pathlib import Path
 from dff_ros.config import replace
 from dff_ros.flags import add_flags, given_flags
 from dff_ros.training.config import TrainConfig
+from dff_ros.training.dff_config import DffTrainConfig
 from dff_ros.training.flow_config import FlowTrainConfig
 
 SUMMARY = 'Train the networks.'
 
 _SEGMENTATION = 'Train the feature net and the segmentation head per frame.'
+_DFF = 'Train feature net, head, flow net, scale map and correction together on pairs of frames.'
 _FLOW = 'Pre-train a flow net on made image pairs whose flow is known exactly.'
 
 
@@ -29,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='print the figures, which are in flow.json of the run too, as JSON; all else goes to stderr',
     )
     _add_task(flow, FlowTrainConfig)
+    _add_task(tasks.add_parser('dff', help=_DFF, description=_DFF), DffTrainConfig)
     plot = tasks.add_parser('plot', help='Draw the log of a run into its log.png.')
     plot.add_argument('run_directory', metavar='RUN', type=Path, help='directory of the run')
 
@@ -40,6 +43,10 @@ def run(args: argparse.Namespace) -> int:
 
         print(f'wrote {run_log.plot(args.run_directory)}')
         return 0
+    if args.task == 'dff':
+        from dff_ros.training.dff_loop import train_dff
+
+        return train_dff(replace(DffTrainConfig(), given_flags(args)), args.resume)
     if args.task == 'flow':
         return _train_flow(replace(FlowTrainConfig(), given_flags(args)), args.resume, args.json)
     from dff_ros.training.loop import train

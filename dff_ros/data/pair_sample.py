@@ -20,7 +20,8 @@ class PairSample:
 
     `flow_2HW`: float32, exact backward flow (current -> key), x then y, in pixels; `is_visible_HW`: where
     what is seen in the current frame is seen in the key frame too, so that the flow counts. Without exact
-    flow both are None. `offset` counts spacings from key to current.
+    flow both are None. `offset` counts spacings from key to current. `is_inside_HW`: False
+    where a crop is padding; None: nowhere.
     """
 
     name: str
@@ -30,6 +31,7 @@ class PairSample:
     flow_2HW: NDArray[np.float32] | None = None
     is_visible_HW: NDArray[np.bool_] | None = None
     offset: int = MADE
+    is_inside_HW: NDArray[np.bool_] | None = None
 
     def exact_flow(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """The flow and where it counts; DataError where it is not known."""
@@ -51,6 +53,7 @@ class PairSample:
     def flipped(self) -> PairSample:
         """Its mirror image, left and right exchanged."""
         flow, labels, is_visible = self.flow_2HW, self.labels_HW, self.is_visible_HW
+        is_inside = self.is_inside_HW
         if flow is not None:
             flow = flow[..., ::-1] * np.array([-1, 1], np.float32)[:, None, None]
         return replace(
@@ -60,6 +63,7 @@ class PairSample:
             labels_HW=None if labels is None else np.ascontiguousarray(labels[:, ::-1]),
             flow_2HW=flow,
             is_visible_HW=None if is_visible is None else np.ascontiguousarray(is_visible[:, ::-1]),
+            is_inside_HW=None if is_inside is None else np.ascontiguousarray(is_inside[:, ::-1]),
         )
 
 

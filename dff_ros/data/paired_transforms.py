@@ -62,6 +62,7 @@ def place_pair(pair: PairSample, placement: Placement, crop: tuple[int, int]) ->
     """Frames, labels and flow of a crop (height, width); flow stays backward, in pixels of the crop."""
     labels = pair.labels_HW
     flow, is_visible = pair.flow_2HW, pair.is_visible_HW
+    padding = place_labels(np.zeros(pair.current_HW3.shape[:2], np.uint8), placement, crop)
     if flow is not None and is_visible is not None:
         flow, is_visible = place_flow(flow, is_visible, placement, crop)
     return replace(
@@ -73,6 +74,7 @@ def place_pair(pair: PairSample, placement: Placement, crop: tuple[int, int]) ->
         ),
         flow_2HW=flow,
         is_visible_HW=is_visible,
+        is_inside_HW=padding == 0,
     )
 
 

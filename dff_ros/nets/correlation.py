@@ -55,9 +55,12 @@ class CorrelationFlow(nn.Module):
 
     def forward(self, current: LightFeatures, key: LightFeatures) -> tuple[Tensor, Tensor]:
         """Backward flow current -> key in feature cells, and scale map."""
-        raw_flows, scale_map = self.pyramid(current, key)
+        return self.answer(self.pyramid(current, key))
+
+    def answer(self, pyramid: FlowPyramid) -> tuple[Tensor, Tensor]:
+        """What `forward` makes of what `pyramid` gives."""
         # Cell i lies on cell 2 i of the finest level.
-        return raw_flows[-1][..., ::2, ::2] * (RAW_FLOW_PX / self.stride), scale_map
+        return pyramid.raw_flows[-1][..., ::2, ::2] * (RAW_FLOW_PX / self.stride), pyramid.scale_map
 
     def pyramid(self, current: LightFeatures, key: LightFeatures) -> FlowPyramid:
         """The predictions at the three levels, for a multi-scale loss."""

@@ -82,11 +82,22 @@ class DffModel(LookingModel):
         With `flow`, which was made elsewhere (B, 2, h, w) in cells, the scale map is 1. ConfigError where
         there is neither.
         """
+        scale_map = None
         if flow is None:
             flow, scale_map = self.estimate_flow(current, key)
-            warped = propagate(key_feature, flow, scale_map)
-        else:
-            warped = warp(key_feature, flow)
+        return self.propagate_by(current, key, key_feature, flow, scale_map, correct)
+
+    def propagate_by(
+        self,
+        current: Look,
+        key: Look,
+        key_feature: Tensor,
+        flow: Tensor,
+        scale_map: Tensor | None,
+        correct: bool = True,
+    ) -> Propagated:
+        """The same with flow, in cells, and scale map (None: 1) that are known already."""
+        warped = warp(key_feature, flow) if scale_map is None else propagate(key_feature, flow, scale_map)
         if self.correction is None or not correct or current.light is None or key.light is None:
             return Propagated(warped, warped, flow)
         feature, gate, new = self.correction(warped, flow, current.light, key.light.middle)

@@ -80,8 +80,11 @@ class FlowNet(nn.Module):
 
     def forward(self, current: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
         """Backward flow current -> key in feature cells, and scale map."""
-        raw_flows, scale_map = self.pyramid(current, key)
-        return raw_flows[-1] * (RAW_FLOW_PX / self.stride), scale_map
+        return self.answer(self.pyramid(current, key))
+
+    def answer(self, pyramid: FlowPyramid) -> tuple[Tensor, Tensor]:
+        """What `forward` makes of what `pyramid` gives."""
+        return pyramid.raw_flows[-1] * (RAW_FLOW_PX / self.stride), pyramid.scale_map
 
     def pyramid(self, current: Tensor, key: Tensor) -> FlowPyramid:
         """The predictions at every scale, for a multi-scale loss."""

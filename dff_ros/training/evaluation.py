@@ -38,17 +38,27 @@ def evaluate(
 @torch.inference_mode()
 def predict(model: DffModel, image_HW3: NDArray[np.uint8], device: torch.device) -> NDArray[np.uint8]:
     """Label map of one image at its own size."""
+    check_size(model, image_HW3)
+    height, width = image_HW3.shape[:2]
+    image = torch.from_numpy(image_HW3).to(device).permute(2, 0, 1)[None]
+    scores = model(model.normalise(image).contiguous(memory_format=torch.channels_last))
+    return decide(model, scores, (height, width))
+
+
+def check_size(model: DffModel, image_HW3: NDArray[np.uint8]) -> None:
+    """ShapeError unless the image has the model's nominal size or another that network_size leaves alone."""
     height, width = image_HW3.shape[:2]
     if network_size((height, width), model.spec.nominal_size) != (height, width):
         raise ShapeError(
             f'the image is {width}x{height} pixels, the model was trained at '
             f'{model.spec.nominal_size[1]}x{model.spec.nominal_size[0]}: resize it first'
         )
-    image = torch.from_numpy(image_HW3).to(device).permute(2, 0, 1)[None]
-    scores = model(model.normalise(image).contiguous(memory_format=torch.channels_last))
-    full = upsample_scores(
-        scores, _matrix(height, model.stride, device), _matrix(width, model.stride, device).T
-    )
+
+
+def decide(model: DffModel, scores: Tensor, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Label map (height, width) of the class scores (1, K, h, w) of an image of that size."""
+    rows, columns = (_matrix(side, model.score_stride, scores.device) for side in size)
+    full = upsample_scores(scores.float(), rows, columns.T)
     labels: NDArray[np.uint8] = full.argmax(1)[0].to(torch.uint8).cpu().numpy()
     return labels
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -15,6 +16,9 @@ from dff_ros.training.config import RunConfig
 ConfigT = TypeVar('ConfigT', bound=RunConfig)
 ModelT = TypeVar('ModelT', bound=nn.Module)
 BatchT = TypeVar('BatchT')
+
+Figures = dict[str, Tensor]
+"""Scalars of a step by name, on the device."""
 
 _EMA_RAMP = 10
 """The moving average starts short, 1 / this of the way, and grows to its full length."""
@@ -66,22 +70,32 @@ class Learner(Generic[ConfigT, ModelT, BatchT]):
         self.ema = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         self.optimiser = torch.optim.AdamW(list(groups), lr=config.lr)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether more steps would bring nothing."""
+        return False
+
     def loss(self, batch: BatchT) -> Tensor:
         """The scalar loss of one batch, on the device."""
         raise NotImplementedError
 
-    def step(self, number: int, batch: BatchT) -> tuple[Tensor, Tensor]:
-        """Loss and gradient norm of optimiser step `number`; they stay on the device."""
+    def backward(self, batch: BatchT) -> Figures:
+        """Add the gradient of the batch's loss; returns `loss` and, where it has several, its terms."""
+        loss = self.loss(batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return {'loss': loss.detach()}
+
+    def step(self, number: int, batch: BatchT) -> Figures:
+        """Optimiser step `number`; `loss`, its terms and `grad_norm`, which stay on the device."""
         factor = lr_schedule(self.config, number)
         for group in self.optimiser.param_groups:
             group['lr'] = self.config.lr * group['lr_multiple'] * factor
-        loss = self.loss(batch)
         self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        figures = self.backward(batch)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         self.optimiser.step()
         self._average(number)
-        return loss.detach(), norm
+        return {**figures, 'grad_norm': norm}
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -100,6 +114,16 @@ class Learner(Generic[ConfigT, ModelT, BatchT]):
         if self.device.type == 'cuda':
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor
+
+    @contextmanager
+    def averaged(self) -> Iterator[ModelT]:
+        """The model with the averaged weights for the time of the block."""
+        current = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        self.model.load_state_dict(self.ema)
+        try:
+            yield self.model
+        finally:
+            self.model.load_state_dict(current)
 
     @torch.no_grad()
     def _average(self, number: int) -> None:

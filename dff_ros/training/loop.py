@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from dff_ros.config import to_flat
 from dff_ros.data.camvid import CamVid
@@ -30,7 +29,8 @@ from dff_ros.training.checkpoint import (
 )
 from dff_ros.training.config import LOCAL, RunConfig, TrainConfig
 from dff_ros.training.evaluation import evaluate
-from dff_ros.training.learner import Learner, lr_schedule
+from dff_ros.training.learner import Figures, Learner, lr_schedule
+from dff_ros.training.processes import ALONE, Processes
 from dff_ros.training.progress import progress_bar
 from dff_ros.training.sources import class_weights, open_sources
 from dff_ros.training.stop import Stop, stop_on_signals
@@ -43,13 +43,18 @@ EVALUATION_SPLITS = ('test', 'val')
 class Job:
     """What a kind of training hands to the loop.
 
-    `facts` go into the log's first line; `finish` evaluates and writes the model once all steps are done.
+    `facts` go into the log's first line; `finish` evaluates and writes the model once all steps are done;
+    `validate`, called after each step, may end the training early (the learner's `is_over`);
+    `slots` are those of each batch that this process takes; `close` frees what else was opened.
     """
 
     learner: Learner[Any, Any, Any]
     batches: BatchStream[Any, Any]
     facts: dict[str, object]
     finish: Callable[[run_log.RunLog], None]
+    validate: Callable[[int, run_log.RunLog], None] | None = None
+    slots: range | None = None
+    close: Callable[[], None] | None = None
 
 
 def train(config: TrainConfig, resume: bool = False) -> int:
@@ -57,8 +62,10 @@ def train(config: TrainConfig, resume: bool = False) -> int:
     return run_job(config, lambda: _segmentation_job(config), resume)
 
 
-def run_job(config: RunConfig, prepare: Callable[[], Job], resume: bool) -> int:
+def run_job(config: RunConfig, prepare: Callable[[], Job], resume: bool, processes: Processes = ALONE) -> int:
     """Train to the end, evaluate and write the model; returns 0, or 128 + signal where one stopped it.
+
+    Of several `processes` that train together, the first one writes the files.
 
     `prepare` is called once settings and run directory are known to be good. Raises ConfigError on a run
     directory in use or other settings than those of the run that is resumed, DataError on unusable data, a
@@ -66,41 +73,48 @@ def run_job(config: RunConfig, prepare: Callable[[], Job], resume: bool) -> int:
     """
     config.check_together()
     run = Path(config.run)
-    _check_directory(run, resume)
+    check_directory(run, resume)
     torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
     job = prepare()
     try:
         first = _load(job.learner, run) if resume else 0
-        log = run_log.RunLog(run)
+        log = run_log.RunLog(run, processes.is_first)
         facts = {**_facts(job.learner), **job.facts}
         log.write('resume' if resume else 'start', step=first, config=to_flat(config), **facts)
         with stop_on_signals() as stop:
-            done = _loop(job, first, log, stop)
+            done = _loop(job, first, log, stop, processes)
     finally:
-        job.batches.close()
-    if done < config.steps:
+        (job.close or job.batches.close)()
+    if done < config.steps and not job.learner.is_over:
         print(
             f'stopped after step {done} of {config.steps}; the same command with --resume goes on from there'
         )
         return 128 + stop.signal
-    job.finish(log)
+    if processes.is_first:
+        job.finish(log)
     return 0
 
 
-def _loop(job: Job, first: int, log: run_log.RunLog, stop: Stop) -> int:
+def _loop(job: Job, first: int, log: run_log.RunLog, stop: Stop, processes: Processes) -> int:
     """Steps first .. end; returns the number of steps done."""
     config = job.learner.config
-    save = _checkpointer(job.learner)
+    save = _checkpointer(job.learner) if processes.is_first else lambda done: None
+    if job.learner.is_over:
+        return first
     window = _Window(config, log)
     done, saved_at = first, time.monotonic()
     with progress_bar('training') as bar:
-        for batch in job.batches.ahead(first, config.steps):
-            window.add(*job.learner.step(done, batch))
+        for batch in job.batches.ahead(first, config.steps, job.slots):
+            window.add(job.learner.step(done, batch))
             done += 1
-            if done % config.log_every == 0 or done == config.steps or stop.signal:
+            # All processes must leave after the same step: a signal may reach them in different ones.
+            is_last = done == config.steps or processes.any(bool(stop.signal))
+            if done % config.log_every == 0 or is_last:
                 bar.note(window.flush(done))
             bar.show(done, config.steps)
-            if stop.signal:
+            if job.validate is not None:
+                job.validate(done, log)
+            if is_last or job.learner.is_over:
                 break
             if time.monotonic() - saved_at >= config.checkpoint_s:
                 window.check(done)
@@ -112,36 +126,38 @@ def _loop(job: Job, first: int, log: run_log.RunLog, stop: Stop) -> int:
 
 
 class _Window:
-    """Losses since the last log line, read only then: a GPU is not waited for at every step."""
+    """Figures of the steps since the last log line, read only then: a GPU is not waited for at every step."""
 
     def __init__(self, config: RunConfig, log: run_log.RunLog) -> None:
         self._config = config
         self._log = log
-        self._losses: list[Tensor] = []
-        self._norms: list[Tensor] = []
+        self._figures: list[Figures] = []
         self._since = time.monotonic()
 
-    def add(self, loss: Tensor, norm: Tensor) -> None:
+    def add(self, figures: Figures) -> None:
         """Keep one step's figures."""
-        self._losses.append(loss)
-        self._norms.append(norm)
+        self._figures.append(figures)
 
     def check(self, step: int) -> None:
         """DataError where a loss or gradient is not finite."""
-        values = torch.stack([*self._losses, *self._norms]) if self._losses else torch.zeros(1)
-        if not bool(torch.isfinite(values).all()):
+        values = [figures[name] for figures in self._figures for name in ('loss', 'grad_norm')]
+        if values and not bool(torch.isfinite(torch.stack(values)).all()):
             raise DataError(
-                f'the loss is not finite within the {len(self._losses)} steps before step {step}: '
+                f'the loss is not finite within the {len(self._figures)} steps before step {step}: '
                 'lower --lr or --clip_norm, or set --bf16 false; the last checkpoint is from before that'
             )
 
     def flush(self, step: int) -> str:
         """Write the log line; returns it in words."""
         self.check(step)
-        seconds = (time.monotonic() - self._since) / len(self._losses)
-        loss = float(torch.stack(self._losses).mean())
-        norm = float(torch.stack(self._norms).mean())
+        seconds = (time.monotonic() - self._since) / len(self._figures)
+        means = {
+            name: float(torch.stack([figures[name] for figures in self._figures]).mean())
+            for name in self._figures[0]
+        }
+        loss, norm = means.pop('loss'), means.pop('grad_norm')
         rate = self._config.lr * lr_schedule(self._config, step - 1)
+        terms = {name: round(value, 5) for name, value in means.items()}
         self._log.write(
             'step',
             step=step,
@@ -149,14 +165,15 @@ class _Window:
             lr=rate,
             grad_norm=round(norm, 4),
             step_s=round(seconds, 4),
+            **terms,
         )
-        self._losses.clear()
-        self._norms.clear()
+        self._figures.clear()
         self._since = time.monotonic()
         return f'loss {loss:.3f}, {seconds:.2f} s/step'
 
 
-def _check_directory(run: Path, resume: bool) -> None:
+def check_directory(run: Path, resume: bool) -> None:
+    """Make the run directory; ConfigError where it cannot be made, or holds a run that is not resumed."""
     if not resume and any((run / name).exists() for name in (CHECKPOINT_FILE, MODEL_FILE)):
         raise ConfigError(f'run: {run} already holds a run; go on with --resume, or give another directory')
     try:

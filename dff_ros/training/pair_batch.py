@@ -18,7 +18,7 @@ class PairBatch:
 
     `flow_B2HW` (float32) is backward, in pixels; it counts in `is_visible_BHW`, which is false everywhere for
     a pair whose exact flow is not known. `offsets_B` counts spacings from key to current; it is -1 for made
-    pairs.
+    pairs. `is_inside_BHW` is false where a crop is padding.
     """
 
     current_BHW3: NDArray[np.uint8]
@@ -27,6 +27,7 @@ class PairBatch:
     offsets_B: NDArray[np.int64]
     flow_B2HW: NDArray[np.float32]
     is_visible_BHW: NDArray[np.bool_]
+    is_inside_BHW: NDArray[np.bool_]
 
 
 def stack_pairs(samples: Sequence[PairSample]) -> PairBatch:
@@ -41,6 +42,7 @@ def stack_pairs(samples: Sequence[PairSample]) -> PairBatch:
         offsets_B=np.array([sample.offset for sample in samples], np.int64),
         flow_B2HW=np.stack([_or(sample.flow_2HW, no_flow) for sample in samples]),
         is_visible_BHW=np.stack([_or(sample.is_visible_HW, nowhere) for sample in samples]),
+        is_inside_BHW=np.stack([_or(sample.is_inside_HW, ~nowhere) for sample in samples]),
     )
 
 

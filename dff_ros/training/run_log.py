@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dff_ros.errors import DataError
 from dff_ros.training.checkpoint import LOG_FILE, PLOT_FILE, replace_file
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 Entry = dict[str, object]
+
+_NOT_TERMS = ('event', 'step', 'loss', 'lr', 'grad_norm', 'step_s', 'agreement')
 
 
 class RunLog:
-    """Appends entries to `log.jsonl` of a run directory; each is on disk when `write` returns."""
+    """Appends entries to `log.jsonl` of a run directory; each is on disk when `write` returns.
 
-    def __init__(self, directory: Path) -> None:
+    One that is not on writes nothing: of several processes of a run, one writes.
+    """
+
+    def __init__(self, directory: Path, is_on: bool = True) -> None:
         self.path = directory / LOG_FILE
+        self._is_on = is_on
 
     def write(self, event: str, **facts: object) -> None:
         """Append `{"event": ..., ...}`; DataError where the disk refuses."""
+        if not self._is_on:
+            return
         try:
             with self.path.open('a', encoding='utf-8') as file:
                 file.write(json.dumps({'event': event, **facts}) + '\n')
@@ -55,21 +67,45 @@ def steps_of(entries: list[Entry]) -> list[Entry]:
 
 
 def plot(directory: Path) -> Path:
-    """Draw loss, learning rate and gradient norm over the steps into `log.png`; returns its path."""
+    """Draw loss and its terms, learning rate and gradient norm over the steps into `log.png`; returns its
+    path.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    entries = steps_of(read_log(directory))
+    log = read_log(directory)
+    entries = steps_of(log)
     if not entries:
         raise DataError(f'the log in {directory} has no steps to plot yet')
-    figure = Figure(figsize=(8, 7), layout='constrained')
+    terms = sorted({name for entry in entries for name in entry} - set(_NOT_TERMS))
+    panels = (
+        [('loss',), tuple(terms), ('lr',), ('grad_norm',)] if terms else [('loss',), ('lr',), ('grad_norm',)]
+    )
+    figure = Figure(figsize=(8, 2.4 * len(panels)), layout='constrained')
     FigureCanvasAgg(figure)
-    steps = [entry['step'] for entry in entries]
-    for axes, name in zip(figure.subplots(3, 1, sharex=True), ('loss', 'lr', 'grad_norm'), strict=True):
-        axes.plot(steps, [entry[name] for entry in entries])
-        axes.set_ylabel(name.replace('_', ' '))
+    for axes, names in zip(figure.subplots(len(panels), 1, sharex=True), panels, strict=True):
+        for name in names:
+            _draw(axes, entries, name)
         axes.grid(alpha=0.3)
+        if names == tuple(terms):
+            axes.set_yscale('log')
+            axes.set_ylabel('terms of the loss')
+            axes.legend(fontsize='small', ncols=3)
+        else:
+            axes.set_ylabel(names[0].replace('_', ' '))
+            validations = [entry for entry in log if entry['event'] == 'validation' and names[0] in entry]
+            if validations:
+                _draw(axes, validations, names[0], 'o', label='held-out pairs')
+                axes.legend(fontsize='small')
     axes.set_xlabel('step')
     path = directory / PLOT_FILE
     replace_file(path, lambda temporary: figure.savefig(temporary, format='png', dpi=100))
     return path
+
+
+def _draw(axes: Axes, entries: list[Entry], name: str, *style: str, label: str = '') -> None:
+    known = [entry for entry in entries if name in entry]
+    values = [float(str(entry[name])) for entry in known]
+    axes.plot(
+        [float(str(entry['step'])) for entry in known], values, *style, label=label or name.replace('_', ' ')
+    )

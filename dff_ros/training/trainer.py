@@ -78,11 +78,8 @@ class Trainer(Learner[TrainConfig, DffModel, Batch]):
 
     def trained_model(self) -> DffModel:
         """A copy for inference with the averaged weights, batch norm folded."""
-        current = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-        self.model.load_state_dict(self.ema)
-        folded = self.model.folded()
-        self.model.load_state_dict(current)
-        return folded
+        with self.averaged() as model:
+            return model.folded()
 
     def _loss(self, images_BHW3: Tensor, labels_BHW: Tensor) -> Tensor:
         images = self.model.normalise(images_BHW3.permute(0, 3, 1, 2)).contiguous(

@@ -1,0 +1,171 @@
+"""`dff train dff`: the data of a joint run, held-out measurements, and its closing evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dff_ros.config import to_flat
+from dff_ros.data.layouts import open_videos
+from dff_ros.data.video_set import LabelledFrames
+from dff_ros.errors import DataError, ShapeError
+from dff_ros.nets.dff import DffModel
+from dff_ros.training import run_log
+from dff_ros.training.batches import Source
+from dff_ros.training.checkpoint import MODEL_FILE, save_model
+from dff_ros.training.dff_config import DffTrainConfig
+from dff_ros.training.dff_evaluation import propagation_scores, summary
+from dff_ros.training.dff_trainer import DffTrainer, freeze
+from dff_ros.training.evaluation import evaluate
+from dff_ros.training.joint_batches import JointData, open_joint_data
+from dff_ros.training.learner import choose_device
+from dff_ros.training.loop import EVALUATION_SPLITS, Job, check_directory, commit, run_job
+from dff_ros.training.pair_batch import PairBatch
+from dff_ros.training.processes import Processes, join_processes
+from dff_ros.training.progress import progress_bar
+from dff_ros.training.sources import class_weights
+from dff_ros.training.start import start_model
+
+_PROPAGATION_SPLIT = 'val'
+
+
+def train_dff(config: DffTrainConfig, resume: bool = False) -> int:
+    """Train both streams to the end, evaluate and write the model; returns and raises as `loop.run_job`.
+
+    Under torchrun all its processes train together; they must see the same files, and the first writes them.
+    """
+    if config.ablation == 'separate':
+        return _assemble(config)
+    with join_processes(config.device) as processes:
+        processes.check_batch(config.batch, config.accumulate)
+        return run_job(config, lambda: _job(config, processes), resume, processes)
+
+
+def _job(config: DffTrainConfig, processes: Processes) -> Job:
+    data = processes.first_alone(lambda: _open(config))
+    started = start_model(config, data.class_names)
+    for line in started.report:
+        print(f'start weights from {line}')
+    num_classes = started.model.spec.num_classes
+    weights = np.ones(num_classes, np.float32)
+    if data.labelled is not None:
+        weights = class_weights([Source(data.labelled, 1)], config.class_balance, num_classes)
+    trainer = DffTrainer(config, started, weights, processes)
+    facts = {'start': list(started.report), 'processes': processes.world}
+    return Job(
+        trainer,
+        data.train,
+        {**facts, 'pairs_per_batch': config.data.per_batch(config.batch)},
+        lambda log: _finish(config, trainer.trained_model(), log),
+        _validator(config, trainer, data, processes),
+        processes.share(config.batch),
+        data.close,
+    )
+
+
+def _open(config: DffTrainConfig) -> JointData:
+    return open_joint_data(
+        config.data,
+        config.augment,
+        config.crop,
+        config.seed,
+        config.batch,
+        config.workers,
+        Path(config.street_cache),
+    )
+
+
+def _validator(
+    config: DffTrainConfig, trainer: DffTrainer, data: JointData, processes: Processes
+) -> Callable[[int, run_log.RunLog], None]:
+    """Measures held-out pairs when it is time; `loss` in the log is the mean over their kinds."""
+    held_out, share = data.held_out, processes.share(config.batch)
+    num_batches = math.ceil(config.held_out / (config.batch * max(len(held_out), 1)))
+
+    def validate(done: int, log: run_log.RunLog) -> None:
+        if held_out and (done % config.validate_every == 0 or done == config.steps):
+            figures = trainer.validate(
+                {kind: batches.ahead(0, num_batches, share) for kind, batches in held_out.items()}
+            )
+            log.write('validation', step=done, **{name: round(value, 5) for name, value in figures.items()})
+
+    return validate
+
+
+def _assemble(config: DffTrainConfig) -> int:
+    """The parts as they are, trained apart: the paper's `separate`."""
+    config.check_together()
+    run = Path(config.run)
+    check_directory(run, resume=False)
+    started = start_model(config, ())
+    for line in started.report:
+        print(f'start weights from {line}')
+    freeze(started.model, config.ablation)
+    log = run_log.RunLog(run)
+    log.write('start', step=0, config=to_flat(config), commit=commit(), start=list(started.report))
+    model = started.model.folded().requires_grad_(False)
+    _finish(config, model.to(choose_device(config.device)), log)
+    return 0
+
+
+def _finish(config: DffTrainConfig, model: DffModel, log: run_log.RunLog) -> None:
+    """Write the model, evaluate it, write the figures and the plot."""
+    run = Path(config.run)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    settings = {name: value for name, value in to_flat(config).items() if name not in config.local}
+    facts: dict[str, object] = {'commit': commit(), 'data': _data_names(config), 'settings': settings}
+    _save(run, model, facts)
+    accuracy = _evaluate(config, model, log)
+    if accuracy:
+        facts['accuracy'] = accuracy
+        _save(run, model, facts)
+    print(f'model written to {run / MODEL_FILE}')
+    if config.ablation != 'separate':
+        print(f'plot: {run_log.plot(run)}')
+
+
+def _data_names(config: DffTrainConfig) -> list[str]:
+    """What it was trained on, without paths."""
+    if config.ablation == 'separate':
+        return []
+    return [f'{kind} pairs' for kind in config.data.per_batch(config.batch)]
+
+
+def _save(run: Path, model: DffModel, facts: dict[str, object]) -> None:
+    save_model(run, model.state_dict(), {**model.spec.to_dict(), 'training': facts})
+
+
+def _evaluate(config: DffTrainConfig, model: DffModel, log: run_log.RunLog) -> dict[str, object]:
+    """Per frame on the test and val splits of the labelled data, propagated on val, where they fit."""
+    found: dict[str, object] = {}
+    for folder in config.labelled_data:
+        for split in EVALUATION_SPLITS:
+            name = f'{folder.partition(":")[0] if ":" in folder else Path(folder).name}_{split}'
+            try:
+                found |= _evaluate_split(model, folder, split, name)
+            except (DataError, ShapeError) as error:
+                print(f'not evaluated on {split} of {folder}: {error}')
+    if found:
+        log.write('evaluation', **found)
+    return found
+
+
+def _evaluate_split(model: DffModel, folder: str, split: str, name: str) -> dict[str, object]:
+    videos = open_videos(folder, split)
+    if videos.class_names != model.spec.class_names:
+        raise DataError(f'its classes are {", ".join(videos.class_names)}')
+    with progress_bar(f'evaluating {name}') as bar:
+        counts = evaluate(model, LabelledFrames(videos), bar.show)
+    found: dict[str, object] = {name: counts.summary(model.spec.class_names)}
+    print(f'{name}: per-frame mIoU {counts.miou():.2f} %')
+    if split == _PROPAGATION_SPLIT:
+        with progress_bar(f'propagating on {name}') as bar:
+            scores = summary(propagation_scores(model, videos, bar.show))
+        found[f'{name}_propagated'] = scores
+        for method, figures in scores.items():
+            print(f'{name}, {method}: {figures}')
+    return found

@@ -1,0 +1,276 @@
+"""The loss of joint training: labels, self-distillation and exact flow, through warp and correction.
+
+Gradients pass through equation (3) to flow, scale map and key feature, as equation (4) has it. Each term is
+a sum divided by a total that the data alone determine. Totals are added up over all parts of a batch first,
+so that parts and processes together give what the whole batch gives.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dff_ros.data.classes import IGNORE_ID
+from dff_ros.geometry import upsample_matrix
+from dff_ros.nets.dff import DffModel, Propagated
+from dff_ros.nets.flownet import FlowPyramid
+from dff_ros.nets.light import LightFeatures
+from dff_ros.nets.looking import Look, split
+from dff_ros.nets.segmentation import upsample_scores
+from dff_ros.training.dff_config import LossConfig
+from dff_ros.training.dff_pairs import Pairs
+from dff_ros.training.flow_loss import multi_scale_loss, scale_totals
+
+_TINY = 1e-6
+
+Terms = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What learns: the per-frame network N, the flow net F; whether anything is propagated at all."""
+
+    per_frame: bool
+    flow: bool
+    propagation: bool = True
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What sums are divided by: the weights of labelled pixels, cells of the score grid that are no padding,
+    pairs that move, and for each scale of the flow net the shares of known flow.
+    """
+
+    pixels: Tensor
+    cells: Tensor
+    pairs: Tensor
+    flow_S: Tensor
+
+    def packed(self) -> Tensor:
+        """All in one vector."""
+        return torch.cat((torch.stack((self.pixels, self.cells, self.pairs)), self.flow_S))
+
+    @classmethod
+    def unpacked(cls, vector: Tensor) -> Totals:
+        """Back from `packed`; what there is nothing of is a tiny number."""
+        vector = vector.clamp_min(_TINY)
+        return cls(vector[0], vector[1], vector[2], vector[3:])
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A feature of the current frames that move, and its class scores."""
+
+    feature: Tensor
+    scores: Tensor
+
+
+class JointLoss(nn.Module):
+    """Loss of a `DffModel` on pairs; `class_weight_K` multiplies each class in the cross entropies."""
+
+    class_weight: Tensor
+
+    def __init__(
+        self, model: DffModel, weights: LossConfig, trained: Trained, class_weight_K: Tensor, bf16: bool
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer('class_weight', class_weight_K)
+        self._weights, self._trained, self._bf16 = weights, trained, bf16
+        self._matrices: dict[int, Tensor] = {}
+        self._names = _term_names(weights, trained, model.correction is not None)
+
+    def totals(self, pairs: Pairs) -> Totals:
+        """What `forward` divides by, if these pairs are all there is."""
+        weight_of_label = F.pad(self.class_weight, (0, IGNORE_ID + 1 - len(self.class_weight)))
+        scales = () if self.model.flow_net is None else self.model.flow_net.scales
+        zero = self.class_weight.new_zeros(())
+        flow_S = (
+            scale_totals(scales, pairs.is_visible) if pairs.exact and scales else zero.expand(len(scales))
+        )
+        labels = pairs.labels[pairs.labelled].flatten()
+        return Totals(
+            (torch.bincount(labels, minlength=IGNORE_ID + 1) * weight_of_label).sum(),
+            _cells(pairs.is_inside, self.model.score_stride).sum(),
+            zero + pairs.num_moving,
+            flow_S,
+        )
+
+    def forward(self, pairs: Pairs, packed_totals: Tensor) -> tuple[Tensor, Terms]:
+        """The loss, and its terms before their weights, detached; `packed_totals` are those of all that
+        these pairs are part of. `agreement` is the percentage of cells where the propagated class is the
+        direct one.
+        """
+        totals, weights, num_moving = Totals.unpacked(packed_totals), self._weights, pairs.num_moving
+        images = self._images(pairs)
+        with self._autocast():
+            current, key = split(self.model.look(images), num_moving)
+        direct, key_feature = self._features(images, num_moving)
+        with self._autocast():
+            scores = self.model.scores(direct, _subject(current, key, num_moving)).float()
+        still = self._cross_entropy(scores, pairs, range(num_moving, len(pairs.labels)))
+        terms: Terms = {name: scores.new_zeros(()) for name in self._names}
+        # It has a gradient even if nothing else does: processes must all take part in every step.
+        loss = 0.0 * next(p for p in self.model.parameters() if p.requires_grad).flatten()[0]
+        if weights.per_frame:
+            moving = self._cross_entropy(scores[:num_moving], pairs, range(num_moving))
+            terms['per_frame'] = (moving + still) / totals.pixels
+            loss = loss + weights.per_frame * terms['per_frame']
+        if num_moving:
+            direct_answer = _Answer(direct[:num_moving].detach(), scores[:num_moving].detach())
+            key = split(key, num_moving)[0]
+            pyramid = self._pyramid(current, key)
+            made = self._propagate(current, key, key_feature[:num_moving], pyramid, pairs.hand_flow)
+            loss = loss + self._of_propagation(made, current, direct_answer, still, pairs, totals, terms)
+            if pyramid is not None and self._trained.flow and weights.flow:
+                terms['flow'] = self._flow_error(pyramid, pairs, totals)
+                loss = loss + weights.flow * terms['flow']
+        return loss, {name: term.detach() for name, term in terms.items()}
+
+    def _images(self, pairs: Pairs) -> Tensor:
+        """Current frames that move, then all key frames, normalised."""
+        images = torch.cat((pairs.current, pairs.key)).permute(0, 3, 1, 2)
+        return self.model.normalise(images).contiguous(memory_format=torch.channels_last)
+
+    def _features(self, images: Tensor, num_moving: int) -> tuple[Tensor, Tensor]:
+        """Direct features of the frames that labels are for, and key features; each where its loss needs a
+        gradient with one.
+        """
+        net = self.model.feature_net
+        if self._trained.per_frame and not self._weights.per_frame and num_moving:
+            with self._autocast():
+                keys = net(images[num_moving:])
+            # A context of its own: casts of weights made without a gradient are kept until its end.
+            with self._autocast(), torch.no_grad():
+                directs = net(images[:num_moving])
+        else:
+            with self._autocast(), nullcontext() if self._trained.per_frame else torch.no_grad():
+                directs, keys = net(images).split((num_moving, len(images) - num_moving))
+        return _joined(directs, keys[num_moving:]), keys
+
+    def _pyramid(self, current: Look, key: Look) -> FlowPyramid | None:
+        if self.model.flow_net is None:
+            return None
+        with self._autocast():
+            return self.model.flow_pyramid(current, key)
+
+    def _propagate(
+        self,
+        current: Look,
+        key: Look,
+        key_feature: Tensor,
+        pyramid: FlowPyramid | None,
+        hand_flow: Tensor | None,
+    ) -> Propagated:
+        flow, scale_map = hand_flow, None
+        if pyramid is not None and self.model.flow_net is not None:
+            flow, scale_map = self.model.flow_net.answer(pyramid)
+        if flow is None:
+            raise TypeError('a model without a flow net takes flow that was made by hand')
+        with self._autocast():
+            return self.model.propagate_by(current, key, key_feature, flow, scale_map)
+
+    def _of_propagation(
+        self,
+        made: Propagated,
+        current: Look,
+        direct: _Answer,
+        still: Tensor,
+        pairs: Pairs,
+        totals: Totals,
+        terms: Terms,
+    ) -> Tensor:
+        """The weighted sum of the terms of propagation, which are added to `terms`."""
+        shares = {'': (made.feature, 1.0)}
+        if made.gate is not None and self._weights.warped:
+            shares['warped_'] = (made.warped, self._weights.warped)
+        weights = {name: getattr(self._weights, name) for name in ('propagated', 'distill', 'feature')}
+        loss = still.new_zeros(())
+        for prefix, (feature, share) in shares.items():
+            with self._autocast():
+                answer = _Answer(feature, self.model.scores(feature, current).float())
+            found = self._answer_terms(answer, direct, still, pairs, totals)
+            terms.update({prefix + name: term for name, term in found.items()})
+            for name, weight in weights.items():
+                loss = loss + share * weight * found[name]
+        return loss
+
+    def _answer_terms(
+        self, answer: _Answer, direct: _Answer, still: Tensor, pairs: Pairs, totals: Totals
+    ) -> Terms:
+        inside = _cells(pairs.is_inside, self.model.score_stride)
+        labelled = self._cross_entropy(answer.scores, pairs, range(pairs.num_moving))
+        teacher = F.log_softmax(direct.scores, 1)
+        student = F.log_softmax(answer.scores, 1)
+        divergence = F.kl_div(student, teacher, reduction='none', log_target=True).sum(1)
+        is_equal = answer.scores.argmax(1) == direct.scores.argmax(1)
+        weight = _cells(pairs.is_inside, self.model.stride)[:, None]
+        square = (weight * (answer.feature.float() - direct.feature.float()).square()).flatten(1).sum(1)
+        scale = (weight * direct.feature.float().square()).flatten(1).sum(1)
+        return {
+            'propagated': (labelled + still) / totals.pixels,
+            'distill': (divergence * inside).sum() / totals.cells,
+            'feature': (square / scale.clamp_min(_TINY)).sum() / totals.pairs,
+            'agreement': 100 * (is_equal * inside).sum() / totals.cells,
+        }
+
+    def _flow_error(self, pyramid: FlowPyramid, pairs: Pairs, totals: Totals) -> Tensor:
+        flow_net = self.model.flow_net
+        if flow_net is None or not pairs.exact:
+            return totals.pairs.new_zeros(())
+        raw_flows = tuple(raw_flow[pairs.exact] for raw_flow in pyramid.raw_flows)
+        return multi_scale_loss(raw_flows, flow_net.scales, pairs.flow, pairs.is_visible, totals.flow_S)
+
+    def _cross_entropy(self, scores: Tensor, pairs: Pairs, numbers: range) -> Tensor:
+        """Weighted sum over the labelled pixels of those pairs; `scores` are of the first pairs or all."""
+        labelled = [number for number in pairs.labelled if number in numbers]
+        if not labelled:
+            return scores.new_zeros(())
+        rows, columns = (self._matrix(side) for side in pairs.size)
+        # Interpolation and softmax stay in float32: 8 bits are too few to sum over a crop's pixels.
+        full = upsample_scores(scores[labelled], rows, columns.T)
+        target = pairs.labels[labelled].long()
+        return F.cross_entropy(full, target, self.class_weight, ignore_index=IGNORE_ID, reduction='sum')
+
+    def _matrix(self, num_pixels: int) -> Tensor:
+        if num_pixels not in self._matrices:
+            matrix = upsample_matrix(num_pixels, num_pixels, self.model.score_stride)
+            self._matrices[num_pixels] = torch.from_numpy(matrix.copy()).to(self.class_weight.device)
+        return self._matrices[num_pixels]
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        return torch.autocast(self.class_weight.device.type, torch.bfloat16, enabled=self._bf16)
+
+
+def _term_names(weights: LossConfig, trained: Trained, is_corrected: bool) -> list[str]:
+    """All figures of a loss: every part of a batch and every process has the same."""
+    names = ['per_frame'] if weights.per_frame else []
+    if trained.propagation:
+        prefixes = ('', 'warped_') if is_corrected and weights.warped else ('',)
+        figures = ('propagated', 'distill', 'feature', 'agreement')
+        names += [prefix + name for prefix in prefixes for name in figures]
+    return names + ['flow'] if trained.flow and weights.flow else names
+
+
+def _cells(is_inside: Tensor, stride: int) -> Tensor:
+    """Whether the middle of each cell (M, h, w) is no padding: 1 or 0."""
+    return is_inside[:, ::stride, ::stride].float()
+
+
+def _subject(current: Look, key: Look, num_moving: int) -> Look:
+    """The looks at the frames that labels are for: current ones, then keys that are their own current one."""
+    rest = split(key, num_moving)[1]
+    light = None
+    if current.light is not None and rest.light is not None:
+        light = LightFeatures(*map(_joined, current.light, rest.light))
+    return Look(_joined(current.image, rest.image), light)
+
+
+def _joined(first: Tensor, rest: Tensor) -> Tensor:
+    if not len(rest):
+        return first
+    return torch.cat((first, rest)) if len(first) else rest
