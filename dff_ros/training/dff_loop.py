@@ -24,7 +24,6 @@ from dff_ros.training.evaluation import evaluate
 from dff_ros.training.joint_batches import JointData, open_joint_data
 from dff_ros.training.learner import choose_device
 from dff_ros.training.loop import EVALUATION_SPLITS, Job, check_directory, commit, run_job
-from dff_ros.training.pair_batch import PairBatch
 from dff_ros.training.processes import Processes, join_processes
 from dff_ros.training.progress import progress_bar
 from dff_ros.training.sources import class_weights
