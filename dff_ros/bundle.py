@@ -16,19 +16,23 @@ from pathlib import Path, PurePosixPath
 from typing import cast
 
 from dff_ros.errors import BundleError, ConfigError
-from dff_ros.model_spec import ModelSpec
+from dff_ros.model_spec import LIGHT_STRIDE, ModelSpec
 from dff_ros.share import share_folders
 
 FORMAT = 'dff_ros bundle'
-VERSION = 1
+VERSION = 2
+"""The newest format version. 2 has models with a light net; others are written as version 1, which older
+programs can read.
+"""
 MANIFEST = 'manifest.json'
 WEIGHTS = 'weights.safetensors'
-GRAPHS = ('extract', 'propagate', 'predict', 'warp')
+GRAPHS = ('extract', 'propagate', 'predict', 'warp', 'look', 'correct')
 """Graph names. `warp` (of a flow made elsewhere) is there if the bundle's own `propagate` contains a flow
-net.
+net, `look` if anything takes light features of a frame, `correct` if there is a correction branch.
 """
 
 _ENTRIES = {'format', 'version', 'model', 'stride', 'graphs', 'files', 'created_by', 'figures'}
+_ENTRIES_OF_VERSION_2 = {'light_channels', 'detail', 'correction_channels'}
 _MAX_MANIFEST_BYTES = 1 << 20
 _EXPORT_AGAIN = 'export the model again (dff export) or fetch the directory again'
 
@@ -69,6 +73,11 @@ class Bundle:
         """Name of the directory."""
         return self.path.name
 
+    @property
+    def score_stride(self) -> int:
+        """Image pixels per cell of the class scores: finer than the feature's where detail sharpens them."""
+        return LIGHT_STRIDE if self.spec.detail else self.stride
+
     def graph_path(self, graph: str) -> Path:
         """Path of a graph's file; BundleError if the bundle has no such graph."""
         if graph not in self.graphs:
@@ -96,12 +105,21 @@ class Bundle:
                     f'{path} is not the file of the manifest (SHA-256 differs): {_EXPORT_AGAIN}'
                 )
 
+    @property
+    def version(self) -> int:
+        """Format version of its manifest."""
+        return 2 if self.spec.light_channels else 1
+
     def manifest(self) -> dict[str, object]:
         """As `manifest.json` stores it."""
         return {
             'format': FORMAT,
-            'version': VERSION,
-            'model': self.spec.to_dict(),
+            'version': self.version,
+            'model': {
+                name: value
+                for name, value in self.spec.to_dict().items()
+                if self.version > 1 or name not in _ENTRIES_OF_VERSION_2
+            },
             'stride': self.stride,
             'graphs': {
                 name: {'file': graph.file, 'inputs': list(graph.inputs), 'outputs': list(graph.outputs)}
@@ -203,7 +221,7 @@ def _parse(path: Path, manifest: Mapping[str, object]) -> Bundle:
     except ConfigError as error:
         raise BundleError(f'{source}: {error}') from error
     files = _parse_files(manifest['files'], source)
-    graphs = _parse_graphs(manifest['graphs'], source)
+    graphs = _parse_graphs(manifest['graphs'], spec, source)
     for name in [*(graph.file for graph in graphs.values()), WEIGHTS]:
         if name not in files:
             raise BundleError(f'{source}: files has no entry for {name}: {_EXPORT_AGAIN}')
@@ -232,7 +250,7 @@ def _parse_files(values: object, source: Path) -> dict[str, FileFacts]:
     return files
 
 
-def _parse_graphs(values: object, source: Path) -> dict[str, GraphFile]:
+def _parse_graphs(values: object, spec: ModelSpec, source: Path) -> dict[str, GraphFile]:
     graphs: dict[str, GraphFile] = {}
     for name, entry in _mapping(values, source, 'graphs').items():
         facts = _mapping(entry, source, f'graphs.{name}')
@@ -242,7 +260,12 @@ def _parse_graphs(values: object, source: Path) -> dict[str, GraphFile]:
             _names(facts.get(key), source, f'graphs.{name}.{key}') for key in ('inputs', 'outputs')
         )
         graphs[name] = GraphFile(_file_name(facts.get('file'), source), inputs, outputs)
-    missing = [name for name in GRAPHS[:3] if name not in graphs]
+    needed = [
+        *GRAPHS[:3],
+        *(['look'] if spec.light_outputs else []),
+        *(['correct'] if spec.correction_channels else []),
+    ]
+    missing = [name for name in needed if name not in graphs]
     if missing:
         raise BundleError(f'{source}: graphs has no {missing[0]}: {_EXPORT_AGAIN}')
     return graphs

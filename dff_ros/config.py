@@ -169,6 +169,9 @@ class DffConfig(Validated):
         "Flow source: the bundle's own, DIS optical flow, or none (the key feature is copied)",
         choices=FLOWS,
     )
+    correction: bool = param(
+        True, 'Let the correction branch of a bundle that has one replace what the warp got wrong'
+    )
     num_threads: int = param(
         0, 'Threads of the runtime; 0 takes one for each core this process may use', minimum=0, maximum=1024
     )

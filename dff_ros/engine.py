@@ -94,6 +94,7 @@ class Stream(Generic[FeatureT, ContextT]):
                 propagate_ms=0.0 if is_key else feature_ms,
                 flow_ms=propagation.flow_ms,
                 warp_ms=propagation.warp_ms,
+                correct_ms=propagation.correct_ms,
                 predict_ms=total_ms - feature_ms,
                 total_ms=total_ms,
             ),

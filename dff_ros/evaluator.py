@@ -163,10 +163,10 @@ class Evaluator:
         """
         spec, info = self._bundle.spec, self._extractor.info
         any_scores = next(iter(self._scores.values()))
-        gmac = _count_gmac(self._bundle, self._source.size)
+        gmac = _count_gmac(self._bundle, self._config, self._source.size)
         direct = any_scores.row('dff', '', 1, spec.class_names, gmac)
         return {
-            'rows': self._rows(gmac),
+            'rows': self._rows(),
             'per_frame_miou': direct['miou'],
             'per_frame_iou_per_class': direct['iou_per_class'],
             'per_frame_consistency': direct['consistency'],
@@ -188,11 +188,11 @@ class Evaluator:
             'cores': available_cores(),
         }
 
-    def _rows(self, gmac: StageCost | None) -> list[Row]:
+    def _rows(self) -> list[Row]:
         spec = self._bundle.spec
         rows = []
         for method, flow in self._flows.items():
-            own = gmac if gmac is None or flow == 'bundle' else StageCost(gmac.extract, 0.0, gmac.predict)
+            own = _count_gmac(self._bundle, replace(self._config, {'flow': flow}), self._source.size)
             name = spec.flow_in_use(flow)
             rows += [
                 self._scores[flow].row(method, name, interval, spec.class_names, own)
@@ -237,10 +237,11 @@ def _checked_length(source: FrameSource, num_offsets: int, num_frames: int | Non
     return length
 
 
-def _count_gmac(bundle: Bundle, size: tuple[int, int]) -> StageCost | None:
+def _count_gmac(bundle: Bundle, config: DffConfig, size: tuple[int, int]) -> StageCost | None:
     """Multiply-adds of the stages at an image size; None where torch, which counts them, is not installed."""
     try:
         from dff_ros.nets.complexity import stage_gmac
     except ImportError:
         return None
-    return stage_gmac(bundle.spec, bundle.stride, network_size(size, bundle.spec.nominal_size))
+    network = network_size(size, bundle.spec.nominal_size)
+    return stage_gmac(bundle.spec, network, config.flow, config.correction)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dff_ros.backends.base import Backend, open_backend
 from dff_ros.bundle import MANIFEST, WEIGHTS, Bundle, GraphFile, file_facts, open_bundle, write_manifest
-from dff_ros.config import DffConfig
+from dff_ros.config import DffConfig, replace
 from dff_ros.errors import DffError
 from dff_ros.model_spec import ModelSpec
 from dff_ros.nets.dff import DffModel, load_model, read_spec
@@ -38,13 +38,14 @@ _CARD = 'MODEL_CARD.md'
 @dataclass(frozen=True, slots=True)
 class ClipComparison:
     """Torch against ONNX Runtime on one clip: `size` (height, width), share of equal labels, feature
-    difference.
+    difference; `correction`: whether the correction branch ran.
     """
 
     size: tuple[int, int]
     num_frames: int
     agreement: float
     feature_error: float
+    correction: bool = False
 
 
 def export_run(
@@ -101,25 +102,28 @@ def write_bundle(
 
 def compare_backends(bundle: Bundle, frames: list[Image], num_threads: int = 0) -> list[ClipComparison]:
     """Run the frames, at their size and at two thirds of it, through both backends: a key frame, then
-    propagation.
+    propagation, with the correction branch and without.
     """
     if not frames:
         raise DffError('there are no frames to compare torch and ONNX Runtime on')
     clips = (frames, [_other_size(frame) for frame in frames])
-    with ExitStack() as stack:
-        torch_backend, onnx_backend = (
-            stack.enter_context(
-                closing(open_backend(bundle, DffConfig(backend=name, device='cpu', num_threads=num_threads)))
+    comparisons = []
+    for correction in (True, False) if bundle.spec.correction_channels else (False,):
+        config = DffConfig(device='cpu', num_threads=num_threads, correction=correction)
+        with ExitStack() as stack:
+            torch_backend, onnx_backend = (
+                stack.enter_context(closing(open_backend(bundle, replace(config, {'backend': name}))))
+                for name in ('torch', 'onnx')
             )
-            for name in ('torch', 'onnx')
-        )
-        return [_compare_clip(torch_backend, onnx_backend, clip) for clip in clips]
+            comparisons += [_compare_clip(torch_backend, onnx_backend, clip, correction) for clip in clips]
+    return comparisons
 
 
 def check_comparisons(comparisons: Iterable[ClipComparison]) -> None:
     """DffError saying what differed if a clip misses MIN_AGREEMENT or MAX_FEATURE_ERROR."""
     for item in comparisons:
         at = f'torch and ONNX Runtime differ on {item.num_frames} frames of {item.size[1]}x{item.size[0]}'
+        at += ' with correction' if item.correction else ''
         if not item.feature_error <= MAX_FEATURE_ERROR:
             raise DffError(f'{at}: features by {item.feature_error:.2g}, allowed is {MAX_FEATURE_ERROR:g}')
         if not item.agreement >= MIN_AGREEMENT:
@@ -147,7 +151,10 @@ def _describe(
 
 
 def _compare_clip(
-    torch_backend: Backend[object, object], onnx_backend: Backend[object, object], clip: list[Image]
+    torch_backend: Backend[object, object],
+    onnx_backend: Backend[object, object],
+    clip: list[Image],
+    correction: bool,
 ) -> ClipComparison:
     size = (clip[0].shape[0], clip[0].shape[1])
     num_equal, feature_error = 0, 0.0
@@ -160,7 +167,8 @@ def _compare_clip(
             for backend, feature in zip((torch_backend, onnx_backend), features, strict=True)
         ]
         num_equal += int((labels[0] == labels[1]).sum())
-    return ClipComparison(size, len(clip), num_equal / (len(clip) * size[0] * size[1]), feature_error)
+    agreement = num_equal / (len(clip) * size[0] * size[1])
+    return ClipComparison(size, len(clip), agreement, feature_error, correction)
 
 
 def _features(backend: Backend[object, object], clip: list[Image]) -> Iterator[object]:

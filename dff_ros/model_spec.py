@@ -18,6 +18,9 @@ PAPER_FLOW_NETS = ('flownet_s', 'flownet_half', 'flownet_inception')
 FLOW_SOURCES = (*HAND_MADE_FLOWS, *PAPER_FLOW_NETS, 'correlation')
 """What a model can propagate with. `correlation` matches the features of the light net."""
 
+LIGHT_STRIDE = 8
+"""Stride of the fine features of the light net, and of class scores that take detail from them."""
+
 POOL_PADDINGS = ('both', 'end')
 
 
@@ -94,6 +97,15 @@ class ModelSpec:
     def num_classes(self) -> int:
         """Number of classes of the segmentation head."""
         return len(self.class_names)
+
+    @property
+    def light_outputs(self) -> tuple[str, ...]:
+        """Which light features a frame hands on, to flow net, correction and head."""
+        is_matching = self.flow_source == 'correlation'
+        is_compared = is_matching or self.correction_channels > 0
+        return (('fine',) if is_matching or self.detail else ()) + (
+            ('middle', 'coarse') if is_compared else ()
+        )
 
     def flow_in_use(self, asked: str) -> str:
         """The flow source that a setting `flow` leads to: this model's own where it asks for `bundle`."""

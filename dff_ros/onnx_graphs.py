@@ -12,7 +12,6 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +21,13 @@ from onnx import numpy_helper
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from dff_ros.backends.graph import image_taps, score_matrices
+from dff_ros.backends.runner import TAP_NAMES, image_taps, score_matrices
 from dff_ros.bundle import WEIGHTS, GraphFile
 from dff_ros.errors import DffError
 from dff_ros.geometry import grid_size
 from dff_ros.nets.dff import DffModel
-from dff_ros.nets.graphs import TAP_NAMES, ExtractGraph, PredictGraph, PropagateGraph, WarpGraph
+from dff_ros.nets.graphs import Graph, make_graphs
+from dff_ros.nets.light import LightFeatures
 
 OPSET = 20
 
@@ -35,13 +35,6 @@ _EXAMPLE_SOURCE, _EXAMPLE_NETWORK = (211, 333), (136, 232)
 """Sizes for tracing: all differ, and no side or grid is 1, which an exporter would take for a constant."""
 _MIN_STORED_HALF = 256
 """Arrays with fewer values stay in single precision: biases and constants, where half would save nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    module: nn.Module
-    inputs: dict[str, Tensor]
-    outputs: tuple[str, ...]
 
 
 def write_graphs(model: DffModel, folder: Path) -> dict[str, GraphFile]:
@@ -52,15 +45,16 @@ def write_graphs(model: DffModel, folder: Path) -> dict[str, GraphFile]:
     """
     places = _write_weights(model, folder / WEIGHTS)
     graphs: dict[str, GraphFile] = {}
-    for name, plan in _plans(model).items():
-        proto = _export(name, plan)
+    examples = _examples(model)
+    for name, graph in make_graphs(model).items():
+        proto = _export(name, graph, examples)
         _check_dynamic(name, proto)
         _forget_origin(proto)
         _refer_to_weights(proto, places)
         path = folder / f'{name}.onnx'
         path.write_bytes(proto.SerializeToString(deterministic=True))
         onnx.checker.check_model(path)  # of the file: only so the checker finds the weights
-        graphs[name] = GraphFile(f'{name}.onnx', tuple(plan.inputs), plan.outputs)
+        graphs[name] = GraphFile(f'{name}.onnx', graph.inputs, graph.outputs)
     return graphs
 
 
@@ -90,42 +84,48 @@ def _is_stored_half(num_dims: int, num_values: int) -> bool:
     return num_dims >= 2 and num_values >= _MIN_STORED_HALF
 
 
-def _plans(model: DffModel) -> dict[str, _Plan]:
-    rows, columns = grid_size(_EXAMPLE_NETWORK, model.stride)
-    matrices = score_matrices(_EXAMPLE_SOURCE, _EXAMPLE_NETWORK, model.stride)
-    image = {'image': torch.zeros((*_EXAMPLE_SOURCE, 3), dtype=torch.uint8)}
+def _examples(model: DffModel) -> dict[str, Tensor]:
+    """A value for each input that a graph can have."""
+    spec, widths = model.spec, (0, 0, 0) if model.light_net is None else model.light_net.widths
+    examples = {'image': torch.zeros((*_EXAMPLE_SOURCE, 3), dtype=torch.uint8)}
     for name, array in zip(TAP_NAMES, image_taps(_EXAMPLE_SOURCE, _EXAMPLE_NETWORK), strict=True):
-        image[name] = torch.from_numpy(np.array(array))
-    feature = torch.zeros(1, model.spec.channels, rows, columns)
-    warp = _Plan(
-        WarpGraph(), {'feature': feature, 'flow': torch.zeros(1, 2, rows, columns)}, ('warped', 'validity')
-    )
-    plans = {'extract': _Plan(ExtractGraph(model), image, ('feature',)), 'propagate': warp}
-    if model.flow_net is not None:
-        key = {'key_image': torch.zeros(1, 3, *_EXAMPLE_NETWORK), 'key_feature': feature}
-        plans = {
-            'extract': _Plan(ExtractGraph(model), image, ('feature', 'normalised')),
-            'propagate': _Plan(PropagateGraph(model), {**image, **key}, ('propagated', 'validity', 'flow')),
-            'warp': warp,
-        }
-    rows_Hh, columns_wW = (torch.from_numpy(matrix.copy()) for matrix in matrices)
-    scores = {'feature': feature, 'row_matrix': rows_Hh, 'col_matrix': columns_wW}
-    return {**plans, 'predict': _Plan(PredictGraph(model), scores, ('label_map', 'confidence'))}
+        examples[name] = torch.from_numpy(np.array(array))
+    grids = {stride: grid_size(_EXAMPLE_NETWORK, stride) for stride in (8, 16, 32)}
+    channels = dict(zip(grids, widths, strict=True))
+    strides = dict(zip(LightFeatures._fields, grids, strict=True))
+    light = {**strides, **{f'key_{name}': stride for name, stride in strides.items()}}
+    # Each its own tensor: what is one tensor at export is one input's in the graph.
+    features = {
+        name: torch.zeros(1, spec.channels, *grids[model.stride])
+        for name in ('feature', 'key_feature', 'warped')
+    }
+    matrices = score_matrices(_EXAMPLE_SOURCE, _EXAMPLE_NETWORK, model.score_stride)
+    row_matrix, col_matrix = (torch.from_numpy(matrix.copy()) for matrix in matrices)
+    return {
+        **examples,
+        **features,
+        **{name: torch.zeros(1, channels[stride], *grids[stride]) for name, stride in light.items()},
+        **{
+            'flow': torch.zeros(1, 2, *grids[model.stride]),
+            'key_image': torch.zeros(1, 3, *_EXAMPLE_NETWORK),
+        },
+        **{'row_matrix': row_matrix, 'col_matrix': col_matrix},
+    }
 
 
-def _export(name: str, plan: _Plan) -> onnx.ModelProto:
+def _export(name: str, graph: Graph, examples: Mapping[str, Tensor]) -> onnx.ModelProto:
     shapes = tuple(
-        {axis: torch.export.Dim.AUTO for axis in _free_axes(key, value)} for key, value in plan.inputs.items()
+        {axis: torch.export.Dim.AUTO for axis in _free_axes(key, examples[key])} for key in graph.inputs
     )
     with _quiet():
         program = torch.onnx.export(
-            plan.module.eval(),
-            tuple(plan.inputs.values()),
+            graph.eval(),
+            tuple(examples[key] for key in graph.inputs),
             dynamo=True,
             opset_version=OPSET,
             dynamic_shapes=shapes,
-            input_names=list(plan.inputs),
-            output_names=list(plan.outputs),
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
             verbose=False,
         )
     if program is None:

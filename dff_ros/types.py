@@ -74,7 +74,7 @@ class Propagation(Generic[FeatureT]):
 
     `validity_hw` is float32 in 0..1 per feature cell: how much of it was warped from inside the key frame.
     `motion_px` is the 95th percentile of the flow length in source-image pixels; `coverage` the mean
-    validity. `flow_ms` and `warp_ms` split the time.
+    validity. `flow_ms`, `warp_ms` and `correct_ms` split the time.
     """
 
     feature: FeatureT
@@ -83,6 +83,7 @@ class Propagation(Generic[FeatureT]):
     coverage: float
     flow_ms: float = 0.0
     warp_ms: float = 0.0
+    correct_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,7 @@ class Timings:
     propagate_ms: float = 0.0
     flow_ms: float = 0.0
     warp_ms: float = 0.0
+    correct_ms: float = 0.0
     predict_ms: float = 0.0
     total_ms: float = 0.0
 

@@ -63,12 +63,21 @@ def flow_bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return _tiny_bundle(tmp_path_factory.mktemp('flow_bundle'), 'flownet_half')
 
 
-def _tiny_bundle(folder: Path, flow_source: str) -> Any:
+@pytest.fixture(scope='session')
+def light_bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The same with light net, correlation flow net, detail and correction branch."""
+    pytest.importorskip('torch')
+    from tiny_models import LIGHT
+
+    return _tiny_bundle(tmp_path_factory.mktemp('light_bundle'), 'correlation', **LIGHT)
+
+
+def _tiny_bundle(folder: Path, flow_source: str, **changes: object) -> Any:
     for package in ('torch', 'onnx', 'onnxruntime', 'cv2'):
         pytest.importorskip(package)
     from tiny_models import write_tiny_bundle
 
-    return write_tiny_bundle(folder, flow_source)
+    return write_tiny_bundle(folder, flow_source, **changes)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -50,6 +51,34 @@ def test_what_is_written_is_read_back(folder):
     assert bundle.graph_path('predict') == folder / 'predict.onnx'
     assert bundle.files['extract.onnx'].size == 100
     assert bundle.files['extract.onnx'].sha256 == hashlib.sha256(bytes(range(1, 101))).hexdigest()
+
+
+def test_a_model_of_the_paper_is_written_as_version_1(folder):
+    manifest = json.loads((folder / 'manifest.json').read_text())
+    assert manifest['version'] == 1
+    assert not manifest['model'].keys() & {'light_channels', 'detail', 'correction_channels'}
+    assert open_bundle(folder).score_stride == 16
+
+
+LIGHT = {'light_channels': 16, 'detail': True, 'correction_channels': 4}
+
+
+def test_a_light_net_makes_it_version_2_with_graphs_of_its_own(folder):
+    bundle = open_bundle(folder)
+    looking = {
+        name: GraphFile('extract.onnx', ('image',), ('fine', 'middle', 'coarse'))
+        for name in ('look', 'correct')
+    }
+    spec = dataclasses.replace(SPEC, **LIGHT)
+    write_manifest(dataclasses.replace(bundle, spec=spec, graphs={**GRAPHS, **looking}))
+    assert json.loads((folder / 'manifest.json').read_text())['version'] == 2
+    read = open_bundle(folder)
+    assert (read.spec, read.graphs, read.score_stride) == (spec, {**GRAPHS, **looking}, 8)
+    for name in looking:
+        graphs = {key: graph for key, graph in {**GRAPHS, **looking}.items() if key != name}
+        write_manifest(dataclasses.replace(bundle, spec=spec, graphs=graphs))
+        with pytest.raises(BundleError, match=f'graphs has no {name}'):
+            open_bundle(folder)
 
 
 def test_a_graph_that_is_not_there_is_named(folder):
@@ -115,7 +144,7 @@ SHA = '0' * 64
     'changes, message',
     [
         ({'format': 'other'}, 'is not the manifest of a dff_ros bundle'),
-        ({'version': 2}, 'has format version 2, this program reads up to 1: update dff_ros'),
+        ({'version': 3}, 'has format version 3, this program reads up to 2: update dff_ros'),
         ({'version': '1'}, 'is not the manifest of a dff_ros bundle'),
         ({'version': True}, 'is not the manifest of a dff_ros bundle'),
         ({'hook': 'rm'}, r'unknown or missing entries \(hook\)'),

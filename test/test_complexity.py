@@ -1,14 +1,22 @@
 """Multiply-add counts: the paper's ratios, hand-counted layers, and the command."""
 
+import dataclasses
 import json
 
 import pytest
+import torch
 from torch import nn
 
 from dff_ros.cli import main
 from dff_ros.commands.complexity import PAPER_INV_R
 from dff_ros.errors import ConfigError
-from dff_ros.nets.complexity import complexity_table, count_gmac
+from dff_ros.evaluation.speed import StageCost
+from dff_ros.geometry import grid_size
+from dff_ros.model_spec import ModelSpec
+from dff_ros.nets.complexity import complexity_table, count_gmac, part_gmac, stage_gmac
+from dff_ros.nets.dff import DffModel
+from dff_ros.nets.light import LightFeatures
+from dff_ros.nets.resnet import make_feature_net
 
 TOLERANCE = {'flownet_s': 0.02, 'flownet_half': 0.02, 'flownet_inception': 0.05}
 
@@ -94,6 +102,67 @@ def test_bad_flags_are_one_line(capsys, flags, message):
     assert main(['complexity', *flags]) == 2
     error = capsys.readouterr().err
     assert error.startswith(message) and error.count('\n') == 1
+
+
+SIZE = (96, 160)
+CELLS = {8: 12 * 20, 16: 6 * 10, 32: 3 * 5}
+
+
+def light_spec(**changes):
+    names = tuple(f'class {index}' for index in range(5))
+    values = {'channels': 24, 'light_channels': 16, 'flow_source': 'correlation', **changes}
+    return ModelSpec(class_names=names, class_colours=((0, 0, 0),) * 5, **values)
+
+
+def test_the_parts_of_the_light_net_by_hand():
+    parts = part_gmac(light_spec(detail=True, correction_channels=8), SIZE)
+    layers = [(2, 3, 4), (4, 4, 8), (8, 8, 16), (8, 16, 16), (8, 16, 16), (16, 16, 24), (16, 24, 24)]
+    layers += [(32, 24, 32), (32, 32, 32)]  # stride of the output, channels in and out
+    macs = sum(96 * 160 // stride**2 * 9 * num_in * num_out for stride, num_in, num_out in layers)
+    assert parts.light == pytest.approx(macs / 1e9)
+    convs = CELLS[16] * (2 * 24 * 32 + (24 + 24 + 32 + 1) * 8 + 2 * 9 * 8 * 8 + 8 + 8 * 24)
+    assert parts.correction == pytest.approx((convs + CELLS[32] * 32 * 8) / 1e9)
+    head = CELLS[16] * (24 * 5 + 24 * 64) + CELLS[8] * (16 * 64 + 9 * 64 * 64 + 64 * 5)
+    assert parts.head == pytest.approx(head / 1e9)
+    image = (1, 3, *SIZE)
+    assert parts.feature == pytest.approx(count_gmac(lambda: make_feature_net('resnet18', 24), image))
+    model = DffModel(light_spec()).flow_net
+    light = LightFeatures(*(torch.zeros(1, n, *grid_size(SIZE, s)) for n, s in ((16, 8), (24, 16), (32, 32))))
+    convs = []
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(
+                lambda conv, _, out: convs.append(out[0, 0].numel() * conv.weight.numel())
+            )
+    model(light, light)
+    assert parts.flow > sum(convs) / 1e9  # and the products of the correlation
+
+
+def test_stages_count_what_the_settings_run():
+    spec = light_spec(correction_channels=8)
+    parts = part_gmac(spec, SIZE)
+    assert stage_gmac(spec, SIZE) == StageCost(
+        parts.feature + parts.light, parts.light + parts.flow + parts.correction, parts.head
+    )
+    assert stage_gmac(spec, SIZE, 'zero').propagate == parts.light + parts.correction
+    assert stage_gmac(spec, SIZE, 'dis', correction=False) == StageCost(parts.feature, 0.0, parts.head)
+    assert stage_gmac(spec, SIZE, correction=False).propagate == parts.light + parts.flow
+    paper = light_spec(light_channels=0, flow_source='flownet_half')
+    half = part_gmac(paper, SIZE)
+    assert (half.light, half.correction) == (0, 0)
+    assert stage_gmac(paper, SIZE) == StageCost(half.feature, half.flow, half.head)
+
+
+def test_the_parts_of_a_bundle(light_bundle, capsys):
+    (facts,) = [json.loads(run(capsys, '--bundle', str(light_bundle.path), '--json'))]
+    parts = part_gmac(light_bundle.spec, (96, 128))
+    assert facts['size'] == [96, 128]
+    assert facts['parts'] == dataclasses.asdict(parts)
+    assert facts['r'] == pytest.approx(stage_gmac(light_bundle.spec, (96, 128)).ratio)
+    text = run(capsys, '--bundle', str(light_bundle.path), '--size', '192x256')
+    assert 'at 96x128' in ' '.join(text.split())  # what the network sees of such an image
+    for line in ('light', 'flow', 'correction', f'{parts.light:.4g}', f'{parts.correction:.4g}'):
+        assert line in text
 
 
 def test_library_errors_are_config_errors():

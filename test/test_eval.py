@@ -222,7 +222,7 @@ def test_multiply_adds_are_those_of_the_layers(flow_bundle):
 
     size = (96, 128)
     spec = flow_bundle.spec
-    stages = stage_gmac(spec, flow_bundle.stride, size)
+    stages = stage_gmac(spec, size)
     (reference,) = complexity_table(size, ['resnet18'], ['flownet_half'], spec.channels)
     assert stages.propagate == pytest.approx(reference.flow_gmac)
     assert stages.extract < reference.extract_gmac  # the tiny model ends with stage 4

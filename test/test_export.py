@@ -97,7 +97,7 @@ def test_the_command_writes_a_verified_bundle(run, tmp_path, capsys, dis_bundle)
     assert 'the manifest itself is not signed' in ' '.join(text.split())
 
 
-@pytest.mark.parametrize('name', ['dis_bundle', 'flow_bundle'])
+@pytest.mark.parametrize('name', ['dis_bundle', 'flow_bundle', 'light_bundle'])
 def test_graphs_hold_no_size_no_path_and_no_second_copy_of_the_weights(request, name):
     bundle = request.getfixturevalue(name)
     stored = load_file(bundle.weights_path)
@@ -112,7 +112,7 @@ def test_graphs_hold_no_size_no_path_and_no_second_copy_of_the_weights(request, 
         for value in onnx.load(path, load_external_data=False).graph.input:
             dims = value.type.tensor_type.shape.dim
             fixed = [dim.dim_value for dim in dims if not dim.dim_param]
-            assert fixed in ([], [3], [1, 2], [1, 3], [1, 16])  # batch and channels only
+            assert fixed in ([], [3], [1, 2], [1, 3], [1, 16], [1, 24], [1, 32])  # batch and channels only
 
 
 def test_a_target_that_exists_is_kept_unless_told(run, tmp_path, fast_graphs, monkeypatch):
@@ -168,6 +168,32 @@ def test_an_unusable_run_is_named(run, tmp_path):
 def test_a_card_that_is_missing_is_named(run, tmp_path):
     with pytest.raises(DffError, match='model card .*nowhere.md does not exist'):
         export_run(run, tmp_path / 'out', frames(), card=tmp_path / 'nowhere.md')
+
+
+def test_a_correction_is_compared_on_and_off(light_bundle, dis_bundle):
+    found = compare_backends(light_bundle, frames(), num_threads=1)
+    check_comparisons(found)
+    assert [(item.size, item.correction) for item in found] == [
+        ((96, 128), True),
+        ((64, 86), True),
+        ((96, 128), False),
+        ((64, 86), False),
+    ]
+    assert all(0 < item.feature_error < 1e-3 for item in found)
+    assert not any(item.correction for item in compare_backends(dis_bundle, frames(), num_threads=1))
+    with pytest.raises(DffError, match='4 frames of 128x96 with correction: features by 1'):
+        check_comparisons([dataclasses.replace(found[0], feature_error=1.0)])
+
+
+def test_info_tells_of_the_light_net_and_its_users(light_bundle, dis_bundle, capsys, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '200')
+    assert main(['info', str(light_bundle.path)]) == 0
+    text = ' '.join(capsys.readouterr().out.split())
+    assert '16 channels, looks at every frame' in text
+    assert 'scores at stride 8' in text
+    assert '8 channels; the setting correction switches it off' in text
+    assert main(['info', str(dis_bundle.path)]) == 0
+    assert 'none: the setting correction has no effect' in ' '.join(capsys.readouterr().out.split())
 
 
 def test_comparison_sees_other_weights(dis_bundle, tmp_path):

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from tiny_models import texture, tiny_model, tiny_spec
 
-from dff_ros.backends.graph import image_taps, score_matrices
+from dff_ros.backends.runner import image_taps, score_matrices
 from dff_ros.errors import ConfigError, DataError
 from dff_ros.geometry import resample_taps
 from dff_ros.nets.dff import DffModel, load_model, load_weights, read_spec

@@ -108,7 +108,7 @@ def test_descriptor_tells_when_a_parameter_may_change():
 def test_interval_ages_and_alpha_change_at_runtime_and_nothing_else():
     runtime = {name for name, parameter in KNOWN.items() if parameter.runtime}
     assert runtime >= {'keyframe.interval', 'keyframe.max_age_s', 'keyframe.max_gap_s', 'overlay.alpha'}
-    assert runtime.isdisjoint({'bundle', 'backend', 'device', 'flow', 'num_threads'})
+    assert runtime.isdisjoint({'bundle', 'backend', 'device', 'flow', 'correction', 'num_threads'})
 
 
 def test_a_good_set_is_applied_once_as_a_whole(make_node):

@@ -93,7 +93,8 @@ RING_0 = (
     'share',
     'timing',
 )
-RING_0 += ('backends', 'backends.base', 'backends.graph', 'backends.flow', 'evaluation', '')
+RING_0 += ('backends', 'evaluation', '')
+RING_0 += tuple(f'backends.{name}' for name in ('base', 'flow', 'graph', 'handles', 'runner', 'use'))
 RING_1 = ('backends', 'nets', 'data', 'training', 'export', 'onnx_graphs', 'label_motion')
 """Modules (and packages with all they hold) of the inner rings; every other one is in ring 2."""
 

@@ -13,6 +13,7 @@ from dff_ros.bundle import Bundle
 from dff_ros.export import write_bundle
 from dff_ros.model_spec import ModelSpec
 from dff_ros.nets.dff import DffModel
+from dff_ros.nets.flownet import FlowNet
 
 CLASS_NAMES = ('sky', 'wall', 'road', 'tree', 'car')
 
@@ -31,10 +32,14 @@ def tiny_spec(flow_source: str = 'dis', **changes: object) -> ModelSpec:
     return ModelSpec(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def tiny_model(flow_source: str = 'dis', seed: int = 0) -> DffModel:
+LIGHT = {'light_channels': 16, 'detail': True, 'correction_channels': 8}
+"""Changes to `tiny_spec` that turn on all that the light net serves."""
+
+
+def tiny_model(flow_source: str = 'dis', seed: int = 0, **changes: object) -> DffModel:
     """All weights away from their start values, and class scores balanced over a textured image."""
     generator = torch.Generator().manual_seed(seed)
-    model = DffModel(tiny_spec(flow_source)).eval()
+    model = DffModel(tiny_spec(flow_source, **changes)).eval()
     with torch.no_grad():
         for name, value in model.state_dict().items():
             if name.endswith('running_var'):
@@ -44,21 +49,27 @@ def tiny_model(flow_source: str = 'dis', seed: int = 0) -> DffModel:
             elif value.dim() == 4 and not name.startswith('flow_net.Convolution'):
                 gain = 2.0 if name.startswith('flow_net') else 1.0
                 value.copy_(torch.randn(value.shape, generator=generator) * (gain / value[0].numel()) ** 0.5)
-        if model.flow_net is not None:
-            scale = model.flow_net.Convolution5_scale.weight
-            scale.copy_(torch.randn(scale.shape, generator=generator) * 0.02)
+        if isinstance(model.flow_net, FlowNet):
+            _randomise_scale(model.flow_net.Convolution5_scale.weight, generator)
             model.flow_net.Convolution5.weight.mul_(20)
+        elif model.flow_net is not None:
+            _randomise_scale(model.flow_net.scale.weight, generator)
         image = torch.from_numpy(texture((96, 128), seed)).permute(2, 0, 1)[None]
-        head = model.heads['segmentation'].score
+        head = model.heads['segmentation']
         scores = model(model.normalise(image))
-        head.weight.div_(scores.std((0, 2, 3))[:, None, None, None] / 2)
-        head.bias.copy_(-model(model.normalise(image)).mean((0, 2, 3)) + head.bias)
+        for layer in [head.score] if head.detail is None else [head.score, head.detail.score]:
+            layer.weight.div_(scores.std((0, 2, 3))[:, None, None, None] / 2)
+        head.score.bias.copy_(-model(model.normalise(image)).mean((0, 2, 3)) + head.score.bias)
     return model
 
 
-def write_tiny_bundle(folder: Path, flow_source: str = 'dis') -> Bundle:
+def _randomise_scale(weight: torch.Tensor, generator: torch.Generator) -> None:
+    weight.copy_(torch.randn(weight.shape, generator=generator) * 0.02)
+
+
+def write_tiny_bundle(folder: Path, flow_source: str = 'dis', **changes: object) -> Bundle:
     """A bundle of `tiny_model`."""
-    return write_bundle(tiny_model(flow_source).folded(), folder, created_by='a test')
+    return write_bundle(tiny_model(flow_source, **changes).folded(), folder, created_by='a test')
 
 
 def texture(size: tuple[int, int], seed: int = 0) -> NDArray[np.uint8]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -14,12 +15,11 @@ from numpy.typing import NDArray
 from dff_ros.bundle import Bundle
 from dff_ros.config import DffConfig
 from dff_ros.errors import BackendUnavailableError
-from dff_ros.model_spec import HAND_MADE_FLOWS
 from dff_ros.types import ContextT, FeatureT, KeyFeature, Propagation, Segmentation
 
 if TYPE_CHECKING:
     from dff_ros.backends.flow import FlowSource
-    from dff_ros.backends.graph import GraphRunner
+    from dff_ros.backends.runner import GraphRunner, Shaped
 
 _logger = logging.getLogger(__name__)
 
@@ -55,14 +55,16 @@ class Backend(Protocol[FeatureT, ContextT]):
         self, image_HW3: NDArray[np.uint8], key: KeyFeature[FeatureT, ContextT]
     ) -> KeyFeature[FeatureT, ContextT]:
         """A key frame that another backend of the same bundle and runtime extracted from this image, with
-        what this one's flow needs of it added; the feature is shared. Both can propagate from the result.
+        what this one's flow and correction need of it added; the feature is shared. Both can propagate from
+        the result.
         """
         ...
 
     def propagate(
         self, image_HW3: NDArray[np.uint8], key: KeyFeature[FeatureT, ContextT]
     ) -> Propagation[FeatureT]:
-        """Equation (3): flow from the current image to the key image, warp, scale map.
+        """Equation (3): flow from the current image to the key image, warp, scale map; then the correction
+        branch, if the bundle has one and the settings do not leave it out.
 
         The current image must have the size of the key image; ShapeError otherwise.
         """
@@ -86,29 +88,32 @@ class Backend(Protocol[FeatureT, ContextT]):
 
 
 def open_backend(bundle: Bundle, config: DffConfig) -> Backend[object, object]:
-    """Load a bundle into the runtime that `backend`, `device` and `flow` of the config ask for.
+    """Load a bundle into the runtime that `backend`, `device`, `flow` and `correction` of the config ask
+    for.
 
     Logs one line that says what was chosen and why. Raises BackendUnavailableError naming what to install
     where a runtime or device is missing, BundleError for files that the runtime does not take.
     """
     from dff_ros.backends.graph import GraphBackend
+    from dff_ros.backends.use import GraphUse
 
     name, choice = choose_backend(config)
     num_threads = config.num_threads or available_cores()
-    flow = bundle.spec.flow_in_use(config.flow)
-    runner = _open_runner(bundle, name, config.device, num_threads, has_flow_net=flow not in HAND_MADE_FLOWS)
+    use = GraphUse.of(bundle.spec, config)
+    runner = _open_runner(bundle, name, config.device, num_threads, use.graphs)
     info = BackendInfo(name, runner.device, runner.runtime, num_threads, choice)
-    source = _open_dis(bundle.stride, num_threads) if flow == 'dis' else None
+    source = _open_dis(bundle.stride, num_threads) if use.flow == 'dis' else None
     _logger.info(
-        'bundle %s: %s on %s, %d threads, flow %s (%s)',
+        'bundle %s: %s on %s, %d threads, flow %s%s (%s)',
         bundle.name,
         info.runtime,
         info.device,
         num_threads,
-        flow,
+        use.flow,
+        ', corrected' if use.is_correcting else '',
         choice,
     )
-    backend = GraphBackend(runner, bundle.spec, bundle.stride, info, flow, source)
+    backend = GraphBackend(runner, bundle, info, use, source)
     return cast(Backend[object, object], backend)
 
 
@@ -145,16 +150,16 @@ def _is_installed(package: str) -> bool:
 
 
 def _open_runner(
-    bundle: Bundle, name: str, device: str, num_threads: int, has_flow_net: bool
-) -> GraphRunner[object]:
+    bundle: Bundle, name: str, device: str, num_threads: int, graphs: Sequence[str]
+) -> GraphRunner[Shaped]:
     try:
         if name == 'onnx':
             from dff_ros.backends.onnx import OnnxRunner
 
-            return cast('GraphRunner[object]', OnnxRunner(bundle, num_threads, has_flow_net))
+            return cast('GraphRunner[Shaped]', OnnxRunner(bundle, num_threads, graphs))
         from dff_ros.backends.torch import TorchRunner
 
-        return cast('GraphRunner[object]', TorchRunner(bundle, num_threads, has_flow_net, device))
+        return cast('GraphRunner[Shaped]', TorchRunner(bundle, num_threads, graphs, device))
     except ImportError as error:
         extra = {'onnx': 'onnxruntime', 'torch': 'torch'}[name]
         raise BackendUnavailableError(

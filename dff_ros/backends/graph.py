@@ -5,162 +5,147 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dff_ros.backends.base import BackendInfo
 from dff_ros.backends.flow import FlowSource, motion_px
+from dff_ros.backends.handles import FrameFeature, Key, KeyContext
+from dff_ros.backends.runner import (
+    TAP_NAMES,
+    Array,
+    GraphRunner,
+    Size,
+    Tensors,
+    TensorT,
+    image_taps,
+    score_matrices,
+)
+from dff_ros.backends.use import GraphUse
+from dff_ros.bundle import Bundle
 from dff_ros.errors import ShapeError
-from dff_ros.geometry import grid_size, network_size, resample_taps, upsample_matrix
-from dff_ros.model_spec import ModelSpec
+from dff_ros.geometry import grid_size, network_size
 from dff_ros.types import MIN_SIDE, KeyFeature, Propagation, Segmentation
 
-TensorT = TypeVar('TensorT')
-Size = tuple[int, int]
-Taps = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]
+_LIGHT = ('fine', 'middle', 'coarse')
+_KEY_INPUTS = {'normalised': 'key_image', **{name: f'key_{name}' for name in _LIGHT}}
+"""Outputs of `extract` that `propagate` takes of the key frame, and their names there."""
 
-
-class GraphRunner(Protocol[TensorT]):
-    """The graphs of nets/graphs.py in one runtime. Tensors that it returns own their memory."""
-
-    @property
-    def device(self) -> str:
-        """Where it runs."""
-        ...
-
-    @property
-    def runtime(self) -> str:
-        """Name and version."""
-        ...
-
-    def extract(self, image_HW3: NDArray[np.uint8], network: Size) -> tuple[TensorT, TensorT | None]:
-        """Feature, and the normalised key image if the bundle's flow net is in use."""
-        ...
-
-    def warp(self, feature: TensorT, flow_2hw: NDArray[np.float32]) -> tuple[TensorT, NDArray[np.float32]]:
-        """Warped feature and validity (gh, gw)."""
-        ...
-
-    def propagate(
-        self, image_HW3: NDArray[np.uint8], network: Size, key_image: TensorT, key_feature: TensorT
-    ) -> tuple[TensorT, NDArray[np.float32], NDArray[np.float32]]:
-        """Feature, validity (gh, gw) and flow (2, gh, gw) of the bundle's flow net."""
-        ...
-
-    def predict(
-        self, feature: TensorT, network: Size, output: Size
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Label map and confidence of size `output`."""
-        ...
-
-    def grid(self, feature: TensorT) -> Size:
-        """(gh, gw) of a feature."""
-        ...
-
-    def close(self) -> None:
-        """Free what it holds."""
-        ...
+_OTHER_KEY = 'the key frame was extracted with other settings of flow and correction: extract a new key frame'
 
 
 @dataclass(frozen=True, slots=True)
-class KeyContext(Generic[TensorT]):
-    """What `propagate` needs of a key image: its size, and the input of flow net or flow source."""
+class _Moved(Generic[TensorT]):
+    """The warped key feature, and when its flow was known."""
 
-    size: Size
-    image: TensorT | None
-    grey: NDArray[np.uint8] | None
+    feature: TensorT
+    flow: TensorT
+    validity_hw: NDArray[np.float32]
+    flow_ns: int
 
 
 class GraphBackend(Generic[TensorT]):
     """`Backend` over a GraphRunner.
 
-    `flow`: 'zero' copies the key feature, 'dis' asks `flow_source`, any other is the bundle's own flow net.
+    `flow` of `use`: 'zero' copies the key feature, 'dis' asks `flow_source`, any other is the bundle's own
+    flow net.
     """
 
     def __init__(
         self,
         runner: GraphRunner[TensorT],
-        spec: ModelSpec,
-        stride: int,
+        bundle: Bundle,
         info: BackendInfo,
-        flow: str,
+        use: GraphUse,
         flow_source: FlowSource | None = None,
     ) -> None:
         self._runner = runner
-        self._spec = spec
-        self._stride = stride
+        self._spec = bundle.spec
+        self._stride, self._score_stride = bundle.stride, bundle.score_stride
         self._info = info
-        self._is_copying = flow == 'zero'
+        self._use = use
         self._flow_source = flow_source
+        self._taps = lru_cache(maxsize=16)(self._make_taps)
+        self._matrices = lru_cache(maxsize=16)(self._make_matrices)
 
     @property
     def info(self) -> BackendInfo:
         """What runs where."""
         return self._info
 
-    def extract(self, image_HW3: NDArray[np.uint8]) -> KeyFeature[TensorT, KeyContext[TensorT]]:
+    def extract(self, image_HW3: NDArray[np.uint8]) -> Key[TensorT]:
         """Feature of a key image."""
         size = _checked_size(image_HW3)
         network = network_size(size, self._spec.nominal_size)
-        feature, key_image = self._runner.extract(image_HW3, network)
+        names = self._light_names + (('normalised',) if self._use.has_key_image else ())
+        feature, *rest = self._runner.run('extract', self._image(image_HW3, network), ('feature', *names))
+        seen = dict(zip(names, rest, strict=True))
+        inputs = {_KEY_INPUTS[name]: seen[name] for name in names if name in _KEY_INPUTS}
         grey = self._flow_source.prepare(image_HW3, network) if self._flow_source else None
-        return KeyFeature(feature, KeyContext(size, key_image, grey))
+        return KeyFeature(self._feature(feature, seen), KeyContext(size, grey, inputs))
 
-    def adopt(
-        self, image_HW3: NDArray[np.uint8], key: KeyFeature[TensorT, KeyContext[TensorT]]
-    ) -> KeyFeature[TensorT, KeyContext[TensorT]]:
-        """Adds the input of a flow source. That of a flow net only its own backend makes: let it extract."""
+    def adopt(self, image_HW3: NDArray[np.uint8], key: Key[TensorT]) -> Key[TensorT]:
+        """Adds the input of a flow source, and the light features. The key image of a flow net of the paper
+        only its own backend makes: let it extract.
+        """
         context = key.context
-        if self._flow_source is None or context.grey is not None:
-            return key
         network = network_size(context.size, self._spec.nominal_size)
-        grey = self._flow_source.prepare(image_HW3, network)
-        return KeyFeature(key.feature, KeyContext(context.size, context.image, grey))
+        grey, inputs = context.grey, context.inputs
+        if self._flow_source is not None and grey is None:
+            grey = self._flow_source.prepare(image_HW3, network)
+        wanted = {_KEY_INPUTS[name]: name for name in self._light_names if name in _KEY_INPUTS}
+        if not inputs.keys() >= wanted.keys():
+            light = self._look(image_HW3, network)
+            inputs = {**inputs, **{key_name: light[name] for key_name, name in wanted.items()}}
+        if grey is context.grey and inputs is context.inputs:
+            return key
+        return KeyFeature(key.feature, KeyContext(context.size, grey, inputs))
 
     def propagate(
-        self, image_HW3: NDArray[np.uint8], key: KeyFeature[TensorT, KeyContext[TensorT]]
-    ) -> Propagation[TensorT]:
-        """Equation (3). With a flow net in the graph, `flow_ms` contains the warp."""
+        self, image_HW3: NDArray[np.uint8], key: Key[TensorT]
+    ) -> Propagation[FrameFeature[TensorT]]:
+        """Equation (3), then the correction if it is in use. `flow_ms` contains the look at the current
+        frame, and with a flow net in the graph the warp.
+        """
         start_ns = time.perf_counter_ns()
         size = _checked_size(image_HW3)
-        context = key.context
-        if size != context.size:
+        if size != key.context.size:
             raise ShapeError(
-                f'the current image is {size}, its key image {context.size}: extract a new key frame'
+                f'the current image is {size}, its key image {key.context.size}: extract a new key frame'
             )
         network = network_size(size, self._spec.nominal_size)
-        if self._is_copying:
-            validity = np.ones(grid_size(network, self._stride), np.float32)
-            return Propagation(key.feature, validity, motion_px=0.0, coverage=1.0)
-        if self._flow_source is not None and context.grey is not None:
-            current = self._flow_source.prepare(image_HW3, network)
-            flow = self._flow_source.flow(current, context.grey, network)
-            flow_ns = time.perf_counter_ns()
-            feature, validity = self._runner.warp(key.feature, flow)
-        elif context.image is not None:
-            feature, validity, flow = self._runner.propagate(image_HW3, network, context.image, key.feature)
-            flow_ns = time.perf_counter_ns()
-        else:
-            raise ShapeError('the key frame was extracted with another flow source: extract a new key frame')
+        light = self._look(image_HW3, network) if self._use.is_looking else {}
+        moved = self._move(image_HW3, network, light, key)
+        warp_ns = time.perf_counter_ns()
+        feature = self._correct(moved, light, key.context) if self._use.is_correcting else moved.feature
         end_ns = time.perf_counter_ns()
+        flow = cast(NDArray[np.float32], self._runner.array(moved.flow))[0]
         return Propagation(
-            feature,
-            validity,
+            self._feature(feature, light),
+            moved.validity_hw,
             motion_px=motion_px(flow, self._stride, size, network),
-            coverage=float(validity.mean()),
-            flow_ms=(flow_ns - start_ns) / 1e6,
-            warp_ms=(end_ns - flow_ns) / 1e6,
+            coverage=float(moved.validity_hw.mean()),
+            flow_ms=(moved.flow_ns - start_ns) / 1e6,
+            warp_ms=(warp_ns - moved.flow_ns) / 1e6,
+            correct_ms=(end_ns - warp_ns) / 1e6,
         )
 
-    def predict(self, feature: TensorT, source_size: Size, output_size: Size) -> Segmentation:
+    def predict(self, feature: FrameFeature[TensorT], source_size: Size, output_size: Size) -> Segmentation:
         """Label map and confidence of `output_size`; ShapeError if the feature is not of `source_size`."""
         network = network_size(source_size, self._spec.nominal_size)
-        grid, expected = self._runner.grid(feature), grid_size(network, self._stride)
+        grid, expected = tuple(feature.feature.shape[2:]), grid_size(network, self._stride)
         if grid != expected:
             raise ShapeError(f'the feature has {grid} cells; an image of {source_size} has {expected}')
-        return Segmentation(*self._runner.predict(feature, network, output_size))
+        inputs = {'feature': feature.feature, **self._matrices(output_size, network)}
+        if feature.detail is not None:
+            inputs['fine'] = feature.detail
+        label_map, confidence = (
+            cast(NDArray[np.uint8], self._runner.array(tensor))
+            for tensor in self._runner.run('predict', inputs, ('label_map', 'confidence'))
+        )
+        return Segmentation(label_map, confidence)
 
     def warm_up(self, size: Size) -> None:
         """Run each verb at an image size."""
@@ -171,24 +156,86 @@ class GraphBackend(Generic[TensorT]):
 
     def close(self) -> None:
         """Free the runtime."""
+        self._taps.cache_clear()
+        self._matrices.cache_clear()
         self._runner.close()
 
+    @property
+    def _light_names(self) -> tuple[str, ...]:
+        return self._spec.light_outputs if self._use.is_looking else ()
 
-@lru_cache(maxsize=16)
-def image_taps(source: Size, network: Size) -> Taps:
-    """Inputs row_index, row_weight, col_index, col_weight of the graphs: (outputs, taps), C-contiguous."""
-    taps = [array for axis in (0, 1) for array in resample_taps(network[axis], source[axis])]
-    row_index, row_weight, col_index, col_weight = (np.ascontiguousarray(array.T) for array in taps)
-    return row_index, row_weight, col_index, col_weight  # type: ignore[return-value]
+    def _feature(self, feature: TensorT, light: Tensors[TensorT]) -> FrameFeature[TensorT]:
+        return FrameFeature(feature, light['fine'] if self._spec.detail else None)
+
+    def _look(self, image_HW3: NDArray[np.uint8], network: Size) -> Tensors[TensorT]:
+        names = self._light_names
+        light = self._runner.run('look', self._image(image_HW3, network), names)
+        return dict(zip(names, light, strict=True))
+
+    def _move(
+        self, image_HW3: NDArray[np.uint8], network: Size, light: Tensors[TensorT], key: Key[TensorT]
+    ) -> _Moved[TensorT]:
+        """The key feature, warped along the flow in use."""
+        feature, context = key.feature.feature, key.context
+        if self._use.flow == 'zero':
+            grid = grid_size(network, self._stride)
+            flow = self._runner.tensor(np.zeros((1, 2, *grid), np.float32))
+            return _Moved(feature, flow, np.ones(grid, np.float32), time.perf_counter_ns())
+        if self._flow_source is not None:
+            if context.grey is None:
+                raise ShapeError(_OTHER_KEY)
+            current = self._flow_source.prepare(image_HW3, network)
+            flow = self._runner.tensor(self._flow_source.flow(current, context.grey, network)[None])
+            flow_ns = time.perf_counter_ns()
+            inputs = {'feature': feature, 'flow': flow}
+            warped, validity = self._runner.run(self._use.warp_graph, inputs, ('warped', 'validity'))
+        else:
+            inputs = {**self._flow_inputs(image_HW3, network, light, context), 'key_feature': feature}
+            warped, validity, flow = self._runner.run('propagate', inputs, ('propagated', 'validity', 'flow'))
+            flow_ns = time.perf_counter_ns()
+        return _Moved(warped, flow, cast(NDArray[np.float32], self._runner.array(validity)), flow_ns)
+
+    def _flow_inputs(
+        self,
+        image_HW3: NDArray[np.uint8],
+        network: Size,
+        light: Tensors[TensorT],
+        context: KeyContext[TensorT],
+    ) -> Tensors[TensorT]:
+        if self._use.has_key_image:
+            return {**self._image(image_HW3, network), **_of_key(context, 'key_image')}
+        return {**light, **_of_key(context, *(_KEY_INPUTS[name] for name in _LIGHT))}
+
+    def _correct(
+        self, moved: _Moved[TensorT], light: Tensors[TensorT], context: KeyContext[TensorT]
+    ) -> TensorT:
+        inputs = {
+            'warped': moved.feature,
+            'flow': moved.flow,
+            'middle': light['middle'],
+            'coarse': light['coarse'],
+            **_of_key(context, 'key_middle'),
+        }
+        (corrected,) = self._runner.run('correct', inputs, ('corrected',))
+        return corrected
+
+    def _image(self, image_HW3: NDArray[np.uint8], network: Size) -> Tensors[TensorT]:
+        """The inputs of a graph that takes a source image."""
+        return {'image': self._runner.tensor(image_HW3), **self._taps(image_HW3.shape[:2], network)}
+
+    def _make_taps(self, source: Size, network: Size) -> Tensors[TensorT]:
+        arrays: tuple[Array, ...] = image_taps(source, network)
+        return {name: self._runner.tensor(array) for name, array in zip(TAP_NAMES, arrays, strict=True)}
+
+    def _make_matrices(self, output: Size, network: Size) -> Tensors[TensorT]:
+        rows, columns = score_matrices(output, network, self._score_stride)
+        return {'row_matrix': self._runner.tensor(rows), 'col_matrix': self._runner.tensor(columns)}
 
 
-@lru_cache(maxsize=16)
-def score_matrices(
-    output: Size, network: Size, stride: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Inputs row_matrix (H, gh) and col_matrix (gw, W) of the predict graph."""
-    rows, columns = (upsample_matrix(output[axis], network[axis], stride) for axis in (0, 1))
-    return rows, np.ascontiguousarray(columns.T)
+def _of_key(context: KeyContext[TensorT], *names: str) -> Tensors[TensorT]:
+    if not all(name in context.inputs for name in names):
+        raise ShapeError(_OTHER_KEY)
+    return {name: context.inputs[name] for name in names}
 
 
 def _checked_size(image_HW3: NDArray[np.uint8]) -> Size:

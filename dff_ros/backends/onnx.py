@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
-from dff_ros.backends.graph import Size, image_taps, score_matrices
+from dff_ros.backends.runner import Array
 from dff_ros.bundle import Bundle
 from dff_ros.errors import BackendUnavailableError, BundleError
-
-Array = NDArray[np.float32]
 
 _PROVIDER = 'CPUExecutionProvider'
 _LOG_ERRORS_ONLY = 3
 
 
 class OnnxRunner:
-    """One session per graph. `has_flow_net`: load the bundle's flow net instead of the plain warp.
+    """One session for each of `graphs`. Raises BundleError naming one that ONNX Runtime does not take."""
 
-    Raises BundleError naming a graph that ONNX Runtime does not take.
-    """
-
-    def __init__(self, bundle: Bundle, num_threads: int, has_flow_net: bool) -> None:
-        self._stride = bundle.stride
-        self._has_flow_net = has_flow_net
-        names = ['extract', 'predict', 'propagate']
-        if not has_flow_net and 'warp' in bundle.graphs:
-            names[2] = 'warp'
-        self._sessions = {name: _open_session(bundle, name, num_threads) for name in names}
-        self._propagate = names[2]
-        self._inputs = {name: bundle.graphs[name].inputs for name in names}
-        self._outputs = {name: bundle.graphs[name].outputs for name in names}
+    def __init__(self, bundle: Bundle, num_threads: int, graphs: Sequence[str]) -> None:
+        self._sessions = {name: _open_session(bundle, name, num_threads) for name in graphs}
 
     @property
     def device(self) -> str:
@@ -45,46 +30,22 @@ class OnnxRunner:
         """Name and version."""
         return f'onnxruntime {onnxruntime.__version__}'
 
-    def extract(self, image_HW3: NDArray[np.uint8], network: Size) -> tuple[Array, Array | None]:
+    def tensor(self, array: Array) -> Array:
         """See GraphRunner."""
-        num_outputs = 2 if self._has_flow_net else 1
-        outputs = self._run(
-            'extract', image_HW3, *image_taps(image_HW3.shape[:2], network), num_outputs=num_outputs
-        )
-        return outputs[0], outputs[1] if self._has_flow_net else None
+        return array
 
-    def warp(self, feature: Array, flow_2hw: Array) -> tuple[Array, Array]:
+    def array(self, tensor: Array) -> Array:
         """See GraphRunner."""
-        warped, validity = self._run(self._propagate, feature, flow_2hw[None])
-        return warped, validity
+        return tensor
 
-    def propagate(
-        self, image_HW3: NDArray[np.uint8], network: Size, key_image: Array, key_feature: Array
-    ) -> tuple[Array, Array, Array]:
+    def run(self, graph: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """See GraphRunner."""
-        taps = image_taps(image_HW3.shape[:2], network)
-        feature, validity, flow = self._run(self._propagate, image_HW3, *taps, key_image, key_feature)
-        return feature, validity, flow[0]
-
-    def predict(
-        self, feature: Array, network: Size, output: Size
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """See GraphRunner."""
-        label_map, confidence = self._run('predict', feature, *score_matrices(output, network, self._stride))
-        return label_map, confidence
-
-    def grid(self, feature: Array) -> Size:
-        """See GraphRunner."""
-        return feature.shape[2], feature.shape[3]
+        arrays: list[Array] = self._sessions[graph].run(list(outputs), dict(inputs))
+        return arrays
 
     def close(self) -> None:
         """See GraphRunner."""
         self._sessions = {}
-
-    def _run(self, graph: str, *arrays: NDArray[np.generic], num_outputs: int | None = None) -> list[NDArray]:
-        feed = dict(zip(self._inputs[graph], arrays, strict=True))
-        outputs: list[NDArray] = self._sessions[graph].run(list(self._outputs[graph][:num_outputs]), feed)
-        return outputs
 
 
 def _open_session(bundle: Bundle, graph: str, num_threads: int) -> onnxruntime.InferenceSession:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from dff_ros.errors import ConfigError
 
 if TYPE_CHECKING:
-    from dff_ros.nets.complexity import Complexity
+    from dff_ros.evaluation.speed import StageCost
+    from dff_ros.nets.complexity import Complexity, PartCost
 
 SUMMARY = (
     'count the multiply-adds of the networks and print 1/r, the cost of a key frame over that of the flow'
@@ -34,10 +35,12 @@ PAPER_INV_R = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags; the defaults are the paper's."""
     parser.add_argument(
+        '--bundle', metavar='BUNDLE', help='count the parts of this model instead: a directory, or a name'
+    )
+    parser.add_argument(
         '--size',
         metavar='HEIGHTxWIDTH',
-        default='x'.join(map(str, PAPER_SIZE)),
-        help='image size (%(default)s)',
+        help=f'image size ({"x".join(map(str, PAPER_SIZE))}, or the nominal size of the bundle)',
     )
     for flag, what, names in (
         ('--feature-nets', 'feature nets', PAPER_FEATURE_NETS),
@@ -59,13 +62,59 @@ def run(args: argparse.Namespace) -> int:
     """Print the table."""
     from dff_ros.nets.complexity import complexity_table
 
-    size = _parse_size(args.size)
+    size = PAPER_SIZE if args.size is None else _parse_size(args.size)
+    if args.bundle is not None:
+        return _run_bundle(args.bundle, None if args.size is None else size, args.json)
     rows = complexity_table(size, args.feature_nets, args.flow_nets, args.channels)
     if args.json:
         print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
     else:
         _print_table(rows, size, args.channels)
     return 0
+
+
+def _run_bundle(name: str, size: tuple[int, int] | None, as_json: bool) -> int:
+    from dff_ros.bundle import open_bundle
+    from dff_ros.geometry import network_size
+    from dff_ros.nets.complexity import part_gmac, stage_gmac
+
+    spec = open_bundle(name).spec
+    network = network_size(size or spec.nominal_size, spec.nominal_size)
+    parts, stages = part_gmac(spec, network), stage_gmac(spec, network)
+    facts = {
+        'size': list(network),
+        'parts': dataclasses.asdict(parts),
+        'stages': dataclasses.asdict(stages),
+        'r': stages.ratio,
+    }
+    if as_json:
+        print(json.dumps(facts, indent=2))
+    else:
+        _print_parts(name, network, parts, stages)
+    return 0
+
+
+def _print_parts(name: str, network: tuple[int, int], parts: PartCost, stages: StageCost) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f'{name} at {network[0]}x{network[1]} (height x width)')
+    for column in ('part', 'GMAC', 'stage'):
+        table.add_column(column, justify='right' if column == 'GMAC' else 'left')
+    stage_of = {
+        'feature': 'extract',
+        'light': 'extract, propagate',
+        'flow': 'propagate',
+        'correction': 'propagate',
+        'head': 'predict',
+    }
+    for part, gmac in dataclasses.asdict(parts).items():
+        table.add_row(part, f'{gmac:.4g}', stage_of[part])
+    table.add_section()
+    for stage, gmac in dataclasses.asdict(stages).items():
+        table.add_row(stage, f'{gmac:.4g}', '')
+    Console().print(table)
+    print(f'(propagate + predict) / (extract + predict) = {stages.ratio:.3f}')
 
 
 def _parse_size(text: str) -> tuple[int, int]:

@@ -71,7 +71,8 @@ def _as_json(bundle: Bundle, comparisons: list[ClipComparison]) -> dict[str, obj
 def _print(bundle: Bundle, comparisons: list[ClipComparison]) -> None:
     for item in comparisons:
         print(
-            f'{item.num_frames} frames of {item.size[1]}x{item.size[0]}: {item.agreement:.4%} of labels '
+            f'{item.num_frames} frames of {item.size[1]}x{item.size[0]}'
+            f'{" with correction" if item.correction else ""}: {item.agreement:.4%} of labels '
             f'agree between torch and ONNX Runtime, features within {item.feature_error:.1e}'
         )
     megabytes = sum(facts.size for facts in bundle.files.values()) / 1e6

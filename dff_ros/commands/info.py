@@ -58,6 +58,13 @@ def _model_table(bundle: Bundle) -> Table:
         'feature net': f'{spec.feature_net}, stages 1 to {spec.last_stage}, {spec.channels} channels, '
         f'stride {bundle.stride}',
         'flow': spec.flow_source,
+        'light net': f'{spec.light_channels} channels, looks at every frame'
+        if spec.light_channels
+        else 'none',
+        'detail': f'scores at stride {bundle.score_stride}' if spec.detail else 'none',
+        'correction': f'{spec.correction_channels} channels; the setting correction switches it off'
+        if spec.correction_channels
+        else 'none: the setting correction has no effect',
         'nominal size': f'{spec.nominal_size[1]}x{spec.nominal_size[0]} (width x height)',
         'graphs': ', '.join(bundle.graphs),
         'created by': bundle.created_by,

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dff_ros.backends.use import GraphUse
+from dff_ros.config import DffConfig
 from dff_ros.errors import ConfigError
 from dff_ros.evaluation.speed import StageCost
-from dff_ros.geometry import grid_size
 from dff_ros.model_spec import HAND_MADE_FLOWS, ModelSpec
+from dff_ros.nets.dff import DffModel
 from dff_ros.nets.flownet import make_flow_net
 from dff_ros.nets.resnet import make_feature_net
-from dff_ros.nets.segmentation import SegmentationHead
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,13 @@ def count_gmac(make_net: Callable[[], nn.Module], *shapes: tuple[int, ...]) -> f
     with torch.device('meta'):
         net = make_net().eval()
         inputs: list[Tensor] = [torch.empty(shape) for shape in shapes]
+    return _count(lambda: net(*inputs))
+
+
+def _count(run: Callable[[], object]) -> float:
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        net(*inputs)
+        run()
     return counter.get_total_flops() / 2e9
 
 
@@ -70,21 +75,58 @@ def complexity_table(
     ]
 
 
-def stage_gmac(spec: ModelSpec, stride: int, size: tuple[int, int]) -> StageCost:
-    """10^9 multiply-adds of a model's feature net, flow net (0 for hand-made flow) and segmentation head.
+@dataclass(frozen=True, slots=True)
+class PartCost:
+    """10^9 multiply-adds of each part of a model on one frame; 0 for a part that it does not have."""
 
-    `stride`: that of the feature net; `size`: (height, width) of the network image. Warp and upsampling of
-    scores are left out, as in equation (6).
+    feature: float
+    light: float
+    flow: float
+    correction: float
+    head: float
+
+
+def part_gmac(spec: ModelSpec, size: tuple[int, int]) -> PartCost:
+    """What each network of a model costs on a network image of `size` (height, width).
+
+    `head` contains what detail adds to it. Warps, interpolations and the upsampling of scores are left out,
+    as in equation (6); the products of a correlation are counted.
     """
-    image = (1, 3, *size)
-    feature_net = partial(make_feature_net, spec.feature_net, spec.channels, last_stage=spec.last_stage)
-    has_flow_net = spec.flow_source not in HAND_MADE_FLOWS
-    flow_net = partial(make_flow_net, spec.flow_source, spec.channels)
-    feature = (1, spec.channels, *grid_size(size, stride))
+    with torch.device('meta'):
+        model = DffModel(spec).eval()
+        image = torch.empty(1, 3, *size)
+        feature, look = model.feature_net(image), model.look(image)
+        flow = torch.empty(1, 2, *feature.shape[2:])
+    light, correction = look.light, model.correction
+
+    def correct() -> None:
+        if correction is not None and light is not None:
+            correction(feature, flow, light, light.middle)
+
+    return PartCost(
+        feature=_count(lambda: model.feature_net(image)),
+        light=_count(lambda: model.look(image)),
+        flow=_count(lambda: model.estimate_flow(look, look)) if model.flow_net is not None else 0.0,
+        correction=_count(correct),
+        head=_count(lambda: model.scores(feature, look)),
+    )
+
+
+def stage_gmac(
+    spec: ModelSpec, size: tuple[int, int], flow: str = 'bundle', correction: bool = True
+) -> StageCost:
+    """10^9 multiply-adds of `extract`, `propagate` and `predict` with the settings `flow` and `correction`.
+
+    The light net runs on key frames and on others, where the settings leave anything that takes its
+    features. Hand-made flow counts as 0.
+    """
+    use, parts = GraphUse.of(spec, DffConfig(flow=flow, correction=correction)), part_gmac(spec, size)
+    light = parts.light if use.is_looking else 0.0
+    own_flow = 0.0 if use.flow in HAND_MADE_FLOWS else parts.flow
     return StageCost(
-        extract=count_gmac(feature_net, image),
-        propagate=count_gmac(flow_net, image, image) if has_flow_net else 0.0,
-        predict=count_gmac(partial(SegmentationHead, spec.channels, spec.num_classes), feature),
+        extract=parts.feature + light,
+        propagate=light + own_flow + (parts.correction if use.is_correcting else 0.0),
+        predict=parts.head,
     )
 
 

@@ -1,5 +1,7 @@
-"""The three graphs of a bundle: what torch runs and what is exported to ONNX, with pre- and post-processing
-inside.
+"""The graphs of a bundle: what torch runs and what is exported to ONNX, with pre- and post-processing inside.
+
+`extract`, `propagate` and `predict` are those of the paper. A model with a light net also has `look`, and one
+with a correction branch `correct`, so that a backend runs what its settings need and no more.
 
 Sizes never appear in them. The caller hands in the resize of the image as taps (`geometry.resample_taps`,
 transposed: for each output row or column its K source indices and weights) and that of the scores as two
@@ -14,12 +16,39 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from dff_ros.backends.runner import TAP_NAMES
 from dff_ros.errors import ConfigError
+from dff_ros.nets.correction import Correction
+from dff_ros.nets.correlation import CorrelationFlow
 from dff_ros.nets.dff import DffModel
+from dff_ros.nets.light import LightFeatures
 from dff_ros.nets.segmentation import SegmentationHead
-from dff_ros.nets.warp import coverage, warp
+from dff_ros.nets.warp import coverage, propagate, warp
 
-TAP_NAMES = ('row_index', 'row_weight', 'col_index', 'col_weight')
+_IMAGE_INPUTS = ('image', *TAP_NAMES)
+
+
+class Graph(nn.Module):
+    """Base of the graphs: `forward` takes `inputs` by name and returns `outputs` in order."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def make_graphs(model: DffModel) -> dict[str, Graph]:
+    """The graphs of a model by the names that a bundle gives them (bundle.GRAPHS)."""
+    graphs: dict[str, Graph] = {'extract': ExtractGraph(model)}
+    if model.flow_net is None:
+        graphs['propagate'] = WarpGraph()
+    else:
+        is_matching = isinstance(model.flow_net, CorrelationFlow)
+        graphs['propagate'] = MatchGraph(model) if is_matching else PropagateGraph(model)
+        graphs['warp'] = WarpGraph()
+    if model.spec.light_outputs:
+        graphs['look'] = LookGraph(model)
+    if model.correction is not None:
+        graphs['correct'] = CorrectGraph(model)
+    return {**graphs, 'predict': PredictGraph(model)}
 
 
 class _Resample(nn.Module):
@@ -49,35 +78,69 @@ class _Resample(nn.Module):
         return self.model.normalise(image_3hw.unsqueeze(0))
 
 
-class ExtractGraph(nn.Module):
-    """Source image and taps -> feature (1, C, gh, gw); with a flow net also the normalised network image."""
+class ExtractGraph(Graph):
+    """Source image and taps -> feature (1, C, gh, gw), the light features that later steps need, and with a
+    flow net of the paper the normalised network image.
+    """
+
+    inputs = _IMAGE_INPUTS
 
     def __init__(self, model: DffModel) -> None:
         super().__init__()
         self.resample = _Resample(model)
         self.model = model
+        self.has_key_image = not (model.flow_net is None or isinstance(model.flow_net, CorrelationFlow))
+        self.outputs = (
+            'feature',
+            *model.spec.light_outputs,
+            *(('normalised',) if self.has_key_image else ()),
+        )
 
     def forward(
         self, image: Tensor, row_index: Tensor, row_weight: Tensor, col_index: Tensor, col_weight: Tensor
     ) -> tuple[Tensor, ...]:
         normalised = self.resample(image, row_index, row_weight, col_index, col_weight)
         feature = self.model.feature_net(normalised)
-        return (feature,) if self.model.flow_net is None else (feature, normalised)
+        light = _light_outputs(self.model, normalised)
+        return (feature, *light, normalised) if self.has_key_image else (feature, *light)
 
 
-class WarpGraph(nn.Module):
-    """Hand-made flow, scale map 1: feature (1, C, gh, gw), flow (1, 2, gh, gw) in cells -> feature, validity
-    (gh, gw).
+class LookGraph(Graph):
+    """Source image and taps -> the light features that later steps need of a current frame."""
+
+    inputs = _IMAGE_INPUTS
+
+    def __init__(self, model: DffModel) -> None:
+        super().__init__()
+        self.resample = _Resample(model)
+        self.model = model
+        self.outputs = model.spec.light_outputs
+
+    def forward(
+        self, image: Tensor, row_index: Tensor, row_weight: Tensor, col_index: Tensor, col_weight: Tensor
+    ) -> tuple[Tensor, ...]:
+        return _light_outputs(self.model, self.resample(image, row_index, row_weight, col_index, col_weight))
+
+
+class WarpGraph(Graph):
+    """Flow made elsewhere, scale map 1: feature (1, C, gh, gw), flow (1, 2, gh, gw) in cells -> feature,
+    validity (gh, gw).
     """
+
+    inputs = ('feature', 'flow')
+    outputs = ('warped', 'validity')
 
     def forward(self, feature: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
         return warp(feature, flow), coverage(flow)[0, 0]
 
 
-class PropagateGraph(nn.Module):
-    """Equation (3) with the model's flow net: current source image and taps, the key frame's normalised image
-    and
-    feature -> feature, validity (gh, gw), flow (1, 2, gh, gw) in cells."""
+class PropagateGraph(Graph):
+    """Equation (3) with a flow net of the paper: current source image and taps, the key frame's normalised
+    image and feature -> feature, validity (gh, gw), flow (1, 2, gh, gw) in cells.
+    """
+
+    inputs = (*_IMAGE_INPUTS, 'key_image', 'key_feature')
+    outputs = ('propagated', 'validity', 'flow')
 
     def __init__(self, model: DffModel) -> None:
         super().__init__()
@@ -98,20 +161,77 @@ class PropagateGraph(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         current = self.resample(image, row_index, row_weight, col_index, col_weight)
         flow, scale_map = self.flow_net(current, key_image)
-        return warp(key_feature, flow) * scale_map, coverage(flow)[0, 0], flow
+        return propagate(key_feature, flow, scale_map), coverage(flow)[0, 0], flow
 
 
-class PredictGraph(nn.Module):
-    """Feature (1, C, gh, gw), row matrix (H, gh), column matrix (gw, W) -> label map and confidence, uint8
-    (H, W).
-
-    `SegmentationHead.decode` says what they mean.
+class MatchGraph(Graph):
+    """Equation (3) with the correlation flow net: light features of current and key frame, and the key
+    feature -> as PropagateGraph.
     """
+
+    inputs = (*LightFeatures._fields, *(f'key_{name}' for name in LightFeatures._fields), 'key_feature')
+    outputs = PropagateGraph.outputs
+
+    def __init__(self, model: DffModel) -> None:
+        super().__init__()
+        self.flow_net = cast(CorrelationFlow, model.flow_net)
+
+    def forward(
+        self,
+        fine: Tensor,
+        middle: Tensor,
+        coarse: Tensor,
+        key_fine: Tensor,
+        key_middle: Tensor,
+        key_coarse: Tensor,
+        key_feature: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        current = LightFeatures(fine, middle, coarse)
+        flow, scale_map = self.flow_net(current, LightFeatures(key_fine, key_middle, key_coarse))
+        return propagate(key_feature, flow, scale_map), coverage(flow)[0, 0], flow
+
+
+class CorrectGraph(Graph):
+    """Warped feature (1, C, gh, gw), flow (1, 2, gh, gw) in cells, light features of the current frame and
+    `middle` of the key frame -> feature.
+    """
+
+    inputs = ('warped', 'flow', 'middle', 'coarse', 'key_middle')
+    outputs = ('corrected',)
+
+    def __init__(self, model: DffModel) -> None:
+        super().__init__()
+        self.correction = cast(Correction, model.correction)
+
+    def forward(
+        self, warped: Tensor, flow: Tensor, middle: Tensor, coarse: Tensor, key_middle: Tensor
+    ) -> tuple[Tensor]:
+        # It does not read the fine features: the graph has no input for them.
+        current = LightFeatures(middle.new_empty(0), middle, coarse)
+        return self.correction(warped, flow, current, key_middle)[:1]
+
+
+class PredictGraph(Graph):
+    """Feature (1, C, gh, gw), row matrix (H, h), column matrix (w, W), and `fine` light features of the same
+    frame if the head takes them -> label map and confidence, uint8 (H, W).
+
+    (h, w) is the grid of the scores. `SegmentationHead.decode` says what the outputs mean.
+    """
+
+    outputs = ('label_map', 'confidence')
 
     def __init__(self, model: DffModel) -> None:
         super().__init__()
         self.head = cast(SegmentationHead, model.heads['segmentation'])
+        self.inputs = ('feature', 'row_matrix', 'col_matrix', *(('fine',) if model.spec.detail else ()))
 
-    def forward(self, feature: Tensor, row_matrix: Tensor, col_matrix: Tensor) -> tuple[Tensor, Tensor]:
-        columns = self.head(feature)[0] @ col_matrix
+    def forward(
+        self, feature: Tensor, row_matrix: Tensor, col_matrix: Tensor, fine: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        columns = self.head(feature, fine)[0] @ col_matrix
         return self.head.decode([row_matrix @ plane for plane in columns.unbind(0)])
+
+
+def _light_outputs(model: DffModel, image: Tensor) -> tuple[Tensor, ...]:
+    light = model.look(image).light
+    return () if light is None else tuple(getattr(light, name) for name in model.spec.light_outputs)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dff_ros.errors import ConfigError
+from dff_ros.model_spec import LIGHT_STRIDE
 
 _SLOPE = 0.1
 
@@ -33,7 +34,7 @@ class LightNet(nn.Module):
     of 8.
     """
 
-    stride = 8
+    stride = LIGHT_STRIDE
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,0 +1,43 @@
+"""What the backend hands out and takes back: opaque to the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Generic
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from dff_ros.backends.runner import Size, TensorT
+from dff_ros.types import KeyFeature
+
+
+@dataclass(frozen=True, slots=True)
+class FrameFeature(Generic[TensorT]):
+    """Handle of a frame's feature (1, C, gh, gw), with the detail that `predict` takes of the same frame.
+
+    numpy takes it for the feature.
+    """
+
+    feature: TensorT
+    detail: TensorT | None = None
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[np.float32]:
+        array = np.asarray(self.feature, dtype)
+        return array.copy() if copy else array
+
+
+@dataclass(frozen=True, slots=True)
+class KeyContext(Generic[TensorT]):
+    """What `propagate` needs of a key image: its size, the input of a flow source, and by name those of the
+    graphs: normalised image (`key_image`) and light features (`key_fine`, `key_middle`,
+    `key_coarse`).
+    """
+
+    size: Size
+    grey: NDArray[np.uint8] | None
+    inputs: Mapping[str, TensorT]
+
+
+Key = KeyFeature[FrameFeature[TensorT], KeyContext[TensorT]]

@@ -1,0 +1,46 @@
+"""Which of a model's graphs the settings need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dff_ros.config import DffConfig
+from dff_ros.model_spec import HAND_MADE_FLOWS, PAPER_FLOW_NETS, ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class GraphUse:
+    """What a setting makes of a model: `flow` is the flow source in use, `is_correcting` says whether the
+    correction branch runs.
+    """
+
+    spec: ModelSpec
+    flow: str
+    is_correcting: bool
+
+    @classmethod
+    def of(cls, spec: ModelSpec, config: DffConfig) -> GraphUse:
+        """What the settings `flow` and `correction` lead to."""
+        return cls(spec, spec.flow_in_use(config.flow), config.correction and spec.correction_channels > 0)
+
+    @property
+    def is_looking(self) -> bool:
+        """Whether the light features of a current frame are needed."""
+        return self.is_correcting or self.spec.detail or self.flow == 'correlation'
+
+    @property
+    def has_key_image(self) -> bool:
+        """Whether the flow net reads the key image."""
+        return self.flow in PAPER_FLOW_NETS
+
+    @property
+    def warp_graph(self) -> str:
+        """Name of the graph that takes a flow made elsewhere."""
+        return 'propagate' if self.spec.flow_source in HAND_MADE_FLOWS else 'warp'
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """The graphs that a runner must have."""
+        move = {'zero': (), 'dis': (self.warp_graph,)}.get(self.flow, ('propagate',))
+        look, correct = ('look',) * self.is_looking, ('correct',) * self.is_correcting
+        return ('extract', *look, *move, *correct, 'predict')
