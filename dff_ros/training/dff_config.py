@@ -40,6 +40,12 @@ class LossConfig(Validated):
         minimum=0.0,
         maximum=1000.0,
     )
+    new: float = param(
+        0.25,
+        'Squared error, taken alike, of what the correction branch puts in place of the warped feature',
+        minimum=0.0,
+        maximum=1000.0,
+    )
     flow: float = param(
         1.0, 'Multi-scale end-point error, where the exact flow is known', minimum=0.0, maximum=1000.0
     )

@@ -197,6 +197,9 @@ class JointLoss(nn.Module):
             terms.update({prefix + name: term for name, term in found.items()})
             for name, weight in weights.items():
                 loss = loss + share * weight * found[name]
+        if made.new is not None and self._weights.new:
+            terms['new'] = self._feature_error(F.relu(made.new), direct, pairs, totals)
+            loss = loss + self._weights.new * terms['new']
         return loss
 
     def _answer_terms(
@@ -208,15 +211,18 @@ class JointLoss(nn.Module):
         student = F.log_softmax(answer.scores, 1)
         divergence = F.kl_div(student, teacher, reduction='none', log_target=True).sum(1)
         is_equal = answer.scores.argmax(1) == direct.scores.argmax(1)
-        weight = _cells(pairs.is_inside, self.model.stride)[:, None]
-        square = (weight * (answer.feature.float() - direct.feature.float()).square()).flatten(1).sum(1)
-        scale = (weight * direct.feature.float().square()).flatten(1).sum(1)
         return {
             'propagated': (labelled + still) / totals.pixels,
             'distill': (divergence * inside).sum() / totals.cells,
-            'feature': (square / scale.clamp_min(_TINY)).sum() / totals.pairs,
+            'feature': self._feature_error(answer.feature, direct, pairs, totals),
             'agreement': 100 * (is_equal * inside).sum() / totals.cells,
         }
+
+    def _feature_error(self, feature: Tensor, direct: _Answer, pairs: Pairs, totals: Totals) -> Tensor:
+        weight = _cells(pairs.is_inside, self.model.stride)[:, None]
+        square = (weight * (feature.float() - direct.feature.float()).square()).flatten(1).sum(1)
+        scale = (weight * direct.feature.float().square()).flatten(1).sum(1)
+        return (square / scale.clamp_min(_TINY)).sum() / totals.pairs
 
     def _flow_error(self, pyramid: FlowPyramid, pairs: Pairs, totals: Totals) -> Tensor:
         flow_net = self.model.flow_net
@@ -253,6 +259,7 @@ def _term_names(weights: LossConfig, trained: Trained, is_corrected: bool) -> li
         prefixes = ('', 'warped_') if is_corrected and weights.warped else ('',)
         figures = ('propagated', 'distill', 'feature', 'agreement')
         names += [prefix + name for prefix in prefixes for name in figures]
+        names += ['new'] if is_corrected and weights.new else []
     return names + ['flow'] if trained.flow and weights.flow else names
 
 
