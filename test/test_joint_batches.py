@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 import pytest
 from made_layers import smooth_texture
-from video_files import write_frame
+from video_files import write_folder, write_frame
 
 from dff_ros.config import replace
 from dff_ros.data.augment_config import AugmentConfig
+from dff_ros.errors import ConfigError, DataError
 from dff_ros.training.joint_batches import JointData, open_joint_data
 from dff_ros.training.joint_data_config import JointDataConfig
 from dff_ros.training.pair_batch import PairBatch
@@ -132,3 +133,124 @@ def test_batches_depend_on_seed_and_step_only_and_slots_choose_of_them(tmp_path:
     assert set(first.held_out) == {'labelled', 'unlabelled', 'made', 'street'}
     first.close()
     again.close()
+
+
+def test_labelled_frames_are_held_out_and_labels_are_those_of_the_current_frame(
+    tmp_path: Path, labelled: Path
+):
+    data = open_data(tmp_path, labelled=str(labelled), made_share=0, held_out=0.2, **{'pairs.same': 0.5})
+    assert data.labelled is not None and len(data.labelled) == 16
+    assert {Path(data.labelled[index].name).parts[-3] for index in range(10)} == {'s0'}
+    trained = {data.labelled[index].image_HW3.tobytes() for index in range(16)}
+    seen = set()
+    for step in range(12):
+        batch = data.held_out['labelled'].batch(step)
+        seen |= {frame.tobytes() for frame in (*batch.current_BHW3, *batch.key_BHW3)}
+        distance = np.abs(batch.current_BHW3[..., 0] - 32.0 * batch.labels_BHW - 15.5)
+        assert (distance <= 16 + 8).mean() > 0.97
+    assert len(seen) == 4 and trained.isdisjoint(seen)
+    for step in range(12):
+        batch = data.train.batch(step)
+        assert {frame.tobytes() for frame in (*batch.current_BHW3, *batch.key_BHW3)} <= trained
+    data.close()
+
+
+def test_frames_of_any_size_come_at_a_scale_of_their_own_and_without_padding(tmp_path: Path):
+    """An edge in a frame of twice the crop's sides lies where it lies in the crop."""
+    image = np.zeros((96, 128, 3), np.uint8)
+    image[:, 64:] = 200
+    for number in range(20):
+        write_frame(tmp_path / 'v' / f'{number}.png', 0)
+        cv2.imwrite(str(tmp_path / 'v' / f'{number}.png'), image)
+    expected = np.repeat([[0, 200]], 32, axis=1).repeat(48, axis=0)
+    for augment in (GREY, replace(GREY, {'scale_min': 0.3, 'scale_max': 0.5})):
+        data = open_data(tmp_path, augment, unlabelled=str(tmp_path / 'v'))
+        np.testing.assert_array_equal(data.train.batch(0).current_BHW3[1, ..., 0], expected)
+        data.close()
+
+
+@pytest.mark.parametrize(
+    ('batch', 'shares', 'expected'),
+    [
+        (8, (2, 2, 3, 1), (2, 2, 3, 1)),
+        (16, (2, 2, 3, 1), (4, 4, 6, 2)),
+        (6, (2, 2, 3, 1), (2, 1, 2, 1)),
+        (5, (1, 0, 1, 0), (3, 0, 2, 0)),
+    ],
+)
+def test_shares_of_a_batch(batch: int, shares: tuple[int, ...], expected: tuple[int, ...]):
+    names = ('labelled', 'unlabelled', 'made', 'street')
+    settings = {f'{name}_share': share for name, share in zip(names, shares, strict=True)}
+    counts = JointDataConfig(labelled='a', unlabelled='b', street=5, **settings).per_batch(batch)
+    assert tuple(counts.get(name, 0) for name in names) == expected
+
+
+def test_kinds_without_data_leave_their_share_to_the_others():
+    assert JointDataConfig(unlabelled='b').per_batch(8) == {'unlabelled': 8}
+    assert JointDataConfig(labelled='a').per_batch(10) == {'labelled': 4, 'made': 6}
+    assert JointDataConfig(made_images='a', street=3).per_batch(8) == {'made': 6, 'street': 2}
+
+
+@pytest.mark.parametrize('settings', [{}, {'unlabelled': 'b', 'unlabelled_share': 0}])
+def test_nothing_to_train_on_is_said(settings: dict[str, object]):
+    with pytest.raises(ConfigError, match=r'nothing to train on: give --data\.labelled PATH'):
+        JointDataConfig(**settings).per_batch(8)  # type: ignore[arg-type]
+
+
+def test_a_batch_that_is_too_small_is_said():
+    with pytest.raises(ConfigError, match='batch: 2 has no room for street pairs beside the others'):
+        JointDataConfig(made_images='a', street=3, made_share=5).per_batch(2)
+
+
+def test_broken_input_is_named(tmp_path: Path, labelled: Path):
+    write_folder(tmp_path / 'other')
+    write_video(tmp_path / 'one', 1, 1)
+    nowhere = str(tmp_path / 'nowhere')
+    cases: list[tuple[dict[str, object], type[Exception], str]] = [
+        (
+            {'labelled': f'{labelled},{tmp_path / "other"}'},
+            ConfigError,
+            r'other has the classes road, car, sky',
+        ),
+        ({'labelled': nowhere}, DataError, 'nowhere does not exist'),
+        ({'labelled': str(labelled), 'split': 'test'}, DataError, "no split 'test'; it has train"),
+        ({'unlabelled': nowhere}, DataError, 'there is no video .*nowhere'),
+        (
+            {'unlabelled': str(tmp_path / 'one')},
+            ConfigError,
+            'no current frame of .*one has any frame 1 frame',
+        ),
+        ({'made_images': nowhere}, DataError, 'there is no video .*nowhere'),
+    ]
+    for settings, error, message in cases:
+        with pytest.raises(error, match=message):
+            open_data(tmp_path, **settings)
+
+
+def test_a_deleted_frame_and_labels_of_another_size_are_named(tmp_path: Path, labelled: Path):
+    frames, labels = labelled / 'train/s0/frames', labelled / 'train/s1/labels'
+    settings = {'labelled': str(labelled), 'made_share': 0, 'held_out': 0.0}
+    data = open_data(tmp_path, **settings)
+    (frames / '3.png').unlink()
+    with pytest.raises(DataError, match=r's0/frames/3\.png cannot be decoded'):
+        list(data.train.ahead(0, 10))
+    data.close()
+    write_frame(frames / '3.png', 0, (96, 128))
+    cv2.imwrite(str(labels / '2.png'), np.zeros((48, 64), np.uint8))
+    data = open_data(tmp_path, **settings)
+    with pytest.raises(DataError, match=r'labels of .*s1/frames/2\.png are 64x48 pixels, the frame 128x96'):
+        list(data.train.ahead(0, 10))
+    data.close()
+
+
+def test_pairs_can_be_made_of_images_without_labels(tmp_path: Path):
+    for number in range(10):
+        write_frame(tmp_path / 'images' / f'{number}.png', 0)
+        cv2.imwrite(str(tmp_path / 'images' / f'{number}.png'), smooth_texture(number, (96, 128)))
+    data = open_data(tmp_path, made_images=str(tmp_path / 'images'))
+    batch = data.train.batch(0)
+    assert (batch.labels_BHW == 255).all() and (batch.offsets_B == -1).all()
+    assert batch.is_visible_BHW.mean() > 0.3 and np.abs(batch.flow_B2HW).mean() > 1
+    assert set(data.held_out) == {'made'}
+    assert not np.array_equal(data.held_out['made'].batch(0).flow_B2HW, batch.flow_B2HW)
+    data.close()

@@ -86,7 +86,7 @@ def test_truncated_image_is_named_where_its_turn_comes(tmp_path):
     broken.write_bytes(broken.read_bytes()[:900])
     frames = iter(open_source(str(tmp_path)))
     assert next(frames).name == 'a.png'
-    with pytest.raises(ConversionError, match=r'b\.jpg cannot be read as an image'):
+    with pytest.raises(DataError, match=r'b\.jpg cannot be decoded as an image'):
         next(frames)
 
 

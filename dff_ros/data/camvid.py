@@ -9,7 +9,8 @@ import re
 from pathlib import Path
 
 from dff_ros.data.classes import CAMVID_CLASSES
-from dff_ros.data.label_files import coding, read_rgb, read_values
+from dff_ros.data.images import read_image
+from dff_ros.data.label_files import coding, read_values
 from dff_ros.data.samples import Sample
 from dff_ros.errors import DataError
 
@@ -48,7 +49,7 @@ class CamVid:
 
     def __getitem__(self, index: int) -> Sample:
         name = self.names[index]
-        image = read_rgb(self.image_path(name))
+        image = read_image(self.image_path(name))
         labels = CODING.decode(read_values(self.label_path(name)), self.label_path(name))
         if labels.shape != image.shape[:2]:
             raise DataError(

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_ros.data.findings import Finding
-from dff_ros.data.label_files import LabelCoding, read_rgb, read_values
+from dff_ros.data.images import read_image
+from dff_ros.data.label_files import LabelCoding, read_values
 from dff_ros.data.video_set import Boxes, SequenceInfo, VideoFrame
 
 
@@ -90,7 +91,7 @@ class FileVideos:
     def frame(self, sequence: int, index: int) -> VideoFrame:
         """One frame; DataError where the file cannot be decoded."""
         file = self._clips[sequence].frames[index]
-        return VideoFrame(str(file.path), read_rgb(file.path), file.stamp_ns)
+        return VideoFrame(str(file.path), read_image(file.path), file.stamp_ns)
 
     def labels(self, sequence: int, index: int) -> NDArray[np.uint8] | None:
         """Class ids; DataError where the file cannot be decoded or has values outside the classes."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_ros.data.numbering import natural_key
-from dff_ros.errors import ConversionError, DataError
+from dff_ros.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm'})
 
@@ -40,8 +40,9 @@ def image_folders(root: Path) -> dict[Path, list[Path]]:
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """An image file as uint8 RGB (H, W, 3), turned upright as its EXIF says; ConversionError names a damaged
-    one.
+    """An image file as uint8 RGB (H, W, 3), turned upright as its EXIF says; of 16 bits the upper 8.
+
+    DataError names a file that is missing, cut short, or no image.
     """
     from PIL import Image, ImageOps
 
@@ -53,4 +54,4 @@ def read_image(path: Path) -> NDArray[np.uint8]:
                 return np.ascontiguousarray(np.repeat(grey[..., None], 3, axis=2))
             return np.array(upright.convert('RGB'))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ConversionError(f'{path} cannot be read as an image: {error}') from error
+        raise DataError(f'{path} cannot be decoded as an image: {error}') from error

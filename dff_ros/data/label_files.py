@@ -1,4 +1,4 @@
-"""Reading images and label maps from files; what the values of a label map mean."""
+"""Reading label maps from files; what their values mean."""
 
 from __future__ import annotations
 
@@ -50,26 +50,16 @@ def coding(
     return LabelCoding(class_names, ids, is_allowed, f'{classes}, and {" or ".join(map(str, void))} for void')
 
 
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """An image file as uint8 RGB (H, W, 3), turned upright; DataError where it is missing or damaged."""
-    return np.asarray(cv2.cvtColor(_read(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
-
-
 def read_values(path: Path) -> NDArray[np.uint8]:
     """The values (H, W) of a label map: grey levels, or the indices of a palette image."""
-    values = _read(path, cv2.IMREAD_UNCHANGED)
+    values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if values is None:
+        raise DataError(f'{path} cannot be decoded: it is missing or damaged')
     if values.ndim == 3 and values.dtype == np.uint8:
         values = _palette_indices(path, values)
     if values.ndim != 2 or values.dtype != np.uint8:
         raise DataError(f'{path} must have one channel of 8 bits, it is {values.dtype} {values.shape}')
     return values
-
-
-def _read(path: Path, flags: int) -> NDArray[np.uint8]:
-    pixels = cv2.imread(str(path), flags)
-    if pixels is None:
-        raise DataError(f'{path} cannot be decoded: it is missing or damaged')
-    return np.asarray(pixels)
 
 
 def _palette_indices(path: Path, colours: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -34,15 +34,16 @@ def augment_pair(
     crop: tuple[int, int],
     independent_colour: bool = False,
     fit: bool = False,
+    cover: bool = False,
 ) -> PairSample:
     """A random crop (height, width) of a pair with changed colours; labels are all 255 where there are none.
 
-    `fit` is that of `draw_placement`.
+    `fit` and `cover` are those of `draw_placement`.
 
     The colours of both frames are changed alike, apart from the grain, or independently.
     """
     height, width = pair.current_HW3.shape[:2]
-    placed = place_pair(pair, draw_placement(config, rng, (height, width), crop, fit), crop)
+    placed = place_pair(pair, draw_placement(config, rng, (height, width), crop, fit, cover), crop)
     return colour_pair(config, rng, placed, independent_colour)
 
 

@@ -10,7 +10,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
@@ -22,6 +21,7 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from dff_ros.data.samples import Sample
+from dff_ros.data.whole_folder import whole_folder
 from dff_ros.errors import ConfigError, DataError
 
 IMAGES_FILE = 'images.npy'
@@ -135,9 +135,7 @@ def render_once(
     if (folder / FACTS_FILE).is_file():
         return
     show, processes = show or (lambda done, total: None), processes or len(os.sched_getaffinity(0))
-    temporary = folder.with_name(f'.{folder.name}.{os.getpid()}')
-    try:
-        temporary.mkdir(parents=True)
+    with whole_folder(folder, 'render the street into', is_shared=True) as temporary:
         for name, (dtype, shape) in arrays.items():
             open_memmap(temporary / name, 'w+', np.dtype(dtype), (spec.num_frames, *shape)).flush()
         done = 0
@@ -145,11 +143,6 @@ def render_once(
             done += rendered
             show(done, spec.num_frames)
         (temporary / FACTS_FILE).write_text(json.dumps(asdict(spec)) + '\n', encoding='utf-8')
-        temporary.rename(folder)
-    except OSError as error:
-        raise DataError(f'cannot render the street into {folder}: {error}') from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _render_all(

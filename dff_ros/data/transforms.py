@@ -45,15 +45,19 @@ def draw_placement(
     source: tuple[int, int],
     crop: tuple[int, int],
     fit: bool = False,
+    cover: bool = False,
 ) -> Placement:
     """A random scale (log-uniform), position and flip. Sizes are (height, width).
 
     Along each axis the crop lies anywhere within the scaled source, or the source anywhere within the crop.
-    `fit`: a scale of 1 is that at which the source has the area of the crop.
+    `fit`: a scale of 1 is that at which the source has the area of the crop. `cover`: the scale is at least
+    so large that the source covers the crop.
     """
     scale = math.exp(rng.uniform(math.log(config.scale_min), math.log(config.scale_max)))
     if fit:
         scale *= math.sqrt(math.prod(crop) / math.prod(source))
+    if cover:
+        scale = max(scale, *(crop_side / side for side, crop_side in zip(source, crop, strict=True)))
     room = [side * scale - crop_side for side, crop_side in zip(source, crop, strict=True)]
     offset_y, offset_x = (round(rng.uniform(min(r, 0.0), max(r, 0.0))) for r in room)
     return Placement(scale, (float(offset_x), float(offset_y)), bool(rng.random() < config.flip))

@@ -29,7 +29,7 @@ def unpack_video(path: Path, cache: Path, show: ShowProgress | None = None) -> l
     identity = f'{path.resolve()} {status.st_size} {status.st_mtime_ns}'
     folder = cache / f'{path.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}'
     if not (folder / FACTS_FILE).is_file():
-        with whole_folder(folder, f'unpack {path} into') as temporary:
+        with whole_folder(folder, f'unpack {path} into', is_shared=True) as temporary:
             stamps_ns = _write_frames(path, temporary, show or (lambda done, total: None))
             (temporary / FACTS_FILE).write_text(json.dumps({'stamps_ns': stamps_ns}), encoding='utf-8')
     try:

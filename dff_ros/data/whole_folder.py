@@ -12,11 +12,11 @@ from dff_ros.errors import DataError
 
 
 @contextmanager
-def whole_folder(folder: Path, task: str) -> Iterator[Path]:
+def whole_folder(folder: Path, task: str, is_shared: bool = False) -> Iterator[Path]:
     """A temporary folder beside `folder`, which takes that name when the block is done.
 
-    Where another process has made the folder in the meantime, that one stays. `task` says what is done in the
-    DataError that is raised where the disk refuses, as in 'render the street into'.
+    `is_shared`: where another process has made the same in the meantime, that stays. `task` says what is done
+    in the DataError that is raised where the disk refuses, as in 'render the street into'.
     """
     temporary = folder.with_name(f'.{folder.name}.{os.getpid()}')
     try:
@@ -25,7 +25,7 @@ def whole_folder(folder: Path, task: str) -> Iterator[Path]:
         try:
             temporary.rename(folder)
         except OSError:
-            if not folder.is_dir():
+            if not (is_shared and folder.is_dir()):
                 raise
     except OSError as error:
         raise DataError(f'cannot {task} {folder}: {error}') from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
@@ -16,6 +15,7 @@ from dff_ros.data.classes import CAMVID_CLASSES, CAMVID_COLOURS
 from dff_ros.data.layouts.folder import CLASSES_FILE, FRAMES, LABELS
 from dff_ros.data.street_config import RenderConfig, StreetVideosConfig
 from dff_ros.data.street_videos import StreetVideos
+from dff_ros.data.whole_folder import whole_folder
 from dff_ros.errors import DataError
 
 ShowProgress = Callable[[int, int], None]
@@ -32,18 +32,11 @@ def write_street(
     DataError where the folder is in use or the disk refuses.
     """
     root = root.absolute()
-    temporary = root.with_name(f'.{root.name}.{os.getpid()}')
-    try:
+    with whole_folder(root, 'write the street to') as temporary:
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
             raise DataError(f'{root} is not empty: give a new folder, nothing was written')
-        temporary.mkdir(parents=True)
         (temporary / CLASSES_FILE).write_text(_classes_yaml(config.fps), encoding='utf-8')
         _write_sequences(temporary, config, show or (lambda done, total: None), processes)
-        temporary.replace(root)
-    except OSError as error:
-        raise DataError(f'cannot write the street to {root}: {error}') from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write_sequences(root: Path, config: RenderConfig, show: ShowProgress, processes: int | None) -> None:

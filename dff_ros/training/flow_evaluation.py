@@ -98,7 +98,7 @@ def photometric_error(
 
     Every folder with enough images, at or below `root`, is a video. Frames are brought to the size that a
     network of that nominal size sees. Pixels count where every method's flow stays inside the key frame, so
-    all have the same. DataError where no video is long enough, ConversionError on a damaged image.
+    all have the same. DataError where no video is long enough, or an image is damaged.
     """
     videos = find_videos(root)
     rows: dict[str, Figures] = {}

@@ -56,7 +56,8 @@ class PairBatches(BatchStream[PairSample, PairBatch]):
 class VideoPairs:
     """Random crops of pairs of frames of videos, with exact flow where it is known and wanted.
 
-    A scale of 1 is that at which a frame has the area of the crop. Raises ConfigError as PairSampler.
+    A scale of 1 is that at which a frame has the area of the crop; frames without labels always cover it.
+    Raises ConfigError as PairSampler.
     """
 
     def __init__(
@@ -86,7 +87,8 @@ class VideoPairs:
     def _make(self, step: int, slot: int, pair: Pair) -> PairSample:
         rng = np.random.default_rng((self._seed, _AUGMENT, step, slot))
         sample = self._sampler.read(pair, self._with_flow)
-        return augment_pair(self._config, rng, sample, self._crop, self._independent_colour, fit=True)
+        cover = sample.labels_HW is None  # nothing is learnt from a rim without a picture
+        return augment_pair(self._config, rng, sample, self._crop, self._independent_colour, True, cover)
 
 
 class MadePairs:
