@@ -210,7 +210,7 @@ def test_broken_input_is_named(tmp_path: Path, labelled: Path):
         (
             {'labelled': f'{labelled},{tmp_path / "other"}'},
             ConfigError,
-            r'other has the classes road, car, sky',
+            'classes road, car, sky',
         ),
         ({'labelled': nowhere}, DataError, 'nowhere does not exist'),
         ({'labelled': str(labelled), 'split': 'test'}, DataError, "no split 'test'; it has train"),
@@ -218,7 +218,7 @@ def test_broken_input_is_named(tmp_path: Path, labelled: Path):
         (
             {'unlabelled': str(tmp_path / 'one')},
             ConfigError,
-            'no current frame of .*one has any frame 1 frame',
+            'frame of .*one has any frame 1 frame',
         ),
         ({'made_images': nowhere}, DataError, 'there is no video .*nowhere'),
     ]

@@ -96,7 +96,8 @@ def place_flow(
         cv2.warpAffine(source, matrix, crop[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
         for flags in (cv2.INTER_NEAREST, cv2.INTER_LINEAR)
     )
-    is_edge = np.abs(smooth - nearest).max(axis=2, keepdims=True) > _EDGE_PX
+    is_far = np.abs(smooth - nearest) > _EDGE_PX
+    is_edge = is_far[..., :1] | is_far[..., 1:]  # many times faster than any(axis=2)
     flow = np.where(is_edge, nearest, smooth).transpose(2, 0, 1)
     flow = flow * np.array([matrix[0, 0], matrix[1, 1]], np.float32)[:, None, None]
     flow = np.ascontiguousarray(np.clip(flow, -_OUTSIDE_PX, _OUTSIDE_PX), np.float32)
