@@ -119,9 +119,12 @@ class _Level(nn.Module):
         """Cosine of each cell with the key cells around it, and mean shift of the alike ones, in cells."""
         side = 2 * self.radius + 1
         likeness = correlate(_unit(here), _unit(there), self.radius)
-        share = torch.softmax(likeness * self.sharpness, dim=1).unflatten(1, (side, side))
+        # A softmax over channels, but divided last: ONNX Runtime's own is far slower along this axis.
+        sharp = likeness * self.sharpness
+        share = torch.exp(sharp - sharp.amax(1, keepdim=True)).unflatten(1, (side, side))
         steps: Tensor = self.steps  # type: ignore[assignment]
-        return likeness, torch.stack([(share.sum(axis) * steps).sum(1) for axis in (1, 2)], dim=1)
+        sums = [share.sum(axis) for axis in (1, 2)]
+        return likeness, torch.stack([(part * steps).sum(1) / part.sum(1) for part in sums], dim=1)
 
 
 def _unit(x: Tensor) -> Tensor:
@@ -138,11 +141,12 @@ def correlate(current: Tensor, key: Tensor, radius: int) -> Tensor:
     """
     batch, _, height, width = current.shape
     size = 2 * radius + 1
-    padded = F.pad(key, (radius, radius, radius, radius))
-    rows = torch.stack([padded[:, :, shift : shift + height] for shift in range(size)], dim=1)
+    padded = F.pad(key, (radius, radius, radius, radius)).transpose(1, 2)
+    near = torch.arange(size, device=key.device)[:, None] + torch.arange(height, device=key.device)
+    rows = padded.index_select(1, near.flatten()).unflatten(1, (size, height))
     # All products of a row's cells with those of a key row, then the band around the diagonal: appending
     # zeros and cutting rows of one cell more shifts each row by one against the last.
-    bands = torch.matmul(current.permute(0, 2, 3, 1).unsqueeze(1), rows.permute(0, 1, 3, 2, 4))
+    bands = torch.matmul(current.permute(0, 2, 3, 1).unsqueeze(1), rows)
     bands = F.pad(bands.flatten(3), (0, width))
     bands = bands.reshape(batch, size, height, width, width + size)[..., :size]
     return bands.permute(0, 1, 4, 2, 3).flatten(1, 2)

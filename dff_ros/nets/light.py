@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -83,11 +82,10 @@ def double(x: Tensor, like: Tensor) -> Tensor:
     Cell 2 i lies on cell i, cell 2 i + 1 between two; beyond the last one it repeats.
     """
     padded = F.pad(x, (0, 1, 0, 1), mode='replicate')
-    right = (padded[..., :-1] + padded[..., 1:]) / 2
-    wide = torch.stack((padded[..., :-1], right), dim=-1).flatten(-2)
-    below = (wide[..., :-1, :] + wide[..., 1:, :]) / 2
-    tall = torch.stack((wide[..., :-1, :], below), dim=-2).flatten(-3, -2)
-    return tall[..., : like.shape[-2], : like.shape[-1]]
+    # From corner to corner, n + 1 cells onto 2 n + 1: the step is exactly half a cell.
+    size = 2 * x.shape[-2] + 1, 2 * x.shape[-1] + 1
+    doubled = F.interpolate(padded, size=size, mode='bilinear', align_corners=True)
+    return doubled[..., : like.shape[-2], : like.shape[-1]]
 
 
 def _conv(num_in: int, num_out: int, stride: int = 1) -> nn.Conv2d:
