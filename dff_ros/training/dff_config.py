@@ -41,8 +41,9 @@ class LossConfig(Validated):
         maximum=1000.0,
     )
     new: float = param(
-        0.25,
-        'Squared error, taken alike, of what the correction branch puts in place of the warped feature',
+        0.5,
+        'With a correction branch, the share of them that its new feature has by itself: the gate alone lets '
+        'little of a gradient through',
         minimum=0.0,
         maximum=1000.0,
     )

@@ -186,8 +186,10 @@ class JointLoss(nn.Module):
     ) -> Tensor:
         """The weighted sum of the terms of propagation, which are added to `terms`."""
         shares = {'': (made.feature, 1.0)}
-        if made.gate is not None and self._weights.warped:
+        if made.new is not None and self._weights.warped:
             shares['warped_'] = (made.warped, self._weights.warped)
+        if made.new is not None and self._weights.new:
+            shares['new_'] = (F.relu(made.new), self._weights.new)
         weights = {name: getattr(self._weights, name) for name in ('propagated', 'distill', 'feature')}
         loss = still.new_zeros(())
         for prefix, (feature, share) in shares.items():
@@ -197,9 +199,6 @@ class JointLoss(nn.Module):
             terms.update({prefix + name: term for name, term in found.items()})
             for name, weight in weights.items():
                 loss = loss + share * weight * found[name]
-        if made.new is not None and self._weights.new:
-            terms['new'] = self._feature_error(F.relu(made.new), direct, pairs, totals)
-            loss = loss + self._weights.new * terms['new']
         return loss
 
     def _answer_terms(
@@ -211,18 +210,15 @@ class JointLoss(nn.Module):
         student = F.log_softmax(answer.scores, 1)
         divergence = F.kl_div(student, teacher, reduction='none', log_target=True).sum(1)
         is_equal = answer.scores.argmax(1) == direct.scores.argmax(1)
+        weight = _cells(pairs.is_inside, self.model.stride)[:, None]
+        square = (weight * (answer.feature.float() - direct.feature.float()).square()).flatten(1).sum(1)
+        scale = (weight * direct.feature.float().square()).flatten(1).sum(1)
         return {
             'propagated': (labelled + still) / totals.pixels,
             'distill': (divergence * inside).sum() / totals.cells,
-            'feature': self._feature_error(answer.feature, direct, pairs, totals),
+            'feature': (square / scale.clamp_min(_TINY)).sum() / totals.pairs,
             'agreement': 100 * (is_equal * inside).sum() / totals.cells,
         }
-
-    def _feature_error(self, feature: Tensor, direct: _Answer, pairs: Pairs, totals: Totals) -> Tensor:
-        weight = _cells(pairs.is_inside, self.model.stride)[:, None]
-        square = (weight * (feature.float() - direct.feature.float()).square()).flatten(1).sum(1)
-        scale = (weight * direct.feature.float().square()).flatten(1).sum(1)
-        return (square / scale.clamp_min(_TINY)).sum() / totals.pairs
 
     def _flow_error(self, pyramid: FlowPyramid, pairs: Pairs, totals: Totals) -> Tensor:
         flow_net = self.model.flow_net
@@ -256,10 +252,10 @@ def _term_names(weights: LossConfig, trained: Trained, is_corrected: bool) -> li
     """All figures of a loss: every part of a batch and every process has the same."""
     names = ['per_frame'] if weights.per_frame else []
     if trained.propagation:
-        prefixes = ('', 'warped_') if is_corrected and weights.warped else ('',)
+        further = {'warped_': weights.warped, 'new_': weights.new} if is_corrected else {}
+        prefixes = ['', *(prefix for prefix, share in further.items() if share)]
         figures = ('propagated', 'distill', 'feature', 'agreement')
         names += [prefix + name for prefix in prefixes for name in figures]
-        names += ['new'] if is_corrected and weights.new else []
     return names + ['flow'] if trained.flow and weights.flow else names
 
 
