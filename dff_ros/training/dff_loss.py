@@ -82,7 +82,12 @@ class JointLoss(nn.Module):
         self.register_buffer('class_weight', class_weight_K)
         self._weights, self._trained, self._bf16 = weights, trained, bf16
         self._matrices: dict[int, Tensor] = {}
-        self._names = _term_names(weights, trained, model.correction is not None)
+        # With a correction, what the warped and the new feature give by themselves is judged too.
+        self._shares = {'': 1.0} if trained.propagation else {}
+        if trained.propagation and model.correction is not None:
+            further = {'warped_': weights.warped, 'new_': weights.new}
+            self._shares |= {prefix: share for prefix, share in further.items() if share}
+        self._names = self._term_names()
 
     def totals(self, pairs: Pairs) -> Totals:
         """What `forward` divides by, if these pairs are all there is."""
@@ -120,16 +125,27 @@ class JointLoss(nn.Module):
             moving = self._cross_entropy(scores[:num_moving], pairs, range(num_moving))
             terms['per_frame'] = (moving + still) / totals.pixels
             loss = loss + weights.per_frame * terms['per_frame']
+        for prefix, share in self._shares.items():
+            # What does not move is propagated as it is.
+            terms[f'{prefix}propagated'] = still / totals.pixels
+            loss = loss + share * weights.propagated * terms[f'{prefix}propagated']
         if num_moving:
             direct_answer = _Answer(direct[:num_moving].detach(), scores[:num_moving].detach())
             key = split(key, num_moving)[0]
             pyramid = self._pyramid(current, key)
             made = self._propagate(current, key, key_feature[:num_moving], pyramid, pairs.hand_flow)
-            loss = loss + self._of_propagation(made, current, direct_answer, still, pairs, totals, terms)
+            loss = loss + self._of_propagation(made, current, direct_answer, pairs, totals, terms)
             if pyramid is not None and self._trained.flow and weights.flow:
                 terms['flow'] = self._flow_error(pyramid, pairs, totals)
                 loss = loss + weights.flow * terms['flow']
         return loss, {name: term.detach() for name, term in terms.items()}
+
+    def _term_names(self) -> list[str]:
+        """All figures of a loss: every part of a batch and every process has the same."""
+        names = ['per_frame'] if self._weights.per_frame else []
+        figures = ('propagated', 'distill', 'feature', 'agreement')
+        names += [prefix + name for prefix in self._shares for name in figures]
+        return names + ['flow'] if self._trained.flow and self._weights.flow else names
 
     def _images(self, pairs: Pairs) -> Tensor:
         """Current frames that move, then all key frames, normalised."""
@@ -179,31 +195,28 @@ class JointLoss(nn.Module):
         made: Propagated,
         current: Look,
         direct: _Answer,
-        still: Tensor,
         pairs: Pairs,
         totals: Totals,
         terms: Terms,
     ) -> Tensor:
         """The weighted sum of the terms of propagation, which are added to `terms`."""
-        shares = {'': (made.feature, 1.0)}
-        if made.new is not None and self._weights.warped:
-            shares['warped_'] = (made.warped, self._weights.warped)
-        if made.new is not None and self._weights.new:
-            shares['new_'] = (F.relu(made.new), self._weights.new)
+        features = {'': made.feature, 'warped_': made.warped}
+        if made.new is not None:
+            features['new_'] = F.relu(made.new)
         weights = {name: getattr(self._weights, name) for name in ('propagated', 'distill', 'feature')}
-        loss = still.new_zeros(())
-        for prefix, (feature, share) in shares.items():
+        loss = totals.pairs.new_zeros(())
+        for prefix, share in self._shares.items():
+            feature = features[prefix]
             with self._autocast():
                 answer = _Answer(feature, self.model.scores(feature, current).float())
-            found = self._answer_terms(answer, direct, still, pairs, totals)
-            terms.update({prefix + name: term for name, term in found.items()})
+            found = self._answer_terms(answer, direct, pairs, totals)
+            for name, term in found.items():
+                terms[prefix + name] = terms[prefix + name] + term
             for name, weight in weights.items():
                 loss = loss + share * weight * found[name]
         return loss
 
-    def _answer_terms(
-        self, answer: _Answer, direct: _Answer, still: Tensor, pairs: Pairs, totals: Totals
-    ) -> Terms:
+    def _answer_terms(self, answer: _Answer, direct: _Answer, pairs: Pairs, totals: Totals) -> Terms:
         inside = _cells(pairs.is_inside, self.model.score_stride)
         labelled = self._cross_entropy(answer.scores, pairs, range(pairs.num_moving))
         teacher = F.log_softmax(direct.scores, 1)
@@ -214,7 +227,7 @@ class JointLoss(nn.Module):
         square = (weight * (answer.feature.float() - direct.feature.float()).square()).flatten(1).sum(1)
         scale = (weight * direct.feature.float().square()).flatten(1).sum(1)
         return {
-            'propagated': (labelled + still) / totals.pixels,
+            'propagated': labelled / totals.pixels,
             'distill': (divergence * inside).sum() / totals.cells,
             'feature': (square / scale.clamp_min(_TINY)).sum() / totals.pairs,
             'agreement': 100 * (is_equal * inside).sum() / totals.cells,
@@ -246,17 +259,6 @@ class JointLoss(nn.Module):
 
     def _autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(self.class_weight.device.type, torch.bfloat16, enabled=self._bf16)
-
-
-def _term_names(weights: LossConfig, trained: Trained, is_corrected: bool) -> list[str]:
-    """All figures of a loss: every part of a batch and every process has the same."""
-    names = ['per_frame'] if weights.per_frame else []
-    if trained.propagation:
-        further = {'warped_': weights.warped, 'new_': weights.new} if is_corrected else {}
-        prefixes = ['', *(prefix for prefix, share in further.items() if share)]
-        figures = ('propagated', 'distill', 'feature', 'agreement')
-        names += [prefix + name for prefix in prefixes for name in figures]
-    return names + ['flow'] if trained.flow and weights.flow else names
 
 
 def _cells(is_inside: Tensor, stride: int) -> Tensor:
