@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from dff_ros.config import Scalar, replace, to_flat
 from dff_ros.data.classes import CAMVID_CLASSES
 from dff_ros.data.pair_sample import PairSample
+from dff_ros.data.video_set import SequenceInfo, VideoFrame
 from dff_ros.errors import ConfigError, DataError
 from dff_ros.geometry import upsample_matrix
 from dff_ros.nets.dff import DffModel, load_model, read_spec
@@ -28,9 +29,11 @@ from dff_ros.nets.looking import split
 from dff_ros.nets.segmentation import upsample_scores
 from dff_ros.training import checkpoint, dff_loop, loop, run_log
 from dff_ros.training.dff_config import DffTrainConfig
+from dff_ros.training.dff_evaluation import propagation_scores, summary
 from dff_ros.training.dff_loss import Totals
 from dff_ros.training.dff_pairs import parts_of, to_pairs
 from dff_ros.training.dff_trainer import DffTrainer, scale_conv
+from dff_ros.training.evaluation import predict
 from dff_ros.training.joint_batches import JointData
 from dff_ros.training.pair_batch import PairBatch, stack_pairs
 from dff_ros.training.pair_batches import PairBatches
@@ -532,6 +535,56 @@ def test_settings_that_do_not_go_together():
     ):
         with pytest.raises(ConfigError, match=text):
             config_of(**changes).check_together()
+
+
+# Evaluation
+
+
+class StillVideo:
+    """Twelve times the same frame; its labels are what a model says of it, those of frame 11 of another."""
+
+    class_names = CAMVID_CLASSES
+    box_class_names = ()
+
+    def __init__(self, labels_HW: np.ndarray) -> None:
+        self._image, self._labels = texture(SIZE, 3), labels_HW
+        self.sequences = (SequenceInfo('still', tuple(range(12)), (4, 10, 11)),)
+
+    def frame(self, sequence: int, index: int) -> VideoFrame:
+        return VideoFrame(str(index), self._image, index)
+
+    def labels(self, sequence: int, index: int) -> np.ndarray:
+        return self._labels if index < 11 else (self._labels + 1) % 11
+
+    def boxes(self, sequence: int, index: int) -> None:
+        return None
+
+
+def test_propagation_is_scored_by_offset_at_labelled_frames():
+    """Copied features of a still video are exact; frame 11, an odd one, has only odd offsets."""
+    config = config_of(flow_net='zero', correction_channels=0)
+    model = awake(start_model(config, CAMVID_CLASSES)).model.eval()
+    labels = predict(model, texture(SIZE, 3), torch.device('cpu'))
+    assert len(np.unique(labels)) > 1
+    scores = propagation_scores(model, StillVideo(labels))
+    assert set(scores) == {'warped'}
+    by_offset = scores['warped'].by_offset
+    area = SIZE[0] * SIZE[1]
+    # Keys are frames 0, 2, ..: 4 has offsets 0, 2, 4; 10 has 0, 2, .. 8; 11 has 1, 3, .. 9.
+    assert [matrix.num_pixels // area for matrix in by_offset] == [2, 1, 2, 1, 2, 1, 1, 1, 1, 1]
+    assert [matrix.pixel_accuracy() for matrix in by_offset] == [100.0, 0.0] * 5
+    assert summary(scores)['warped']['by_offset'][0] == 100.0
+
+
+def test_both_answers_of_a_correction_are_scored():
+    model = awake(start_model(config_of(), CAMVID_CLASSES)).model.eval()
+    labels = predict(model, texture(SIZE, 3), torch.device('cpu'))
+    scores = propagation_scores(model, StillVideo(labels))
+    assert set(scores) == {'corrected', 'warped'}
+    for offsets in scores.values():
+        assert offsets.by_offset[0].pixel_accuracy() == 100.0  # a key frame is answered directly
+    counts = [offsets.by_offset[2].counts_KK1 for offsets in scores.values()]
+    assert not np.array_equal(*counts)
 
 
 # Processes

@@ -194,3 +194,14 @@ def test_the_current_frame_is_changed_as_a_single_one_is():
     paired = augment_pair(config, np.random.default_rng(9), PAIR, (50, 60))
     np.testing.assert_array_equal(paired.current_HW3, single[0])
     np.testing.assert_array_equal(paired.labels_HW, single[1])
+
+
+def test_what_the_frames_do_not_cover_is_outside():
+    placed = place_pair(PAIR, Placement(0.5, (-10.0, -5.0), False), (60, 80))
+    # 120x90 at half size is 60x45, from column 10 and row 5 on.
+    expected = np.zeros((60, 80), bool)
+    expected[5:50, 10:70] = True
+    assert placed.is_inside_HW is not None
+    np.testing.assert_array_equal(placed.is_inside_HW, expected)
+    assert not (~expected & placed.is_visible_HW).any()
+    np.testing.assert_array_equal(placed.flipped().is_inside_HW, expected[:, ::-1])
