@@ -120,7 +120,7 @@ def test_the_parts_of_the_light_net_by_hand():
     layers += [(32, 24, 32), (32, 32, 32)]  # stride of the output, channels in and out
     macs = sum(96 * 160 // stride**2 * 9 * num_in * num_out for stride, num_in, num_out in layers)
     assert parts.light == pytest.approx(macs / 1e9)
-    convs = CELLS[16] * (2 * 24 * 32 + (24 + 24 + 32 + 1) * 8 + 2 * 9 * 8 * 8 + 8 + 8 * 24)
+    convs = CELLS[16] * (2 * 24 * 32 + (24 + 24 + 32 + 1) * 8 + 4 * 9 * 8 * 8 + 8 + 8 * 24)
     assert parts.correction == pytest.approx((convs + CELLS[32] * 32 * 8) / 1e9)
     head = CELLS[16] * (24 * 5 + 24 * 64) + CELLS[8] * (16 * 64 + 9 * 64 * 64 + 64 * 5)
     assert parts.head == pytest.approx(head / 1e9)
