@@ -91,7 +91,7 @@ class ModelSpec:
         }
         asked = [name for name, is_asked in needing.items() if is_asked]
         if asked and not self.light_channels:
-            raise ConfigError(f'{asked[0]} needs the light net: set light_channels, 96 for example')
+            raise ConfigError(f'{asked[0]} needs the light net: set light_channels, 64 for example')
 
     @property
     def num_classes(self) -> int:

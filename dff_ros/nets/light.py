@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dff_ros.errors import ConfigError
 from dff_ros.model_spec import LIGHT_STRIDE
+from dff_ros.nets.resnet import Layers, basic_stage
 
 _SLOPE = 0.1
 
@@ -24,13 +26,14 @@ class LightFeatures(NamedTuple):
 
 
 class LightNet(nn.Module):
-    """Plain 3x3 convs: normalised images (B, 3, H, W) -> `LightFeatures` of `channels`, 3/2 and 2 times as
-    many.
+    """The first stages of ResNet-18 on the image at half size, and a shallow look at all of its pixels:
+    normalised images (B, 3, H, W) -> `LightFeatures` of 3/2, 2 and 4 times `channels`.
 
     One net serves the three that need the current frame: the correlation flow net matches its features with
     those of the key frame, the correction branch replaces what the warp got wrong, and the head takes the
-    detail that the feature's stride has lost. Raises ConfigError unless `channels` is a positive multiple
-    of 8.
+    detail that the feature's stride has lost. What they need of it is meaning, and that takes more images
+    than anyone labels: with 64 channels it starts from the weights of a ResNet-18 (`load_start_weights`),
+    whose names it has. Raises ConfigError unless `channels` is a positive multiple of 8.
     """
 
     stride = LIGHT_STRIDE
@@ -40,26 +43,34 @@ class LightNet(nn.Module):
         if channels < 8 or channels % 8:
             raise ConfigError(f'light_channels is {channels}; it takes a positive multiple of 8')
         self.channels = channels
-        quarter, half, middle, coarse = channels // 4, channels // 2, channels * 3 // 2, channels * 2
-        self.widths = channels, middle, coarse
-        self.conv1 = _conv(3, quarter, 2)
-        self.conv2 = _conv(quarter, half, 2)
-        self.conv3 = _conv(half, channels, 2)
-        self.conv3_1 = _conv(channels, channels)
-        self.conv3_2 = _conv(channels, channels)
-        self.conv4 = _conv(channels, middle, 2)
-        self.conv4_1 = _conv(middle, middle)
-        self.conv5 = _conv(middle, coarse, 2)
-        self.conv5_1 = _conv(coarse, coarse)
+        quarter, half = channels // 4, channels // 2
+        self.widths = channels + half, channels * 2, channels * 4
+        layers = Layers()
+        self.sharp1 = layers.conv(3, quarter, 3, 2)
+        self.sharp2 = layers.conv(quarter, half, 3, 2)
+        self.sharp3 = layers.conv(half, half, 3, 2)
+        self.conv1 = layers.conv(3, channels, 7, 2)
+        self.layer1 = basic_stage(channels, channels, 1, layers)
+        self.layer2 = basic_stage(channels, channels * 2, 2, layers)
+        self.layer3 = basic_stage(channels * 2, channels * 4, 2, layers)
         initialise(self)
+        taps = torch.tensor([0.25, 0.5, 0.25])
+        self.register_buffer('blur', torch.outer(taps, taps).expand(3, 1, 3, 3).clone(), persistent=False)
 
     def forward(self, image: Tensor) -> LightFeatures:
         """The features of a batch of normalised images."""
-        x = F.relu(self.conv3(F.relu(self.conv2(F.relu(self.conv1(image))))))
-        fine = F.relu(self.conv3_2(F.relu(self.conv3_1(x))))
-        middle = F.relu(self.conv4_1(F.relu(self.conv4(fine))))
-        coarse = F.relu(self.conv5_1(F.relu(self.conv5(middle))))
-        return LightFeatures(fine, middle, coarse)
+        sharp = F.relu(self.sharp3(F.relu(self.sharp2(F.relu(self.sharp1(image))))))
+        x = F.max_pool2d(F.relu(self.conv1(self._half(image))), 3, 2, 1)
+        fine = self.layer1(x)
+        middle = self.layer2(fine)
+        return LightFeatures(torch.cat((fine, sharp), dim=1), middle, self.layer3(middle))
+
+    def _half(self, image: Tensor) -> Tensor:
+        """Every second pixel of the blurred image: pixel i lies on pixel 2 i, as the grids have it."""
+        blur: Tensor = self.blur  # type: ignore[assignment]
+        return F.conv2d(
+            F.pad(image, (1, 1, 1, 1), mode='replicate'), blur.to(image.dtype), stride=2, groups=3
+        )
 
 
 def leaky(x: Tensor) -> Tensor:
@@ -86,7 +97,3 @@ def double(x: Tensor, like: Tensor) -> Tensor:
     size = 2 * x.shape[-2] + 1, 2 * x.shape[-1] + 1
     doubled = F.interpolate(padded, size=size, mode='bilinear', align_corners=True)
     return doubled[..., : like.shape[-2], : like.shape[-1]]
-
-
-def _conv(num_in: int, num_out: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(num_in, num_out, 3, stride, 1)

@@ -47,7 +47,7 @@ class _BasicBlock(_Block):
     expansion = 1
     num_convs = 2
 
-    def __init__(self, num_in: int, width: int, stride: int, dilation: int, layers: _Layers) -> None:
+    def __init__(self, num_in: int, width: int, stride: int, dilation: int, layers: Layers) -> None:
         super().__init__()
         self.conv1 = layers.conv(num_in, width, 3, stride, dilation)
         self.bn1 = layers.norm(width)
@@ -60,7 +60,7 @@ class _Bottleneck(_Block):
     expansion = 4
     num_convs = 3
 
-    def __init__(self, num_in: int, width: int, stride: int, dilation: int, layers: _Layers) -> None:
+    def __init__(self, num_in: int, width: int, stride: int, dilation: int, layers: Layers) -> None:
         super().__init__()
         first, second = (stride, 1) if layers.stride_in_1x1 else (1, stride)
         self.conv1 = layers.conv(num_in, width, 1, first)
@@ -72,10 +72,12 @@ class _Bottleneck(_Block):
         self.downsample = layers.downsample(num_in, width * self.expansion, stride)
 
 
-class _Layers:
+class Layers:
     """Makes the layers of one network from its options."""
 
-    def __init__(self, batch_norm: bool, batch_norm_eps: float, stride_in_1x1: bool) -> None:
+    def __init__(
+        self, batch_norm: bool = False, batch_norm_eps: float = 1e-5, stride_in_1x1: bool = False
+    ) -> None:
         self.batch_norm = batch_norm
         self.batch_norm_eps = batch_norm_eps
         self.stride_in_1x1 = stride_in_1x1
@@ -93,6 +95,12 @@ class _Layers:
         if stride == 1 and num_in == num_out:
             return None
         return nn.Sequential(self.conv(num_in, num_out, 1, stride), self.norm(num_out))
+
+
+def basic_stage(num_in: int, width: int, stride: int, layers: Layers) -> nn.Sequential:
+    """A stage of ResNet-18: two basic blocks, the first with the stride."""
+    first = _BasicBlock(num_in, width, stride, 1, layers)
+    return nn.Sequential(first, _BasicBlock(width, width, 1, 1, layers))
 
 
 class ResNetFeature(nn.Module):
@@ -133,7 +141,7 @@ class ResNetFeature(nn.Module):
         self.frozen_stages = frozen_stages
         self.pool_padding = pool_padding
         self.freeze_batch_norm = freeze_batch_norm
-        layers = _Layers(batch_norm, batch_norm_eps, stride_in_1x1)
+        layers = Layers(batch_norm, batch_norm_eps, stride_in_1x1)
         self.conv1 = layers.conv(3, 64, 7, 2)
         self.bn1 = layers.norm(64)
         num_in = 64
@@ -167,7 +175,7 @@ class ResNetFeature(nn.Module):
             norm.eval()
         return self
 
-    def _add_stage(self, stage: int, num_in: int, layers: _Layers) -> int:
+    def _add_stage(self, stage: int, num_in: int, layers: Layers) -> int:
         block = _BasicBlock if self.depth == 18 else _Bottleneck
         width = 64 * 2 ** (stage - 2)
         stride = 2 if stage in (3, 4) else 1

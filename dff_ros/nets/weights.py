@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dff_ros.errors import DataError
-from dff_ros.nets.resnet import ResNetFeature
 
 ChannelOrder = Literal['rgb', 'bgr']
 Arrays = dict[str, NDArray[np.float32]]
@@ -66,9 +65,10 @@ START_WEIGHTS: dict[str, StartWeights] = {
 
 
 def load_start_weights(
-    net: ResNetFeature, path: Path, channel_order: ChannelOrder = 'rgb', batch_norm_eps: float = 1e-5
+    net: nn.Module, path: Path, channel_order: ChannelOrder = 'rgb', batch_norm_eps: float = 1e-5
 ) -> list[str]:
-    """Load the first stages of a trunk from an .npz file; returns the state-dict keys left as they were.
+    """Load the first stages of a trunk, or of the light net, from an .npz file; returns the state-dict keys
+    left as they were.
 
     The file holds whole stages from the first on. If its batch norm is folded into conv biases and the
     network has batch norm, that becomes the identity with the bias as shift; if the file has batch norm (of

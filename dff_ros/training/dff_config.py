@@ -91,7 +91,7 @@ class DffTrainConfig(RunConfig):
     )
     flow_net: str = param('correlation', 'Flow net, or flow made by hand', choices=FLOW_SOURCES)
     light_channels: int = param(
-        96,
+        64,
         'Width of the light net, if flow net, detail or correction need it',
         minimum=8,
         maximum=1024,

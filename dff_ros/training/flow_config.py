@@ -22,6 +22,7 @@ class FlowTrainConfig(RunConfig):
     changeable: ClassVar[tuple[str, ...]] = (
         *RunConfig.changeable,
         'images',
+        'light_init',
         'photometric',
         'held_out',
     )
@@ -48,7 +49,13 @@ class FlowTrainConfig(RunConfig):
     width: int = param(480, 'Width of the pairs', minimum=64, maximum=4096, unit='px')
     flow_net: str = param('correlation', 'Flow net', choices=FLOW_NETS)
     light_channels: int = param(
-        96, 'Width of the light net whose features the correlation flow net matches', minimum=8, maximum=1024
+        64, 'Width of the light net whose features the correlation flow net matches', minimum=8, maximum=1024
+    )
+    light_init: str = param(
+        '', 'Start weights (.npz) of a ResNet-18 for a light net of 64 channels; empty: random'
+    )
+    light_lr: float = param(
+        0.25, 'Peak rate of layers with start weights, as a multiple of lr', minimum=0.0, maximum=10.0
     )
     feature_net: str = param(
         'resnet18', 'Feature net that the flow is for: images are normalised as for it', choices=FEATURE_NETS

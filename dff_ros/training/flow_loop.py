@@ -190,7 +190,7 @@ def _print(results: dict[str, dict[str, Figures]]) -> None:
 
 
 def _training_facts(config: FlowTrainConfig) -> dict[str, object]:
-    local = (*LOCAL, 'images', 'photometric')
+    local = (*LOCAL, 'images', 'light_init', 'photometric')
     settings = {name: value for name, value in to_flat(config).items() if name not in local}
     data = ['made pairs of images'] * bool(config.images) + ['simulated street'] * bool(config.num_street)
     return {'commit': commit(), 'data': data, 'settings': settings}

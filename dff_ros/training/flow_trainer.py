@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,11 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dff_ros.data.classes import CAMVID_CLASSES, CAMVID_COLOURS
+from dff_ros.errors import ConfigError
 from dff_ros.model_spec import ModelSpec
 from dff_ros.nets.correlation import CorrelationFlow
 from dff_ros.nets.flownet import FlowNet
 from dff_ros.nets.looking import LookingModel, split
-from dff_ros.nets.weights import START_WEIGHTS
+from dff_ros.nets.weights import START_WEIGHTS, load_start_weights
 from dff_ros.training.flow_config import FlowTrainConfig
 from dff_ros.training.flow_loss import multi_scale_loss
 from dff_ros.training.learner import Learner, parameter_groups
@@ -63,7 +65,9 @@ class FlowTrainer(Learner[FlowTrainConfig, FlowModel, PairBatch]):
     def __init__(self, config: FlowTrainConfig) -> None:
         torch.manual_seed(config.seed)
         model = FlowModel(flow_spec(config))
-        super().__init__(config, model, parameter_groups(model, set(), 1.0, config.weight_decay))
+        started = _start_light_net(model, config)
+        groups = parameter_groups(model, started, config.light_lr, config.weight_decay)
+        super().__init__(config, model, groups)
 
     def loss(self, batch: PairBatch) -> Tensor:
         """The multi-scale end-point error."""
@@ -84,3 +88,15 @@ class FlowTrainer(Learner[FlowTrainConfig, FlowModel, PairBatch]):
         model = FlowModel(self.model.spec)
         model.load_state_dict(self.ema)
         return model.to(self.device).eval().requires_grad_(False)
+
+
+def _start_light_net(model: FlowModel, config: FlowTrainConfig) -> set[str]:
+    """Load its start weights, if there are any; returns the names of the parameters that have some."""
+    if not config.light_init:
+        return set()
+    if model.light_net is None:
+        raise ConfigError(
+            f'light_init: {config.flow_net} has no light net; leave it out, or take correlation'
+        )
+    left = set(load_start_weights(model.light_net, Path(config.light_init)))
+    return {f'light_net.{name}' for name, _ in model.light_net.named_parameters() if name not in left}
