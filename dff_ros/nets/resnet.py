@@ -24,18 +24,25 @@ _NUM_BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 _NEW_LAYER_STD = 0.01
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """What both residual blocks share: `num_convs` convs with their norms, and the shortcut."""
 
     downsample: nn.Sequential | None
     num_convs: int
 
     def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.downsample is None else self.downsample(x)
+        return F.relu(self.residual(x) + self.shortcut(x))
+
+    def residual(self, x: Tensor) -> Tensor:
+        """The branch of convs: what the block adds."""
         for index in range(1, self.num_convs):
             x = F.relu(getattr(self, f'bn{index}')(getattr(self, f'conv{index}')(x)))
-        x = getattr(self, f'bn{self.num_convs}')(getattr(self, f'conv{self.num_convs}')(x))
-        return F.relu(x + shortcut)
+        branch: Tensor = getattr(self, f'bn{self.num_convs}')(getattr(self, f'conv{self.num_convs}')(x))
+        return branch
+
+    def shortcut(self, x: Tensor) -> Tensor:
+        """What it is added to: the input, projected where its shape differs."""
+        return x if self.downsample is None else self.downsample(x)
 
     def last_conv(self) -> nn.Conv2d:
         """The conv that ends the residual branch."""
@@ -43,7 +50,7 @@ class _Block(nn.Module):
         return conv
 
 
-class _BasicBlock(_Block):
+class _BasicBlock(Block):
     expansion = 1
     num_convs = 2
 
@@ -56,7 +63,7 @@ class _BasicBlock(_Block):
         self.downsample = layers.downsample(num_in, width, stride)
 
 
-class _Bottleneck(_Block):
+class _Bottleneck(Block):
     expansion = 4
     num_convs = 3
 
@@ -157,16 +164,23 @@ class ResNetFeature(nn.Module):
 
     def trunk(self, image: Tensor) -> Tensor:
         """What the last stage gives, before the reduction conv."""
-        x = F.relu(self.bn1(self.conv1(image)))
-        if self.pool_padding == 'both':
-            x = F.max_pool2d(x, 3, 2, 1)
-        else:
-            # After a ReLU a zero never wins a maximum. Two of them also give odd sizes the cell that makes
-            # ceil(n/2).
-            x = F.max_pool2d(F.pad(x, (0, 2, 0, 2)), 3, 2)
-        for stage in self._residual_stages():
+        x = self.stem(image)
+        for stage in self.residual_stages():
             x = stage(x)
         return x
+
+    def stem(self, image: Tensor) -> Tensor:
+        """Stage 1 and the max-pool."""
+        x = F.relu(self.bn1(self.conv1(image)))
+        if self.pool_padding == 'both':
+            return F.max_pool2d(x, 3, 2, 1)
+        # After a ReLU a zero never wins a maximum. Two of them also give odd sizes the cell that makes
+        # ceil(n/2).
+        return F.max_pool2d(F.pad(x, (0, 2, 0, 2)), 3, 2)
+
+    def residual_stages(self) -> list[nn.Sequential]:
+        """Stages 2 to `last_stage`, each a sequence of `Block`."""
+        return [getattr(self, f'layer{stage - 1}') for stage in range(2, self.last_stage + 1)]
 
     def train(self, mode: bool = True) -> ResNetFeature:
         """As for every module, but frozen batch norm stays in evaluation mode."""
@@ -187,9 +201,6 @@ class ResNetFeature(nn.Module):
         self.add_module(f'layer{stage - 1}', nn.Sequential(*blocks))
         return num_in
 
-    def _residual_stages(self) -> list[nn.Sequential]:
-        return [getattr(self, f'layer{stage - 1}') for stage in range(2, self.last_stage + 1)]
-
     def _initialise(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -199,7 +210,7 @@ class ResNetFeature(nn.Module):
         for module in self.modules():
             # A stage that starts from nothing then passes its input on; without batch norm it would blow it
             # up.
-            if isinstance(module, _Block):
+            if isinstance(module, Block):
                 norm = getattr(module, f'bn{module.num_convs}')
                 is_trained_norm = isinstance(norm, nn.BatchNorm2d) and not self.freeze_batch_norm
                 nn.init.zeros_(norm.weight if is_trained_norm else module.last_conv().weight)
@@ -214,7 +225,7 @@ class ResNetFeature(nn.Module):
     def _frozen_stage_modules(self) -> list[nn.Module]:
         if self.frozen_stages == 0:
             return []
-        return [self.conv1, self.bn1, *self._residual_stages()[: self.frozen_stages - 1]]
+        return [self.conv1, self.bn1, *self.residual_stages()[: self.frozen_stages - 1]]
 
     def _frozen_norms(self) -> Iterator[nn.BatchNorm2d]:
         roots: list[nn.Module] = [self] if self.freeze_batch_norm else self._frozen_stage_modules()
