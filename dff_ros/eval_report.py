@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -25,10 +26,12 @@ _STAGES = ('extract', 'propagate', 'predict')
 _LEGEND = (
     'l: key interval; mIoU in %: mean over the offsets 0 to l-1, each frame as key frame in its turn; worst: '
     'the lowest, and at which offset; agree: % of pixels labelled as per frame; steady: % that keep their '
-    "label along DIS flow; ms: mean of a frame; speed: measured speed-up; eq. 7: from the stages' medians; "
-    'GMAC: 10^9 multiply-adds of a frame'
+    'label along DIS flow; ms: mean of a frame; speed: measured speed-up over per frame in the same runtime; '
+    "eq. 7: the same from the stages' medians; GMAC: 10^9 multiply-adds of a frame"
 )
 _DPI = 120
+_STYLES = (('o', '-'), ('s', '--'), ('^', ':'), ('D', '-.'), ('v', '--'), ('P', '-.'), ('X', ':'))
+"""Marker and dashes of each method in turn."""
 
 
 def print_report(console: Console, report: Report) -> None:
@@ -44,11 +47,14 @@ def print_report(console: Console, report: Report) -> None:
     console.print(table)
     console.print(_LEGEND, style='dim', highlight=False)
     console.print()
-    stages = _table('Stages, medians in ms', ('method', 'flow'), _STAGES)
+    stages = _table('Stages, medians in ms', ('method', 'flow', 'runtime'), _STAGES)
     for row in {row['method']: row for row in rows}.values():
         times_ms = (row['ms_extract'], row['ms_propagate'], row['ms_predict'])
-        stages.add_row(row['method'], row['flow'], *(_number(time_ms, 2) for time_ms in times_ms))
+        cells = (_number(time_ms, 2) for time_ms in times_ms)
+        stages.add_row(row['method'], row['flow'] or '-', row['runtime'], *cells)
     console.print(stages)
+    for note in cast('list[str]', report['notes']):
+        console.print(note, markup=False, highlight=False)
 
 
 def _table(title: str, names: Sequence[str], numbers: Sequence[str]) -> Table:
@@ -64,10 +70,14 @@ def _table(title: str, names: Sequence[str], numbers: Sequence[str]) -> Table:
 
 def _title(report: Report) -> str:
     split = f', {report["split"]}' if report.get('split') else ''
+    frames = f', {report["frames"]}' if report.get('frames') else ''
     state = '' if report['complete'] else ', not complete'
+    answered = report['num_answered']
+    count = f'{report["num_frames"]} frames'
+    count += '' if answered == report['num_frames'] else f', {answered} of them answered'
     return (
-        f'{report["bundle"]} on {report["data"]}{split}: {report["num_frames"]} frames{state}; '
-        f'{report["runtime"]}, {report["num_threads"]} threads'
+        f'{report["bundle"]} on {report["data"]}{split}{frames}: {count}{state}; '
+        f'{report["runtime"]}, {report["num_threads"]} threads, {cast(float, report["wall_s"]):.0f} s'
     )
 
 
@@ -88,10 +98,11 @@ def _cells(row: Row) -> list[str]:
 
 
 def plot(report: Report, path: Path) -> None:
-    """Write a PNG: accuracy by offset, and accuracy by frames per second with a point for each interval.
+    """Write a PNG: accuracy by offset, and accuracy by speed-up with a point for each interval.
 
-    Accuracy is mIoU, or agreement with per-frame inference where there are no labels. DffError where the file
-    cannot be written.
+    Accuracy is mIoU, or agreement with per-frame inference where there are no labels. Speed-up is over
+    per-frame inference in the method's own runtime, so that all of them can be compared. DffError where the
+    file cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -101,38 +112,46 @@ def plot(report: Report, path: Path) -> None:
     figure = Figure(figsize=(11, 4.5), layout='constrained')
     FigureCanvasAgg(figure)
     by_offset, by_speed = figure.subplots(1, 2)
-    # Other dashes for each method: a bundle whose own flow is DIS has two equal curves.
-    for method, dashes in zip(dict.fromkeys(row['method'] for row in rows), ('-', '--', ':'), strict=False):
-        of_method = [row for row in rows if row['method'] == method]
-        _draw(by_offset, by_speed, of_method, is_labelled, dashes)
+    # Another style for each method besides its colour: a bundle whose own flow is DIS has two equal curves.
+    for method, style in zip(dict.fromkeys(row['method'] for row in rows), itertools.cycle(_STYLES)):
+        _draw(by_offset, by_speed, [row for row in rows if row['method'] == method], is_labelled, style)
     accuracy = 'mIoU in %' if is_labelled else 'pixels labelled as per frame, in %'
     if is_labelled:
-        by_offset.axhline(cast(float, report['per_frame_miou']), color='grey', ls='--', label='per frame')
+        for axes in (by_offset, by_speed):
+            axes.axhline(cast(float, report['per_frame_miou']), color='grey', ls='--', label='per frame')
     by_offset.locator_params(axis='x', integer=True)
     by_offset.set(xlabel='offset: frames since the key frame', ylabel=accuracy)
-    by_speed.set(xlabel='frames per second', ylabel=f'{accuracy}, mean over the offsets')
+    by_speed.set(
+        xlabel='speed-up over per-frame inference, measured', ylabel=f'{accuracy}, mean over the offsets'
+    )
     for axes in (by_offset, by_speed):
         axes.grid(alpha=0.3)
-    by_offset.legend()
-    figure.suptitle(_title(report), fontsize='medium')
+    by_offset.legend(fontsize='small')
+    figure.suptitle(_title(report), fontsize='small')
     buffer = io.BytesIO()
     figure.savefig(buffer, format='png', dpi=_DPI)
     write_whole(path, buffer.getvalue())
 
 
-def _draw(by_offset: Axes, by_speed: Axes, rows: Sequence[Row], is_labelled: bool, dashes: str) -> None:
+def _draw(
+    by_offset: Axes, by_speed: Axes, rows: Sequence[Row], is_labelled: bool, style: tuple[str, str]
+) -> None:
     """Add one method; the row of the longest interval has all offsets."""
+    marker, dashes = style
     offsets = rows[-1]['by_offset' if is_labelled else 'agreement_by_offset'] or []
     points = [(offset, value) for offset, value in enumerate(offsets) if value is not None]
-    by_offset.plot(*zip(*points, strict=True), marker='.', ls=dashes, label=rows[-1]['method'])
+    by_offset.plot(*zip(*points, strict=True), marker=marker, ms=4, ls=dashes, label=rows[-1]['method'])
     speed = [
-        (1000 / row['ms_per_frame'], accuracy, row['interval'])
+        (row['speedup'], accuracy, row['interval'])
         for row in rows
-        if row['ms_per_frame'] and (accuracy := row['miou' if is_labelled else 'agreement']) is not None
+        if row['speedup'] and (accuracy := row['miou' if is_labelled else 'agreement']) is not None
     ]
-    by_speed.plot([item[0] for item in speed], [item[1] for item in speed], marker='o', ls=dashes)
-    for fps, accuracy, interval in speed:
-        by_speed.annotate(f'l={interval}', (fps, accuracy), xytext=(4, 4), textcoords='offset points')
+    by_speed.plot([item[0] for item in speed], [item[1] for item in speed], marker=marker, ms=5, ls=dashes)
+    for speedup, accuracy, interval in speed:
+        if interval > 1:  # there all methods are per-frame inference
+            by_speed.annotate(
+                f'{interval}', (speedup, accuracy), (4, 3), textcoords='offset points', fontsize='small'
+            )
 
 
 def _rows(report: Report) -> list[Row]:

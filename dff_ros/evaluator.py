@@ -11,35 +11,49 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_ros.backends.base import Backend, available_cores, open_backend
-from dff_ros.bundle import Bundle, open_bundle
+from dff_ros.backends.base import available_cores
+from dff_ros.bundle import open_bundle
 from dff_ros.cache import KeyFrameCache
-from dff_ros.config import DffConfig, replace
+from dff_ros.config import DffConfig
+from dff_ros.contenders import Contender, Family, Field, Key, LabelMap
 from dff_ros.errors import ConfigError
 from dff_ros.evaluation.offsets import rounded
-from dff_ros.evaluation.speed import StageCost
-from dff_ros.evaluation.table import METHODS, MethodScores, Row
-from dff_ros.geometry import network_size
-from dff_ros.label_motion import LabelMotion
-from dff_ros.model_spec import HAND_MADE_FLOWS
+from dff_ros.evaluation.table import Row
+from dff_ros.label_motion import LabelMotion, Step
 from dff_ros.sources import FrameSource, SourceFrame
-from dff_ros.timing import ms_since
-from dff_ros.types import Frame, KeyFeature
+from dff_ros.types import Frame
 
-Key = KeyFeature[object, object]
-LabelMap = NDArray[np.uint8]
 
-_FLOW_OF_METHOD = {'copy': 'zero', 'dis': 'dis'}
+class _Candidate:
+    """A frame that may become a key frame: each family extracts it when it is first propagated from."""
+
+    def __init__(self, image: NDArray[np.uint8]) -> None:
+        self._image = image
+        self._keys: dict[int, Key] = {}
+
+    def answer(self, number: int, family: Family) -> LabelMap:
+        """Per-frame inference; the key frame is kept."""
+        direct, self._keys[number] = family.answer(self._image)
+        return direct
+
+    def key(self, number: int, family: Family) -> Key:
+        """The key frame of family `number`."""
+        if number not in self._keys:
+            self._keys[number] = family.extract(self._image)
+        return self._keys[number]
 
 
 class Evaluator:
     """Scores methods of propagation at several key intervals in one pass over a source; a context manager.
 
-    Each frame is extracted once; each pair of a key frame and one of the `max(intervals) - 1` frames after it
-    is propagated once for each flow source. Intervals and methods share them. A frame that cannot follow the
-    one before it (`keyframe.max_gap_s`, size, stamp) begins a new sequence, as it resets a stream.
-    Raises ConfigError for an unknown method or a source that does not end or is too short, and the errors of
-    bundle, backend and source as they are.
+    Each frame is extracted once, by each family of contenders; each pair of a key frame and one of the
+    `max(intervals) - 1` frames after it is propagated once by each contender. Intervals and methods share
+    them. A frame that cannot follow the one before it (another sequence, `keyframe.max_gap_s`, size, stamp)
+    begins a new sequence, as it resets a stream.
+    Of a source with labels only the frames that have one are answered, and only their key frames extracted,
+    unless `answer_all`; without them, or with `use_labels` false, there is agreement alone.
+    Raises ConfigError for an unknown method, labels of other classes than the bundle's, or a source that does
+    not end or is too short, and the errors of bundle, backend and source as they are.
     """
 
     def __init__(
@@ -47,126 +61,102 @@ class Evaluator:
         config: DffConfig,
         source: FrameSource,
         *,
-        methods: Sequence[str],
         intervals: Sequence[int],
+        methods: Sequence[str] | None = None,
         num_frames: int | None = None,
+        use_labels: bool = True,
+        answer_all: bool = False,
     ) -> None:
-        self._max_frames = _checked_length(source, max(intervals), num_frames)
-        self._bundle = open_bundle(config.bundle)
-        self._config, self._source, self._intervals = config, source, sorted(set(intervals))
-        self._flows = {method: _flow_of(method, self._bundle) for method in dict.fromkeys(methods)}
+        self._intervals = sorted(set(intervals))
         self._num_offsets = self._intervals[-1]
-        self._has_labels = source.class_names == self._bundle.spec.class_names
-        num_classes = self._bundle.spec.num_classes
-        # Only the backend with the flow net makes that net's input, so it is the one that extracts.
-        ordered = sorted(dict.fromkeys(self._flows.values()), key=lambda flow: flow in HAND_MADE_FLOWS)
-        self._backends: dict[str, Backend[object, object]] = {}
-        self._scores = {flow: MethodScores(self._num_offsets, num_classes) for flow in ordered}
+        self.num_frames = _checked_length(source, self._num_offsets, num_frames)
+        self._bundle = open_bundle(config.bundle)
+        self._config, self._source = config, source
+        self._has_labels = use_labels and _has_labels(source, self._bundle.spec.class_names)
+        self._skips_unlabelled = self._has_labels and not answer_all
         self._admission: KeyFrameCache[object, object] = KeyFrameCache()
-        self._keys: deque[Key] = deque(maxlen=self._num_offsets - 1)
-        self._before: dict[str, list[LabelMap]] = {}
-        self._num_done = self._num_sequences = 0
+        self._candidates: deque[_Candidate] = deque(maxlen=self._num_offsets - 1)
+        self._before: dict[int, list[LabelMap]] = {}
+        self._num_done = self._num_answered = self._num_sequences = 0
+        self._wall_s = 0.0
         self._is_complete = False
-        try:
-            for flow in ordered:
-                self._backends[flow] = open_backend(self._bundle, replace(config, {'flow': flow}))
-                self._backends[flow].warm_up(source.size)
-            self._extractor = self._backends[ordered[0]]
-            self._motion = LabelMotion(self._extractor.info.num_threads)
-        except BaseException:
-            self.close()
-            raise
-
-    @property
-    def num_answers(self) -> int | None:
-        """Label maps that a whole pass computes, for a progress bar; None where the length is not known."""
-        num_frames = self._max_frames
-        if num_frames is None:
-            return None
-        num_pairs = sum(max(0, num_frames - offset) for offset in range(1, self._num_offsets))
-        return num_frames + len(self._scores) * num_pairs
+        self._field = Field(self._bundle, config, methods, source.size, self._num_offsets)
+        self._main = self._field.families[0]
+        self._motion = LabelMotion(self._main.extractor.info.num_threads)
 
     def frames(self) -> Iterator[int]:
-        """Score one frame after the other; yields how many label maps each took."""
-        for item in itertools.islice(self._source, self._max_frames):
+        """Score one frame after the other; yields how many are done."""
+        start_s = time.perf_counter() - self._wall_s
+        for item in itertools.islice(self._source, self.num_frames):
             self._admit(item)
-            num_keys = len(self._keys)
-            self._score_frame(item)
+            self._take(item)
             self._num_done += 1
-            yield 1 + num_keys * len(self._scores)
+            self._wall_s = time.perf_counter() - start_s
+            yield self._num_done
         self._is_complete = True
 
     def _admit(self, item: SourceFrame) -> None:
-        frame = Frame(image_HW3=item.image_HW3, stamp_ns=item.stamp_ns)
+        frame = Frame(image_HW3=item.image_HW3, stamp_ns=item.stamp_ns, frame_id=item.sequence)
         cause = self._admission.admit(frame, self._config.keyframe.max_gap_s)
         if cause is not None or self._num_done == 0:
-            self._keys.clear()
-            self._before.clear()
-            self._motion.reset()
+            self._candidates.clear()
+            self._forget_before()
             self._num_sequences += 1
 
-    def _score_frame(self, item: SourceFrame) -> None:
-        """Answer a frame as key frame and from each key frame kept, newest (offset 1) first."""
+    def _take(self, item: SourceFrame) -> None:
+        candidate = _Candidate(item.image_HW3)
+        if self._skips_unlabelled and item.labels_HW is None:
+            self._forget_before()
+        else:
+            self._score_frame(item, candidate)
+            self._num_answered += 1
+        self._candidates.append(candidate)
+
+    def _forget_before(self) -> None:
+        """The next answers are not compared with any before them."""
+        self._before.clear()
+        self._motion.reset()
+
+    def _score_frame(self, item: SourceFrame, candidate: _Candidate) -> None:
+        """Answer a frame as key frame and from each one kept, newest (offset 1) first."""
         image = item.image_HW3
         step = self._motion.step(image)
-        direct, key = self._answer_key(image)
-        for flow in self._scores:
-            answers = [direct]
-            for offset, earlier in enumerate(reversed(self._keys), 1):
-                answers.append(self._answer_propagated(flow, image, earlier, offset))
-            self._count(flow, item, answers)
-            if step is not None:
-                before_N = [answer.ravel()[step.before_N] for answer in self._before[flow]]
-                now_N = [answer.ravel()[step.now_N] for answer in answers]
-                self._scores[flow].consistency.count(before_N, now_N)
-            self._before[flow] = answers
-        self._keys.append(key)
+        direct: LabelMap | None = None
+        for number, family in enumerate(self._field.families):
+            own = candidate.answer(number, family)
+            direct = own if direct is None else direct
+            keys = [earlier.key(number, family) for earlier in reversed(self._candidates)]
+            for contender in family.contenders:
+                propagated = (contender.propagate(image, key, offset) for offset, key in enumerate(keys, 1))
+                self._count(contender, item, [direct, *propagated], step)
 
-    def _answer_key(self, image: NDArray[np.uint8]) -> tuple[LabelMap, Key]:
-        start_ns = time.perf_counter_ns()
-        key = self._extractor.extract(image)
-        extract_ms = ms_since(start_ns)
-        start_ns = time.perf_counter_ns()
-        direct = self._predict(self._extractor, key.feature, image)
-        predict_ms = ms_since(start_ns)
-        for flow, backend in self._backends.items():
-            start_ns = time.perf_counter_ns()
-            key = backend.adopt(image, key)
-            self._scores[flow].times.add_key(extract_ms + ms_since(start_ns), predict_ms)
-        return direct, key
-
-    def _answer_propagated(self, flow: str, image: NDArray[np.uint8], key: Key, offset: int) -> LabelMap:
-        backend = self._backends[flow]
-        start_ns = time.perf_counter_ns()
-        propagation = backend.propagate(image, key)
-        propagate_ms = ms_since(start_ns)
-        start_ns = time.perf_counter_ns()
-        answer = self._predict(backend, propagation.feature, image)
-        self._scores[flow].times.add_propagated(offset, propagate_ms, ms_since(start_ns))
-        return answer
-
-    @staticmethod
-    def _predict(backend: Backend[object, object], feature: object, image: NDArray[np.uint8]) -> LabelMap:
-        size = image.shape[0], image.shape[1]
-        return backend.predict(feature, size, size).label_map_HW
-
-    def _count(self, flow: str, item: SourceFrame, answers: list[LabelMap]) -> None:
-        scores = self._scores[flow]
+    def _count(
+        self, contender: Contender, item: SourceFrame, answers: list[LabelMap], step: Step | None
+    ) -> None:
+        scores = contender.scores
         for offset, answer in enumerate(answers):
             scores.agreement.update(offset, answers[0], answer)
             if self._has_labels and item.labels_HW is not None:
                 scores.accuracy.update(offset, item.labels_HW, answer)
+        before = self._before.get(id(contender))
+        if step is not None and before is not None:
+            before_N = [answer.ravel()[step.before_N] for answer in before]
+            now_N = [answer.ravel()[step.now_N] for answer in answers]
+            scores.consistency.count(before_N, now_N)
+        self._before[id(contender)] = answers
 
     def report(self) -> dict[str, object]:
         """The figures so far, as JSON takes them; accuracies in percent. `complete`: the source was read to
         its end (or as far as was asked).
         """
-        spec, info = self._bundle.spec, self._extractor.info
-        any_scores = next(iter(self._scores.values()))
-        gmac = _count_gmac(self._bundle, self._config, self._source.size)
-        direct = any_scores.row('dff', '', 1, spec.class_names, gmac)
+        info, main = self._main.extractor.info, self._main.contenders[0]
+        direct, gmac = self._row('', main, 1), main.gmac
         return {
-            'rows': self._rows(),
+            'rows': [
+                self._row(method, contender, interval)
+                for method, contender in self._field.by_method.items()
+                for interval in self._intervals
+            ],
             'per_frame_miou': direct['miou'],
             'per_frame_iou_per_class': direct['iou_per_class'],
             'per_frame_consistency': direct['consistency'],
@@ -177,33 +167,28 @@ class Evaluator:
             else {stage: rounded(getattr(gmac, stage), 4) for stage in ('extract', 'propagate', 'predict')},
             'bundle': self._bundle.name,
             'num_frames': self._num_done,
+            'num_answered': self._num_answered,
             'num_sequences': self._num_sequences,
             'complete': self._is_complete,
-            'labelled': any_scores.is_labelled,
+            'labelled': main.scores.is_labelled,
             'size': list(self._source.size),
             'backend': info.name,
             'device': info.device,
             'runtime': info.runtime,
             'num_threads': info.num_threads,
             'cores': available_cores(),
+            'wall_s': round(self._wall_s, 1),
+            'notes': list(self._field.notes),
         }
 
-    def _rows(self) -> list[Row]:
-        spec = self._bundle.spec
-        rows = []
-        for method, flow in self._flows.items():
-            own = _count_gmac(self._bundle, replace(self._config, {'flow': flow}), self._source.size)
-            name = spec.flow_in_use(flow)
-            rows += [
-                self._scores[flow].row(method, name, interval, spec.class_names, own)
-                for interval in self._intervals
-            ]
-        return rows
+    def _row(self, method: str, contender: Contender, interval: int) -> Row:
+        runtime, class_names = contender.backend.info.runtime, self._bundle.spec.class_names
+        scores = contender.scores
+        return scores.row(method, contender.flow, runtime, interval, class_names, contender.gmac)
 
     def close(self) -> None:
         """Free the backends; calling it twice is harmless."""
-        for backend in self._backends.values():
-            backend.close()
+        self._field.close()
 
     def __enter__(self) -> Evaluator:
         return self
@@ -214,14 +199,22 @@ class Evaluator:
         self.close()
 
 
-def _flow_of(method: str, bundle: Bundle) -> str:
-    """The flow setting behind a method. Hand-made flow of the bundle is named, so that it runs once."""
-    if method == 'dff':
-        own = bundle.spec.flow_source
-        return own if own in HAND_MADE_FLOWS else 'bundle'
-    if method not in _FLOW_OF_METHOD:
-        raise ConfigError(f'unknown method {method!r}; known are {", ".join(METHODS)}')
-    return _FLOW_OF_METHOD[method]
+def _has_labels(source: FrameSource, class_names: tuple[str, ...]) -> bool:
+    """Whether its labels are of the bundle's classes; ConfigError where they are of others."""
+    found = source.class_names
+    if not found or found == class_names:
+        return bool(found)
+    missing = [name for name in class_names if name not in found]
+    unknown = [name for name in found if name not in class_names]
+    differing = [
+        *([f'the data lack {", ".join(missing)}'] if missing else []),
+        *([f'the bundle lacks {", ".join(unknown)}'] if unknown else []),
+    ]
+    raise ConfigError(
+        f"{source.name}: its classes are not the bundle's ({'; '.join(differing) or 'their order differs'}); "
+        f'evaluate a bundle trained on them, or ignore the labels (--no-labels) for agreement with per-frame '
+        f'inference alone'
+    )
 
 
 def _checked_length(source: FrameSource, num_offsets: int, num_frames: int | None) -> int | None:
@@ -235,13 +228,3 @@ def _checked_length(source: FrameSource, num_offsets: int, num_frames: int | Non
             f'take more frames or intervals of at most {length}'
         )
     return length
-
-
-def _count_gmac(bundle: Bundle, config: DffConfig, size: tuple[int, int]) -> StageCost | None:
-    """Multiply-adds of the stages at an image size; None where torch, which counts them, is not installed."""
-    try:
-        from dff_ros.nets.complexity import stage_gmac
-    except ImportError:
-        return None
-    network = network_size(size, bundle.spec.nominal_size)
-    return stage_gmac(bundle.spec, network, config.flow, config.correction)

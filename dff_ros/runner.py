@@ -64,7 +64,8 @@ class Runner:
         """The results of the first `num_frames` frames (None: all)."""
         start_s = time.perf_counter()
         for index, item in enumerate(itertools.islice(self.source, num_frames)):
-            result = self._engine.step(Frame(image_HW3=item.image_HW3, stamp_ns=item.stamp_ns))
+            frame = Frame(image_HW3=item.image_HW3, stamp_ns=item.stamp_ns, frame_id=item.sequence)
+            result = self._engine.step(frame)
             self._record(index, item, result)
             self._elapsed_s = time.perf_counter() - start_s
             yield result

@@ -1,4 +1,4 @@
-"""Where frames come from: the simulated street, a video, a folder of images, a CamVid split, or a camera."""
+"""Where frames come from: the simulated street, a video, a folder of images, a data set, or a camera."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_ros.data.camvid import CamVid
 from dff_ros.data.classes import CAMVID_CLASSES
 from dff_ros.data.images import IMAGE_SUFFIXES, images_in, read_image
+from dff_ros.data.layouts import LAYOUTS, find_layout
 from dff_ros.errors import ConfigError, ConversionError
 
 _NS_PER_S = 10**9
 _DEFAULT_FPS = 30.0
 _STREET_SIZE = (360, 480)
-
-_CAMVID_PREFIX = 'camvid:'
 
 STREET = 'street'
 """Name of the simulated street as a source."""
@@ -32,12 +30,14 @@ class SourceFrame:
     None.
 
     `stamp_ns` is the time within the source, `name` says which frame it is in words (file, frame number).
+    Frames of different `sequence` do not follow each other.
     """
 
     image_HW3: NDArray[np.uint8]
     stamp_ns: int
     labels_HW: NDArray[np.uint8] | None
     name: str
+    sequence: str = ''
 
 
 class FrameSource(Protocol):
@@ -88,34 +88,6 @@ class StreetSource:
     def labels(self, index: int) -> NDArray[np.uint8] | None:
         """Exact labels of frame `index`."""
         return self._street.frame(index).labels_HW
-
-
-class CamVidSource:
-    """One split of CamVid; stamps are those of the 30 Hz recording."""
-
-    class_names = CAMVID_CLASSES
-    is_rendered = False
-
-    def __init__(self, root: Path, split: str) -> None:
-        self._data = CamVid(root, split)
-        self.name = f'{root}:{split}'
-        self.num_frames: int | None = len(self._data)
-        first = self._data[0]
-        height, width = first.labels_HW.shape
-        self.size = height, width
-        period_ns = self._data[1].stamp_ns - first.stamp_ns if len(self._data) > 1 else 0
-        self.fps = round(_NS_PER_S / period_ns, 3) if period_ns > 0 else _DEFAULT_FPS
-
-    def __iter__(self) -> Iterator[SourceFrame]:
-        for index in range(len(self._data)):
-            sample = self._data[index]
-            yield SourceFrame(
-                np.ascontiguousarray(sample.image_HW3), sample.stamp_ns, sample.labels_HW, sample.name
-            )
-
-    def labels(self, index: int) -> NDArray[np.uint8] | None:
-        """The label map of frame `index`."""
-        return self._data[index].labels_HW
 
 
 class ImageFolderSource:
@@ -177,25 +149,25 @@ class VideoSource:
 def open_source(
     text: str,
     *,
-    split: str = 'val',
+    split: str | None = None,
     seed: int = 0,
     size: tuple[int, int] | None = None,
     fps: float | None = None,
 ) -> FrameSource:
-    """The source that a word or path names: `street`, `/dev/videoN`, a CamVid root (`camvid:PATH` says so),
-    a folder of images, a video file.
+    """The source that a word or path names: `street`, `/dev/videoN`, a data set of any layout that
+    `dff data check` knows (`LAYOUT:PATH` says which), a folder of images, a video file.
 
-    `split` chooses in CamVid, `seed` the street. `fps` is for the street, cameras and folders of images; a
-    video and CamVid keep their own. `size` (height, width) is for the street and cameras. ConfigError for a
-    size elsewhere and where nothing has that name; ConversionError or DataError, naming the file, where it
-    cannot be read.
+    `split` chooses in a data set (None: `val`, or the only one), `seed` the street. `fps` is for the street,
+    cameras and folders of images; a video and a data set keep their own. `size` (height, width) is for the
+    street and cameras. ConfigError for a size elsewhere and where nothing has that name; ConversionError or
+    DataError, naming the file, where it cannot be read.
     """
     if fps is not None and not 0 < fps <= 1000:
         raise ConfigError(f'frames per second must be above 0 and at most 1000, got {fps:g}')
     if text == STREET:
         return StreetSource(seed, size or _STREET_SIZE, fps or _DEFAULT_FPS)
-    if text.startswith(_CAMVID_PREFIX) and size is None:
-        return CamVidSource(Path(text.removeprefix(_CAMVID_PREFIX)).expanduser(), split)
+    if text.partition(':')[0] in LAYOUTS and ':' in text and size is None:
+        return _open_data_set(text, split)
     if re.fullmatch(r'/dev/video\d+', text):
         return _open_camera(text, size, fps)
     if size is not None:
@@ -204,11 +176,11 @@ def open_source(
         )
     path = Path(text).expanduser()
     if path.is_dir():
-        is_camvid = (path / 'splits').is_dir() and (path / 'images').is_dir()
-        return CamVidSource(path, split) if is_camvid else ImageFolderSource(path, fps or _DEFAULT_FPS)
+        is_data_set = find_layout(path) is not None
+        return _open_data_set(text, split) if is_data_set else ImageFolderSource(path, fps or _DEFAULT_FPS)
     if not path.exists():
         raise ConfigError(
-            f'there is no source {text!r}: give {STREET}, a video file, a folder of images, a CamVid folder '
+            f'there is no source {text!r}: give {STREET}, a video file, a folder of images, a data set '
             f'or /dev/videoN'
         )
     return VideoSource(str(path))
@@ -219,13 +191,19 @@ class SourceRequest:
     """The arguments of `open_source`, to open the same source in another process."""
 
     text: str
-    split: str = 'val'
+    split: str | None = None
     seed: int = 0
     fps: float | None = None
 
     def open(self) -> FrameSource:
         """The source; raises as `open_source`."""
         return open_source(self.text, split=self.split, seed=self.seed, fps=self.fps)
+
+
+def _open_data_set(text: str, split: str | None) -> FrameSource:
+    from dff_ros.video_set_source import VideoSetSource
+
+    return VideoSetSource(text, split)
 
 
 def _open_camera(text: str, size: tuple[int, int] | None, fps: float | None) -> FrameSource:

@@ -1,4 +1,4 @@
-"""Stage reuse: what is fresh, what is the key frame's, what it costs; the backend against per-frame answers."""
+"""Stage reuse: what is fresh, what is the key frame's, what it costs; the backend against torch's."""
 
 from __future__ import annotations
 
@@ -82,7 +82,9 @@ def test_multiply_adds_are_those_of_the_layers_that_run():
     whole, found = stage_gmac(spec, 16, SIZE), clockwork_gmac(spec, SIZE)
     assert (found.extract, found.predict) == pytest.approx((whole.extract, whole.predict))
     cells = (96 // 16) * (128 // 16)
-    saved = cells * 9 * (128 * 256 + 256 * 256 * 3 + 256 * 512 + 512 * 512 * 3)  # the 3x3 convs of stages 4, 5
+    saved = (
+        cells * 9 * (128 * 256 + 256 * 256 * 3 + 256 * 512 + 512 * 512 * 3)
+    )  # the 3x3 convs of stages 4, 5
     assert found.propagate == pytest.approx(whole.extract - saved / 1e9)
     assert clockwork_gmac(spec, SIZE, 5).propagate == pytest.approx(whole.extract)
     detailed = clockwork_gmac(tiny_spec(last_stage=5, light_channels=8, detail=True), SIZE)

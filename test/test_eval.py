@@ -12,12 +12,13 @@ from fake_backend import FakeBackend
 from PIL import Image
 from tiny_models import moving_clip, texture
 
-from dff_ros import cli, evaluator
+from dff_ros import cli, contenders, eval_report, evaluator
 from dff_ros.backends.base import open_backend
+from dff_ros.backends.clockwork import ClockworkBackend
 from dff_ros.config import DffConfig, KeyframeConfig, replace
 from dff_ros.data.classes import CAMVID_CLASSES, CAMVID_COLOURS
 from dff_ros.engine import Engine
-from dff_ros.errors import ConfigError
+from dff_ros.errors import BackendUnavailableError, ConfigError
 from dff_ros.evaluation.metrics import ConfusionMatrix
 from dff_ros.evaluator import Evaluator
 from dff_ros.label_motion import LabelMotion
@@ -39,7 +40,7 @@ class StaleBackend(FakeBackend):
     def __init__(self, flow: str, calls: list[str]) -> None:
         super().__init__(calls=calls)
         self.flow = flow
-        self.error = {'bundle': 0, 'zero': 1, 'dis': 2}[flow]
+        self.error = {'bundle': 0, 'zero': 1, 'dis': 2, 'clockwork': 3}[flow]
 
     def propagate(self, image_HW3, key: KeyFeature[int, int]) -> Propagation[int]:
         self.calls.append(f'{self.flow} {key.feature}->{self._number(image_HW3)}')
@@ -56,11 +57,13 @@ class Clip:
         self.images, self.maps, self.class_names = images, labels, class_names
         self.stamps_s = stamps_s or [index / 15 for index in range(len(images))]
         self.size, self.num_frames = images[0].shape[:2], len(images)
+        self.sequences = [''] * len(images)
 
     def __iter__(self):
         for index, image in enumerate(self.images):
             labels = self.maps[index] if self.maps else None
-            yield SourceFrame(image, round(self.stamps_s[index] * 10**9), labels, f'{index}')
+            stamp_ns = round(self.stamps_s[index] * 10**9)
+            yield SourceFrame(image, stamp_ns, labels, f'{index}', self.sequences[index])
 
     def labels(self, index):
         return self.maps[index] if self.maps else None
@@ -81,14 +84,14 @@ def calls(monkeypatch):
     found: list[str] = []
     bundle = types.SimpleNamespace(spec=SPEC, name='fake', stride=16)
     monkeypatch.setattr(evaluator, 'open_bundle', lambda name: bundle)
-    monkeypatch.setattr(evaluator, 'open_backend', lambda bundle, config: StaleBackend(config.flow, found))
+    monkeypatch.setattr(contenders, '_open_backend', lambda bundle, config, flow: StaleBackend(flow, found))
     return found
 
 
 def evaluated(source, methods, intervals, config=None, **changes) -> dict[str, object]:
     with Evaluator(config or DffConfig(), source, methods=methods, intervals=intervals, **changes) as found:
-        answers = list(found.frames())
-        assert found.num_answers is None or sum(answers) <= found.num_answers
+        done = list(found.frames())
+        assert done == list(range(1, len(done) + 1)) and found.num_frames in (None, len(done))
     return found.report()
 
 
@@ -163,7 +166,8 @@ def test_the_longest_gap_is_a_setting(calls):
 
 
 def test_without_labels_there_is_agreement(calls):
-    report = evaluated(numbered_clip([0, 0, 1], class_names=('other',)), ('dff',), (2,))
+    source = numbered_clip([0, 0, 1], class_names=('other',))
+    report = evaluated(source, ('dff',), (2,), use_labels=False)
     dff = row(report, 'dff', 2)
     assert (report['labelled'], report['per_frame_miou'], dff['miou'], dff['by_offset']) == (
         False,
@@ -181,8 +185,8 @@ def test_num_frames_and_too_few_of_them(calls):
     endless.num_frames, endless.is_rendered = None, True
     with pytest.raises(ConfigError, match='clip has no end: say how many'):
         evaluated(endless, ('copy',), (2,))
-    with pytest.raises(ConfigError, match="unknown method 'clockwork'; known are dff, copy, dis"):
-        evaluated(numbered_clip(range(5)), ('clockwork',), (2,))
+    with pytest.raises(ConfigError, match="unknown method 'sff'; known are dff, copy, dis, clockwork"):
+        evaluated(numbered_clip(range(5)), ('sff',), (2,))
 
 
 def propagated_by_engine(bundle, flow, images, interval) -> list[ConfusionMatrix]:
@@ -198,6 +202,108 @@ def propagated_by_engine(bundle, flow, images, interval) -> list[ConfusionMatrix
             found[result.age_frames].update(direct[index], result.segmentation.label_map_HW)
     backend.close()
     return found
+
+
+def test_labels_of_other_classes_are_refused(calls):
+    names = ('sky', 'wall', *CAMVID_CLASSES[2:])
+    message = r"clip: its classes are not the bundle's \(the data lack building; the bundle lacks wall\)"
+    with pytest.raises(ConfigError, match=message):
+        evaluated(numbered_clip(range(3), class_names=names), ('dff',), (2,))
+    with pytest.raises(ConfigError, match='their order differs'):
+        evaluated(numbered_clip(range(3), class_names=CAMVID_CLASSES[::-1]), ('dff',), (2,))
+
+
+def test_sparse_labels_are_reached_from_every_key_and_nothing_else_is_done(calls):
+    source = numbered_clip(range(9))
+    source.maps[:] = [labels if index in (1, 6) else None for index, labels in enumerate(source.maps)]
+    report = evaluated(source, ('dff', 'copy'), (1, 3))
+    assert [call for call in calls if call.startswith('extract')] == [
+        f'extract {number}' for number in (1, 0, 6, 5, 4)
+    ]
+    for flow in ('bundle', 'zero'):
+        expected = [f'{flow} {pair}' for pair in ('0->1', '5->6', '4->6')]
+        assert [call for call in calls if call.startswith(flow)] == expected
+    assert (report['num_frames'], report['num_answered']) == (9, 2)
+    assert report['per_frame_consistency'] is None  # no two frames in a row
+    # Offset 1: 0 given where 1 is true and 5 where 6 is; each class is in one half frame, never hit.
+    assert row(report, 'dff', 3)['by_offset'] == [33.33, 0.0, 0.0]
+    calls.clear()
+    report = evaluated(source, ('dff',), (1, 3), answer_all=True)
+    assert [call for call in calls if call.startswith('extract')] == [f'extract {n}' for n in range(9)]
+    assert (report['num_answered'], report['per_frame_consistency']) == (9, 0.0)
+    assert row(report, 'dff', 3)['by_offset'] == [33.33, 0.0, 0.0]
+
+
+def test_an_offset_that_never_reaches_a_label_has_no_figure(calls, tmp_path):
+    source = numbered_clip(range(4))
+    source.maps[:] = [labels if index == 1 else None for index, labels in enumerate(source.maps)]
+    report = evaluated(source, ('dff',), (2, 3))
+    assert row(report, 'dff', 3)['by_offset'] == [50.0 / 2, 0.0, None]
+    assert (row(report, 'dff', 2)['miou'], row(report, 'dff', 3)['miou']) == (12.5, None)
+    eval_report.plot({**report, 'data': 'clip'}, tmp_path / 'p.png')
+    assert (tmp_path / 'p.png').stat().st_size > 10_000
+
+
+def test_frames_of_another_sequence_are_never_paired(calls):
+    source = numbered_clip(range(4))
+    source.sequences = ['a', 'a', 'b', 'b']
+    report = evaluated(source, ('dff',), (2,))
+    assert [call for call in calls if call.startswith('bundle')] == ['bundle 0->1', 'bundle 2->3']
+    assert report['num_sequences'] == 2
+
+
+def test_stage_reuse_has_key_frames_and_times_of_its_own(calls):
+    report = evaluated(numbered_clip([0, 0, 1, 1]), ('copy', 'clockwork'), (1, 2))
+    extracted = [call for call in calls if call.startswith('extract')]
+    assert extracted == [f'extract {number}' for number in (0, 0, 0, 0, 1, 1, 1, 1)]
+    assert row(report, 'clockwork', 1)['miou'] == report['per_frame_miou']
+    # Its error is three classes: given 3, 3, 4 where 0, 1, 1 is true.
+    assert row(report, 'clockwork', 2)['by_offset'] == [33.33, 0.0]
+    assert row(report, 'clockwork', 2)['flow'] == ''
+
+
+def test_stage_reuse_is_left_out_where_torch_is_not_installed(calls, monkeypatch):
+    def open_fake(bundle, config, flow):
+        if flow == 'clockwork':
+            raise BackendUnavailableError('it runs in torch')
+        return StaleBackend(flow, calls)
+
+    monkeypatch.setattr(contenders, '_open_backend', open_fake)
+    report = evaluated(numbered_clip(range(4)), None, (2,))
+    assert [row['method'] for row in report['rows']] == ['dff', 'copy', 'dis']
+    assert report['notes'] == ['clockwork is left out: it runs in torch']
+    with pytest.raises(BackendUnavailableError, match='it runs in torch'):
+        evaluated(numbered_clip(range(4)), ('dff', 'clockwork'), (2,))
+    assert calls[-1] == 'close'
+
+
+def propagated_by_stages(bundle, images) -> list[float]:
+    """Agreement of stage reuse with per-frame inference, at offsets 1 and 2."""
+    backend = ClockworkBackend(bundle, 2)
+    size = images[0].shape[:2]
+    keys = [backend.extract(image) for image in images]
+    direct = [backend.predict(key.feature, size, size).label_map_HW for key in keys]
+    found = []
+    for offset in (1, 2):
+        matrix = ConfusionMatrix(bundle.spec.num_classes)
+        for index in range(offset, len(images)):
+            feature = backend.propagate(images[index], keys[index - offset]).feature
+            matrix.update(direct[index], backend.predict(feature, size, size).label_map_HW)
+        found.append(matrix.pixel_accuracy())
+    return found
+
+
+def test_stage_reuse_agrees_with_per_frame_as_by_hand(flow_bundle):
+    images = moving_clip((96, 128), 5, (3, 1))
+    config = DffConfig(bundle=str(flow_bundle.path), num_threads=2)
+    report = evaluated(Clip(images), ('dff', 'clockwork'), (1, 3), config)
+    found = row(report, 'clockwork', 3)
+    assert found['agreement_by_offset'] == pytest.approx(
+        [100, *propagated_by_stages(flow_bundle, images)], abs=0.01
+    )
+    assert found['runtime'].startswith('torch') and row(report, 'dff', 3)['runtime'].startswith('onnx')
+    assert found['gmac_per_frame'] > row(report, 'dff', 1)['gmac_per_frame'] / 3
+    assert found['miou'] is None and report['labelled'] is False
 
 
 @pytest.mark.parametrize('kind', ['dis_bundle', 'flow_bundle'])
@@ -317,6 +423,15 @@ def test_json_plot_and_file(calls, camvid, tmp_path, capsys):
         assert part in text, part
 
 
+def test_a_range_of_frames(calls, camvid, capsys):
+    assert run('--data', camvid, '--frames', '2-4', '--intervals', 2, '--methods', 'dff', '--json') == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [call for call in calls if call.startswith('bundle')] == ['bundle 1->2', 'bundle 2->3']
+    assert (report['num_frames'], report['frames'], report['split']) == (3, '2-4', 'val')
+    assert run('--data', camvid, '--frames', '4-7') == 2
+    assert 'val has 6 frames: there are no frames 4-7' in capsys.readouterr().err
+
+
 def test_what_was_measured_before_a_damaged_frame_is_reported(calls, camvid, tmp_path, capsys):
     path = sorted((camvid / 'images/val').iterdir())[4]
     path.write_bytes(path.read_bytes()[:20])
@@ -330,7 +445,7 @@ def test_what_was_measured_before_a_damaged_frame_is_reported(calls, camvid, tmp
     'argv, message',
     [
         (['--data', 'street'], 'street has no end: say how many frames to take (--num-frames N)'),
-        (['--data', 'camvid:nowhere'], 'camvid folder nowhere does not exist'),
+        (['--data', 'camvid:nowhere'], 'the data folder nowhere does not exist'),
         (['--data', 'nowhere'], "there is no source 'nowhere'"),
     ],
 )
@@ -345,7 +460,10 @@ def test_what_is_missing_is_one_line(calls, argv, message, capsys):
     [
         (['--intervals', '1,0'], "got '0', expected a whole number of at least 1"),
         (['--intervals', '1,x'], "got 'x', expected a whole number of at least 1"),
-        (['--methods', 'dff,clockwork'], "unknown method 'clockwork'; known are dff, copy, dis"),
+        (['--methods', 'dff,sff'], "unknown method 'sff'; known are dff, copy, dis, clockwork"),
+        (['--frames', '5-4'], 'frames 5-4: frames count from 1, and the first comes first'),
+        (['--frames', '0-4'], "got '0', expected a whole number of at least 1"),
+        (['--frames', '4'], "got '', expected a whole number of at least 1"),
     ],
 )
 def test_bad_flags_are_named(argv, message, capsys):

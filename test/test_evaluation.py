@@ -135,8 +135,9 @@ def test_a_row_has_every_figure():
     scores.consistency.count([labels('00')[0]] * 2, [labels('00')[0], labels('01')[0]])
     scores.times.add_key(90.0, 10.0)
     scores.times.add_propagated(1, 10.0, 10.0)
-    assert scores.row('dff', 'flownet_s', 2, NAMES, StageCost(8.0, 1.0, 0.5)) == {
-        'method': 'dff', 'flow': 'flownet_s', 'interval': 2, 'miou': 79.17, 'loss': 20.83,
+    assert scores.row('dff', 'flownet_s', 'torch 2', 2, NAMES, StageCost(8.0, 1.0, 0.5)) == {
+        'method': 'dff', 'flow': 'flownet_s', 'runtime': 'torch 2', 'interval': 2,
+        'miou': 79.17, 'loss': 20.83,
         'iou_per_class': {'road': 75.0, 'car': 83.33, 'pole': None}, 'by_offset': [100.0, 58.33],
         'worst_offset': 1, 'worst_miou': 58.33, 'agreement': 87.5, 'agreement_miou': 79.17,
         'agreement_by_offset': [100.0, 75.0], 'consistency': 75.0, 'ms_extract': 90.0, 'ms_propagate': 10.0,
@@ -149,7 +150,7 @@ def test_a_row_without_labels_and_without_counts():
     scores = MethodScores(1, 3)
     scores.agreement.update(0, labels('01'), labels('01'))
     scores.times.add_key(90.0, 10.0)
-    row = scores.row('copy', 'zero', 1, NAMES, None)
+    row = scores.row('copy', 'zero', 'torch 2', 1, NAMES, None)
     unknown = ('miou', 'loss', 'iou_per_class', 'by_offset', 'worst_offset', 'worst_miou', 'consistency')
     for name in (*unknown, 'ms_propagate', 'gmac_per_frame', 'eq7_gmac'):
         assert row[name] is None, name

@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parent.parent / 'dff_ros'
 
 RUNTIMES = {'torch', 'onnxruntime', 'onnx', 'rclpy', 'cv2', 'av', 'matplotlib'}
 ALLOWED = {  # the runtimes that a module, or all modules of a package, may import; the rest is ring 0: none
+    'backends.clockwork': {'torch', 'cv2'},
     'backends.dis': {'cv2'},
     'backends.onnx': {'onnxruntime', 'cv2'},
     'backends.torch': {'torch', 'cv2'},
@@ -31,6 +32,7 @@ ALLOWED = {  # the runtimes that a module, or all modules of a package, may impo
     'sources': {'cv2', 'av'},
     'training': {'torch', 'cv2'},
     'video': {'av'},
+    'video_set_source': {'cv2', 'av'},
 }
 
 SCRIPT = """

@@ -13,6 +13,7 @@ from dff_ros.data.images import read_image
 from dff_ros.errors import ConfigError, ConversionError, DataError
 from dff_ros.sources import SourceRequest, open_source
 from dff_ros.video import VideoWriter
+from dff_ros.video_set_source import FrameRange
 
 MS = 10**6
 
@@ -56,8 +57,69 @@ def test_camvid_gives_images_labels_and_recording_stamps(camvid):
 
 
 def test_camvid_without_the_split_names_what_is_missing(camvid):
-    with pytest.raises(DataError, match=r'train\.txt'):
+    with pytest.raises(DataError, match="has no split 'train'; it has val"):
         open_source(str(camvid), split='train')
+
+
+@pytest.fixture
+def own_video(tmp_path):
+    """Layout folder, split val: three sequences of 3, 2 and 1 frames; labels on frames 1 and 8."""
+    root = tmp_path / 'own'
+    for sequence, numbers, labelled in (('a', (0, 1, 2), (1,)), ('b', (7, 8), (8,)), ('c', (0,), ())):
+        for number in numbers:
+            save(root / 'val' / sequence / 'frames' / f'{number}.png', flat(10 * number))
+        for number in labelled:
+            save(root / 'val' / sequence / 'labels' / f'{number}.png', flat(number % 2)[..., 0])
+    (root / 'classes.yaml').write_text('classes: [road, car]\nfps: 10')
+    return root
+
+
+@pytest.mark.parametrize('prefix', ['', 'folder:'])
+def test_a_data_set_gives_its_sequences_with_sparse_labels(own_video, prefix):
+    source = open_source(f'{prefix}{own_video}')  # val is the only split
+    frames = list(source)
+    assert (source.num_frames, source.size, source.fps) == (6, (32, 48), 10.0)
+    assert (source.class_names, source.split, source.name) == (('road', 'car'), 'val', f'{own_video}:val')
+    assert [frame.name for frame in frames] == ['0', '1', '2', '7', '8', '0']
+    assert [frame.sequence for frame in frames] == ['a'] * 3 + ['b'] * 2 + ['c']
+    assert [frame.stamp_ns // MS for frame in frames] == [0, 100, 200, 60_200, 60_300, 120_300]
+    assert [None if frame.labels_HW is None else int(frame.labels_HW[0, 0]) for frame in frames] == [
+        None, 1, None, None, 0, None,
+    ]  # fmt: skip
+    assert source.labels(0) is None and source.labels(4).max() == 0 and source.labels(1).min() == 1
+
+
+def test_boxes_alone_are_no_label_maps(tmp_path):
+    info = '[Sequence]\nname=a\nimDir=img1\nframeRate=20\nseqLength=2\nimWidth=48\nimHeight=32\nimExt=.png\n'
+    for number in (1, 2):
+        save(tmp_path / 'img1' / f'{number:06d}.png', flat(number))
+    (tmp_path / 'seqinfo.ini').write_text(info)
+    (tmp_path / 'gt').mkdir()
+    (tmp_path / 'gt' / 'gt.txt').write_text('1,1,3,4,10,12,1,1,1\n')
+    source = open_source(f'mot:{tmp_path}')
+    assert (source.class_names, source.split, source.fps) == ((), 'all', 20.0)
+    assert [(int(frame.image_HW3.max()), frame.labels_HW) for frame in source] == [(1, None), (2, None)]
+
+
+def test_a_split_is_asked_for_where_none_is_usual(own_video):
+    (own_video / 'val').rename(own_video / 'day')
+    (own_video / 'night').mkdir()
+    with pytest.raises(DataError, match="has no split 'val': choose one of day, night"):
+        open_source(str(own_video))
+    assert open_source(str(own_video), split='day').num_frames == 6
+    with pytest.raises(DataError, match='night'):
+        open_source(str(own_video), split='night')
+
+
+def test_a_range_counts_from_1_and_has_both_ends(own_video):
+    source = FrameRange(2, 4).of(open_source(str(own_video)))
+    assert (source.num_frames, source.class_names, source.fps) == (3, ('road', 'car'), 10.0)
+    assert [int(frame.image_HW3.max()) for frame in source] == [10, 20, 70]
+    assert source.labels(0).min() == 1 and source.labels(1) is None
+    with pytest.raises(ConfigError, match='val has 6 frames: there are no frames 2-7'):
+        FrameRange(2, 7).of(open_source(str(own_video)))
+    with pytest.raises(ConfigError, match='frames 3-2: frames count from 1'):
+        FrameRange(3, 2)
 
 
 def test_folder_is_read_in_natural_order_and_may_mix_sizes(tmp_path):

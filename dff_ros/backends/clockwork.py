@@ -1,4 +1,4 @@
-"""Stage reuse (nets/clockwork.py) as a backend, in eager torch: a baseline for `dff eval`, not for a robot."""
+"""Stage reuse (nets/clockwork.py) as a backend, in eager torch: a baseline of `dff eval`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Key = KeyFeature[ClockworkFeature, ClockworkContext]
 
 
 class ClockworkBackend:
-    """`Backend` of a bundle whose frames between keys run the first stages only; see nets.clockwork.Clockwork.
+    """A bundle whose frames between key frames run the first stages only; see nets.clockwork.Clockwork.
 
     Nothing is warped: `validity_hw` and `coverage` of a propagation are 1 and `motion_px` is 0.
     `num_threads` is set for torch in the whole process. Raises BundleError for weights that do not fit.

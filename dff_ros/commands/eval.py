@@ -14,7 +14,7 @@ from dff_ros.flags import add_flags, given_flags, positive, seed
 
 if TYPE_CHECKING:
     from dff_ros.evaluator import Evaluator
-    from dff_ros.sources import FrameSource
+    from dff_ros.video_set_source import FrameRange
 
 SUMMARY = 'Measure accuracy and speed of propagation at any key interval, beside its baselines.'
 
@@ -27,15 +27,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--data',
         required=True,
         metavar='SOURCE',
-        help="camvid:PATH, a video file, a folder of images or street; without labels of the bundle's "
-        'classes, agreement with per-frame inference is all there is',
+        help='a data set (PATH, or LAYOUT:PATH as camvid:PATH; "dff data check" knows them), a video file, a '
+        'folder of images or street; without labels there is agreement with per-frame inference',
     )
-    parser.add_argument('--split', default='val', help='split of CamVid (default: %(default)s)')
+    parser.add_argument('--split', help='split of a data set (default: val, or the only one)')
     parser.add_argument(
         '--seed', type=seed, default=0, metavar='N', help='seed of the simulated street (default: 0)'
     )
     parser.add_argument(
         '--num-frames', type=positive, metavar='N', help='take the first N frames (needed for street)'
+    )
+    parser.add_argument(
+        '--frames',
+        type=_frames,
+        metavar='A-B',
+        help='take frames A to B of the source, both included, counted from 1',
+    )
+    parser.add_argument(
+        '--no-labels', action='store_true', help='ignore the labels: agreement with per-frame inference only'
+    )
+    parser.add_argument(
+        '--all-frames',
+        action='store_true',
+        help='where some frames have labels, answer the others too (for agreement and consistency)',
     )
     parser.add_argument(
         '--intervals',
@@ -47,9 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--methods',
         type=_methods,
-        default=METHODS,
         metavar='NAME,...',
-        help=f"of {', '.join(METHODS)}: the bundle's own flow, copied features, DIS flow (default: all)",
+        help=f"of {', '.join(METHODS)}: the bundle's own flow, copied features, DIS flow, shallow stages of "
+        'the frame with deep ones of the key frame, in torch (default: all)',
     )
     parser.add_argument('--json', action='store_true', help='print the figures as JSON instead of a table')
     parser.add_argument('--out', type=Path, metavar='FILE', help='save the figures as JSON')
@@ -65,11 +79,17 @@ def run(args: argparse.Namespace) -> int:
     from dff_ros.sources import open_source
 
     _check_outputs(args)
-    source = open_source(args.data, split=args.split, seed=args.seed)
+    whole = open_source(args.data, split=args.split, seed=args.seed)
+    source = whole if args.frames is None else args.frames.of(whole)
     failure: BaseException | None = None
-    config = replace(DffConfig(), given_flags(args))
     with Evaluator(
-        config, source, methods=args.methods, intervals=args.intervals, num_frames=args.num_frames
+        replace(DffConfig(), given_flags(args)),
+        source,
+        methods=args.methods,
+        intervals=args.intervals,
+        num_frames=args.num_frames,
+        use_labels=not args.no_labels,
+        answer_all=args.all_frames,
     ) as evaluator:
         try:
             _score_all(evaluator)
@@ -78,7 +98,8 @@ def run(args: argparse.Namespace) -> int:
     report = evaluator.report()
     try:
         if report['num_frames']:
-            _show(args, {**report, 'data': args.data, 'split': _split(args, source)})
+            split = getattr(whole, 'split', None)  # where the data has any
+            _show(args, {**report, 'data': args.data, 'split': split, 'frames': _in_words(args.frames)})
     finally:
         if failure is not None:
             raise failure
@@ -90,9 +111,9 @@ def _score_all(evaluator: Evaluator) -> None:
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True)) as progress:
-        bar = progress.add_task('evaluating', total=evaluator.num_answers)
-        for num_answers in evaluator.frames():
-            progress.advance(bar, num_answers)
+        bar = progress.add_task('evaluating', total=evaluator.num_frames)
+        for num_done in evaluator.frames():
+            progress.update(bar, completed=num_done)
 
 
 def _show(args: argparse.Namespace, report: dict[str, object]) -> None:
@@ -114,13 +135,6 @@ def _show(args: argparse.Namespace, report: dict[str, object]) -> None:
         say(args.plot)
 
 
-def _split(args: argparse.Namespace, source: FrameSource) -> str | None:
-    """The split, where the data has any."""
-    from dff_ros.sources import CamVidSource
-
-    return args.split if isinstance(source, CamVidSource) else None
-
-
 def _check_outputs(args: argparse.Namespace) -> None:
     import importlib.util
 
@@ -130,6 +144,20 @@ def _check_outputs(args: argparse.Namespace) -> None:
         raise ConfigError('--plot needs matplotlib: pip install "dff_ros[tools]"')
     outputs = {'--out': args.out, '--plot': args.plot}
     check_outputs([source_path(args.data)], outputs, {'--out': ('.json',), '--plot': ('.png',)})
+
+
+def _frames(text: str) -> FrameRange:
+    from dff_ros.video_set_source import FrameRange
+
+    first, _, last = text.partition('-')
+    try:
+        return FrameRange(positive(first), positive(last))
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _in_words(frames: FrameRange | None) -> str | None:
+    return None if frames is None else f'{frames.first}-{frames.last}'
 
 
 def _intervals(text: str) -> tuple[int, ...]:

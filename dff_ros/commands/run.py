@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'source', metavar='SOURCE', help='video file, folder of images, CamVid folder, /dev/videoN, or street'
     )
-    parser.add_argument('--split', default='val', help='split of a CamVid folder (default: val)')
+    parser.add_argument('--split', help='split of a data set (default: val, or the only one)')
     parser.add_argument(
         '--seed', type=seed, default=0, metavar='N', help='seed of the simulated street (default: 0)'
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -79,7 +80,7 @@ class FileVideos:
         self._clips = tuple(scan.clips)
         self.class_names = scan.class_names
         self.box_class_names = scan.box_class_names
-        self.sequences: tuple[SequenceInfo, ...] = tuple(
+        self.sequences: Sequence[SequenceInfo] = tuple(
             SequenceInfo(
                 clip.name,
                 tuple(frame.stamp_ns for frame in clip.frames),

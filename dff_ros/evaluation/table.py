@@ -9,8 +9,8 @@ from dff_ros.evaluation.consistency import Consistency
 from dff_ros.evaluation.offsets import OffsetScores, rounded, rounded_all
 from dff_ros.evaluation.speed import StageCost, StageTimes
 
-METHODS = ('dff', 'copy', 'dis')
-"""The bundle's own flow, copied features (zero flow), and hand-made DIS flow."""
+METHODS = ('dff', 'copy', 'dis', 'clockwork')
+"""The bundle's own flow, copied features (zero flow), hand-made DIS flow, and Clockwork-style stage reuse."""
 
 
 class Accuracy(TypedDict):
@@ -32,10 +32,12 @@ class Row(Accuracy):
     inference and `agreement_miou` the mIoU against it; both contain offset 0, which agrees by definition.
     `ms_*` of stages are medians, `ms_per_frame` the mean time of a frame at the interval. `speedup` is
     measured from the means, `eq7` equation (7) with the stages' medians, `eq7_gmac` with multiply-adds.
+    Times and speed-ups are those of the row's `runtime`, against per-frame inference in the same.
     """
 
     method: str
     flow: str
+    runtime: str
     interval: int
     agreement: float | None
     agreement_miou: float | None
@@ -66,7 +68,13 @@ class MethodScores:
         return self.accuracy.by_offset[0].num_pixels > 0
 
     def row(
-        self, method: str, flow: str, interval: int, class_names: Sequence[str], gmac: StageCost | None
+        self,
+        method: str,
+        flow: str,
+        runtime: str,
+        interval: int,
+        class_names: Sequence[str],
+        gmac: StageCost | None,
     ) -> Row:
         """The figures at a key interval. `gmac`: multiply-adds of the stages, None where not counted."""
         agreement = self.agreement.score(interval)
@@ -74,6 +82,7 @@ class MethodScores:
         return {
             'method': method,
             'flow': flow,
+            'runtime': runtime,
             'interval': interval,
             **self._accuracy(interval, class_names),
             'agreement': rounded(agreement.pixel_accuracy),
