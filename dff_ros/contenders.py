@@ -6,12 +6,12 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_ros.backends.base import Backend, available_cores, open_backend
+from dff_ros.backends.base import Backend, available_cores, choose_backend, open_backend
 from dff_ros.bundle import Bundle
 from dff_ros.config import DffConfig, replace
 from dff_ros.errors import BackendUnavailableError, ConfigError
@@ -27,7 +27,15 @@ LabelMap = NDArray[np.uint8]
 
 CLOCKWORK = 'clockwork'
 
-_FLOW_OF_METHOD = {'dff': 'bundle', 'copy': 'zero', 'dis': 'dis', CLOCKWORK: CLOCKWORK}
+_FLOWS = {'dff': 'bundle', 'copy': 'zero', 'dis': 'dis', CLOCKWORK: CLOCKWORK}
+_PLAIN, _CORRECTED = '-plain', '-corrected'
+
+
+class Setup(NamedTuple):
+    """What a method propagates with: a setting `flow` or stage reuse, and whether the result is corrected."""
+
+    flow: str
+    is_corrected: bool
 
 
 @dataclass(slots=True)
@@ -99,27 +107,26 @@ class Field:
         num_offsets: int,
     ) -> None:
         self.notes: list[str] = []
-        self.families: list[Family] = []
-        flows = {method: _flow_of(method, bundle.spec) for method in dict.fromkeys(methods or METHODS)}
-        opened: dict[str, Contender] = {}
+        names = default_methods(bundle.spec) if methods is None else dict.fromkeys(methods)
+        setups = {method: setup_of(method, bundle.spec) for method in names}
+        opened: dict[Setup, Contender] = {}
         with ExitStack() as stack:
-            for flow in dict.fromkeys(flows.values()):
+            for setup in dict.fromkeys(setups.values()):
                 try:
-                    backend = _open_backend(bundle, config, flow)
+                    backend = _open_backend(bundle, config, setup)
                 except BackendUnavailableError as error:
-                    if flow != CLOCKWORK or methods is not None:
+                    if setup.flow != CLOCKWORK or methods is not None:
                         raise
                     self.notes.append(f'{CLOCKWORK} is left out: {error}')
                     continue
                 stack.callback(backend.close)
                 backend.warm_up(size)
                 scores = MethodScores(num_offsets, bundle.spec.num_classes)
-                name = '' if flow == CLOCKWORK else bundle.spec.flow_in_use(flow)
-                opened[flow] = Contender(backend, scores, name, count_gmac(bundle, size, flow))
+                flow = '' if setup.flow == CLOCKWORK else bundle.spec.flow_in_use(setup.flow)
+                opened[setup] = Contender(backend, scores, flow, count_gmac(bundle.spec, size, setup))
             self._stack = stack.pop_all()
-        self.by_method = {method: opened[flow] for method, flow in flows.items() if flow in opened}
-        for flow_group in _families(opened):
-            self.families.append(Family([opened[flow] for flow in flow_group]))
+        self.by_method = {method: opened[setup] for method, setup in setups.items() if setup in opened}
+        self.families = [Family([opened[setup] for setup in family]) for family in _families(opened)]
 
     @property
     def contenders(self) -> Iterator[Contender]:
@@ -137,42 +144,63 @@ def predict(backend: Backend[object, object], feature: object, image: NDArray[np
     return backend.predict(feature, size, size).label_map_HW
 
 
-def count_gmac(bundle: Bundle, size: tuple[int, int], flow: str) -> StageCost | None:
+def default_methods(spec: ModelSpec) -> tuple[str, ...]:
+    """The paper's methods, and the bundle's own without its correction if it has one."""
+    plain = (f'dff{_PLAIN}',) if spec.correction_channels else ()
+    return ('dff', *plain, 'copy', 'dis', CLOCKWORK)
+
+
+def setup_of(method: str, spec: ModelSpec) -> Setup:
+    """What is behind a method; equal setups run once. Hand-made flow of the bundle is named for that.
+
+    Raises ConfigError for an unknown method, and for one that needs a correction branch which the bundle
+    lacks.
+    """
+    if method not in METHODS:
+        raise ConfigError(f'unknown method {method!r}; known are {", ".join(METHODS)}')
+    is_named = method.endswith((_PLAIN, _CORRECTED))
+    if is_named and not spec.correction_channels:
+        raise ConfigError(f'method {method}: the bundle has no correction branch; leave the method out')
+    own = method.removesuffix(_PLAIN).removesuffix(_CORRECTED)
+    flow = _FLOWS[own]
+    if flow == 'bundle' and spec.flow_source in HAND_MADE_FLOWS:
+        flow = spec.flow_source
+    is_corrected = method == 'dff' or method.endswith(_CORRECTED)
+    return Setup(flow, is_corrected and spec.correction_channels > 0)
+
+
+def count_gmac(spec: ModelSpec, size: tuple[int, int], setup: Setup) -> StageCost | None:
     """Multiply-adds of the stages at an image size; None where torch, which counts them, is not installed."""
-    network = network_size(size, bundle.spec.nominal_size)
+    network = network_size(size, spec.nominal_size)
     try:
-        if flow == CLOCKWORK:
+        if setup.flow == CLOCKWORK:
             from dff_ros.nets.clockwork import clockwork_gmac
 
-            return clockwork_gmac(bundle.spec, network)
+            return clockwork_gmac(spec, network)
         from dff_ros.nets.complexity import stage_gmac
     except ImportError:
         return None
-    own = stage_gmac(bundle.spec, bundle.stride, network)
-    return own if flow == 'bundle' else StageCost(own.extract, 0.0, own.predict)
+    return stage_gmac(spec, network, setup.flow, setup.is_corrected)
 
 
-def _families(flows: Collection[str]) -> list[list[str]]:
+def _families(setups: Collection[Setup]) -> list[list[Setup]]:
     """Which contenders share key frames. Stage reuse keeps more of them, and torch's own."""
-    # Only the backend with the flow net makes that net's input, so it is the one that extracts.
-    shared = sorted((flow for flow in flows if flow != CLOCKWORK), key=HAND_MADE_FLOWS.__contains__)
-    return [family for family in (shared, [flow for flow in flows if flow == CLOCKWORK]) if family]
+    # Only a backend with a flow net makes that net's input, so one is the first, which extracts.
+    shared = sorted(
+        (setup for setup in setups if setup.flow != CLOCKWORK),
+        key=lambda setup: setup.flow in HAND_MADE_FLOWS,
+    )
+    own = [setup for setup in setups if setup.flow == CLOCKWORK]
+    return [family for family in (shared, own) if family]
 
 
-def _open_backend(bundle: Bundle, config: DffConfig, flow: str) -> Backend[object, object]:
-    if flow != CLOCKWORK:
-        return open_backend(bundle, replace(config, {'flow': flow}))
+def _open_backend(bundle: Bundle, config: DffConfig, setup: Setup) -> Backend[object, object]:
+    if setup.flow != CLOCKWORK:
+        return open_backend(bundle, replace(config, {'flow': setup.flow, 'correction': setup.is_corrected}))
     try:
         from dff_ros.backends.clockwork import ClockworkBackend
     except ImportError as error:
         raise BackendUnavailableError(f'it runs in torch ({error}): pip install "dff_ros[torch]"') from error
-    backend = ClockworkBackend(bundle, config.num_threads or available_cores())
+    device = config.device if choose_backend(config)[0] == 'torch' else 'cpu'
+    backend = ClockworkBackend(bundle, config.num_threads or available_cores(), device)
     return cast(Backend[object, object], backend)
-
-
-def _flow_of(method: str, spec: ModelSpec) -> str:
-    """The flow setting behind a method. Hand-made flow of the bundle is named, so that it runs once."""
-    if method not in _FLOW_OF_METHOD:
-        raise ConfigError(f'unknown method {method!r}; known are {", ".join(METHODS)}')
-    flow = _FLOW_OF_METHOD[method]
-    return spec.flow_source if flow == 'bundle' and spec.flow_source in HAND_MADE_FLOWS else flow

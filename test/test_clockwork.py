@@ -79,7 +79,7 @@ def test_stages_that_are_not_there_are_refused(net, fresh_stages):
 
 def test_multiply_adds_are_those_of_the_layers_that_run():
     spec = tiny_spec(last_stage=5)
-    whole, found = stage_gmac(spec, 16, SIZE), clockwork_gmac(spec, SIZE)
+    whole, found = stage_gmac(spec, SIZE), clockwork_gmac(spec, SIZE)
     assert (found.extract, found.predict) == pytest.approx((whole.extract, whole.predict))
     cells = (96 // 16) * (128 // 16)
     saved = (
@@ -93,11 +93,13 @@ def test_multiply_adds_are_those_of_the_layers_that_run():
     assert detailed.predict > found.predict
 
 
-def test_the_backend_answers_as_the_torch_backend_does(dis_bundle):
+@pytest.mark.parametrize('kind', ['dis_bundle', 'light_bundle'])
+def test_the_backend_answers_as_the_torch_backend_does(kind, request):
+    bundle = request.getfixturevalue(kind)
     key_image, image = moving_clip(SIZE, 2, (5, 2))
-    config = DffConfig(bundle=str(dis_bundle.path), backend='torch', device='cpu', num_threads=2)
-    torch_backend = open_backend(dis_bundle, config)
-    backend = ClockworkBackend(dis_bundle, 2)
+    config = DffConfig(bundle=str(bundle.path), backend='torch', device='cpu', num_threads=2)
+    torch_backend = open_backend(bundle, config)
+    backend = ClockworkBackend(bundle, 2, 'cpu')
     backend.warm_up(SIZE)
     key = backend.extract(key_image)
     expected = torch_backend.predict(torch_backend.extract(key_image).feature, SIZE, (50, 70))
@@ -110,7 +112,7 @@ def test_the_backend_answers_as_the_torch_backend_does(dis_bundle):
     propagated = backend.predict(propagation.feature, SIZE, SIZE).label_map_HW
     direct = torch_backend.predict(torch_backend.extract(image).feature, SIZE, SIZE).label_map_HW
     assert 0.2 < (propagated == direct).mean() < 1.0
-    everything = ClockworkBackend(dis_bundle, 2, fresh_stages=4)
+    everything = ClockworkBackend(bundle, 2, 'cpu', fresh_stages=4)
     found = everything.predict(everything.propagate(image, everything.extract(key_image)).feature, SIZE, SIZE)
     np.testing.assert_array_equal(found.label_map_HW, direct)
     assert backend.adopt(key_image, key) is key

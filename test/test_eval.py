@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import types
 
@@ -78,13 +79,17 @@ def numbered_clip(numbers, **changes) -> Clip:
     return Clip(images, **{'labels': maps, 'class_names': CAMVID_CLASSES, **changes})
 
 
+def open_stale(calls):
+    return lambda bundle, config, setup: StaleBackend(setup.flow, calls)
+
+
 @pytest.fixture
 def calls(monkeypatch):
     """Every bundle has SPEC and StaleBackends, which all write into this list."""
     found: list[str] = []
     bundle = types.SimpleNamespace(spec=SPEC, name='fake', stride=16)
     monkeypatch.setattr(evaluator, 'open_bundle', lambda name: bundle)
-    monkeypatch.setattr(contenders, '_open_backend', lambda bundle, config, flow: StaleBackend(flow, found))
+    monkeypatch.setattr(contenders, '_open_backend', open_stale(found))
     return found
 
 
@@ -185,13 +190,16 @@ def test_num_frames_and_too_few_of_them(calls):
     endless.num_frames, endless.is_rendered = None, True
     with pytest.raises(ConfigError, match='clip has no end: say how many'):
         evaluated(endless, ('copy',), (2,))
-    with pytest.raises(ConfigError, match="unknown method 'sff'; known are dff, copy, dis, clockwork"):
+    with pytest.raises(
+        ConfigError, match="unknown method 'sff'; known are dff, dff-plain, copy, dis, clockwork"
+    ):
         evaluated(numbered_clip(range(5)), ('sff',), (2,))
 
 
-def propagated_by_engine(bundle, flow, images, interval) -> list[ConfusionMatrix]:
+def propagated_by_engine(bundle, flow, correction, images, interval) -> list[ConfusionMatrix]:
     """Agreement with per-frame inference by offset, over all phases: one engine for each."""
-    backend = open_backend(bundle, DffConfig(bundle=str(bundle.path), flow=flow, num_threads=2))
+    config = DffConfig(bundle=str(bundle.path), flow=flow, correction=correction, num_threads=2)
+    backend = open_backend(bundle, config)
     size = images[0].shape[:2]
     direct = [backend.predict(backend.extract(image).feature, size, size).label_map_HW for image in images]
     found = [ConfusionMatrix(bundle.spec.num_classes) for _ in range(interval)]
@@ -262,11 +270,35 @@ def test_stage_reuse_has_key_frames_and_times_of_its_own(calls):
     assert row(report, 'clockwork', 2)['flow'] == ''
 
 
+def test_methods_that_need_a_correction_are_refused_without_one(calls):
+    for method in ('dff-plain', 'dis-corrected'):
+        with pytest.raises(ConfigError, match=f'method {method}: the bundle has no correction branch'):
+            evaluated(numbered_clip(range(4)), (method,), (2,))
+
+
+@pytest.mark.parametrize(
+    'source, setups',
+    [
+        ('correlation', [('bundle', True), ('bundle', False), ('zero', False), ('dis', False)]),
+        ('dis', [('dis', True), ('dis', False), ('zero', False), ('dis', False)]),
+    ],
+)
+def test_defaults_have_the_paper_s_baselines_uncorrected(source, setups):
+    spec = dataclasses.replace(SPEC, flow_source=source, light_channels=8, correction_channels=8)
+    methods = contenders.default_methods(spec)
+    assert methods == ('dff', 'dff-plain', 'copy', 'dis', 'clockwork')
+    assert [contenders.setup_of(method, spec) for method in methods[:4]] == setups
+    assert contenders.setup_of('copy-corrected', spec) == ('zero', True)
+    assert contenders.setup_of('dis-corrected', spec) == ('dis', True)
+    assert contenders.default_methods(SPEC) == ('dff', 'copy', 'dis', 'clockwork')
+    assert contenders.setup_of('dff', SPEC) == ('bundle', False)
+
+
 def test_stage_reuse_is_left_out_where_torch_is_not_installed(calls, monkeypatch):
-    def open_fake(bundle, config, flow):
-        if flow == 'clockwork':
+    def open_fake(bundle, config, setup):
+        if setup.flow == 'clockwork':
             raise BackendUnavailableError('it runs in torch')
-        return StaleBackend(flow, calls)
+        return StaleBackend(setup.flow, calls)
 
     monkeypatch.setattr(contenders, '_open_backend', open_fake)
     report = evaluated(numbered_clip(range(4)), None, (2,))
@@ -306,14 +338,21 @@ def test_stage_reuse_agrees_with_per_frame_as_by_hand(flow_bundle):
     assert found['miou'] is None and report['labelled'] is False
 
 
-@pytest.mark.parametrize('kind', ['dis_bundle', 'flow_bundle'])
-def test_equals_the_engine_over_all_phases_with_shared_keys(kind, request):
+PLAIN = {'dff': ('bundle', True), 'copy': ('zero', False), 'dis': ('dis', False)}
+CORRECTED = {'dff-plain': ('bundle', False), 'copy-corrected': ('zero', True), 'dis-corrected': ('dis', True)}
+
+
+@pytest.mark.parametrize(
+    'kind, settings',
+    [('dis_bundle', PLAIN), ('flow_bundle', PLAIN), ('light_bundle', {**PLAIN, **CORRECTED})],
+)
+def test_equals_the_engine_over_all_phases_with_shared_keys(kind, settings, request):
     bundle = request.getfixturevalue(kind)
     images = moving_clip((96, 128), 5, (3, 1))
     config = DffConfig(bundle=str(bundle.path), num_threads=2)
-    report = evaluated(Clip(images), ('dff', 'copy', 'dis'), (1, 3), config)
-    for method, flow in {'dff': 'bundle', 'copy': 'zero', 'dis': 'dis'}.items():
-        matrices = propagated_by_engine(bundle, flow, images, 3)
+    report = evaluated(Clip(images), tuple(settings), (1, 3), config)
+    for method, (flow, correction) in settings.items():
+        matrices = propagated_by_engine(bundle, flow, correction, images, 3)
         dff = row(report, method, 3)
         expected = [round(matrix.pixel_accuracy(), 2) for matrix in matrices]
         assert dff['agreement_by_offset'] == expected, method
@@ -460,7 +499,7 @@ def test_what_is_missing_is_one_line(calls, argv, message, capsys):
     [
         (['--intervals', '1,0'], "got '0', expected a whole number of at least 1"),
         (['--intervals', '1,x'], "got 'x', expected a whole number of at least 1"),
-        (['--methods', 'dff,sff'], "unknown method 'sff'; known are dff, copy, dis, clockwork"),
+        (['--methods', 'dff,sff'], "unknown method 'sff'; known are dff, dff-plain, copy, dis, clockwork"),
         (['--frames', '5-4'], 'frames 5-4: frames count from 1, and the first comes first'),
         (['--frames', '0-4'], "got '0', expected a whole number of at least 1"),
         (['--frames', '4'], "got '', expected a whole number of at least 1"),

@@ -77,7 +77,7 @@ class GraphBackend(Generic[TensorT]):
 
     def extract(self, image_HW3: NDArray[np.uint8]) -> Key[TensorT]:
         """Feature of a key image."""
-        size = _checked_size(image_HW3)
+        size = checked_size(image_HW3)
         network = network_size(size, self._spec.nominal_size)
         names = self._light_names + (('normalised',) if self._use.has_key_image else ())
         feature, *rest = self._runner.run('extract', self._image(image_HW3, network), ('feature', *names))
@@ -110,7 +110,7 @@ class GraphBackend(Generic[TensorT]):
         frame, and with a flow net in the graph the warp.
         """
         start_ns = time.perf_counter_ns()
-        size = _checked_size(image_HW3)
+        size = checked_size(image_HW3)
         if size != key.context.size:
             raise ShapeError(
                 f'the current image is {size}, its key image {key.context.size}: extract a new key frame'
@@ -238,7 +238,8 @@ def _of_key(context: KeyContext[TensorT], *names: str) -> Tensors[TensorT]:
     return {name: context.inputs[name] for name in names}
 
 
-def _checked_size(image_HW3: NDArray[np.uint8]) -> Size:
+def checked_size(image_HW3: NDArray[np.uint8]) -> Size:
+    """(height, width) of an image; ShapeError unless it is one that a backend takes."""
     if image_HW3.ndim != 3 or image_HW3.shape[2] != 3 or image_HW3.dtype != np.uint8:
         raise ShapeError(
             f'a backend takes a uint8 image (height, width, 3), not {image_HW3.dtype} {image_HW3.shape}'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,17 +11,26 @@ from dff_ros.backends.runner import Array
 from dff_ros.bundle import Bundle
 from dff_ros.errors import BackendUnavailableError, BundleError, DataError
 from dff_ros.nets.dff import DffModel, load_model
-from dff_ros.nets.graphs import make_graphs
+from dff_ros.nets.graphs import Graph, make_graphs
 
 
 class TorchRunner:
     """The modules that were exported as `graphs`. `num_threads` is set for torch in the whole process.
 
+    `make`: other graphs of the same model than those.
+
     Raises BackendUnavailableError for a CUDA device that is not there, BundleError for weights that do not
     fit.
     """
 
-    def __init__(self, bundle: Bundle, num_threads: int, graphs: Sequence[str], device: str = 'auto') -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        num_threads: int,
+        graphs: Sequence[str],
+        device: str = 'auto',
+        make: Callable[[DffModel], Mapping[str, Graph]] = make_graphs,
+    ) -> None:
         if device == 'auto':
             device = 'cuda' if torch.cuda.is_available() else 'cpu'
         if device == 'cuda' and not torch.cuda.is_available():
@@ -30,7 +39,7 @@ class TorchRunner:
             )
         torch.set_num_threads(num_threads)
         self._device = torch.device(device)
-        made = make_graphs(_load_model(bundle).to(self._device))
+        made = make(_load_model(bundle).to(self._device))
         self._graphs = {name: made[name] for name in graphs}
 
     @property
@@ -62,6 +71,10 @@ class TorchRunner:
         module = self._graphs[graph]
         values = dict(zip(module.outputs, module(**inputs), strict=True))
         return [values[name] for name in outputs]
+
+    def outputs(self, graph: str) -> tuple[str, ...]:
+        """Names of what a graph gives."""
+        return self._graphs[graph].outputs
 
     def close(self) -> None:
         """See GraphRunner."""

@@ -62,8 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--methods',
         type=_methods,
         metavar='NAME,...',
-        help=f"of {', '.join(METHODS)}: the bundle's own flow, copied features, DIS flow, shallow stages of "
-        'the frame with deep ones of the key frame, in torch (default: all)',
+        help=f'of {"; ".join(f"{name}: {what}" for name, what in METHODS.items())} (default: all but the '
+        'last two, as far as they apply)',
     )
     parser.add_argument('--json', action='store_true', help='print the figures as JSON instead of a table')
     parser.add_argument('--out', type=Path, metavar='FILE', help='save the figures as JSON')

@@ -9,8 +9,18 @@ from dff_ros.evaluation.consistency import Consistency
 from dff_ros.evaluation.offsets import OffsetScores, rounded, rounded_all
 from dff_ros.evaluation.speed import StageCost, StageTimes
 
-METHODS = ('dff', 'copy', 'dis', 'clockwork')
-"""The bundle's own flow, copied features (zero flow), hand-made DIS flow, and Clockwork-style stage reuse."""
+METHODS = {
+    'dff': 'the bundle as it is',
+    'dff-plain': 'without its correction branch',
+    'copy': 'copied features',
+    'dis': 'hand-made DIS flow',
+    'clockwork': 'shallow stages of the frame with deep ones of the key frame, in torch',
+    'copy-corrected': 'copied features, corrected',
+    'dis-corrected': 'DIS flow, corrected',
+}
+"""What can be compared, in words. The paper's baselines, without the correction that it lacks, have the plain
+names.
+"""
 
 
 class Accuracy(TypedDict):

@@ -8,17 +8,16 @@ training and no flow, and nothing follows the motion.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from dff_ros.errors import ConfigError
 from dff_ros.evaluation.speed import StageCost
 from dff_ros.model_spec import ModelSpec
+from dff_ros.nets.complexity import gmac_of, part_gmac
 from dff_ros.nets.dff import DffModel
+from dff_ros.nets.graphs import IMAGE_INPUTS, TAP_NAMES, Graph, PredictGraph, Resample
 from dff_ros.nets.resnet import Block, ResNetFeature
 
 FRESH_STAGES = 3
@@ -43,6 +42,11 @@ class Clockwork(nn.Module):
             raise ConfigError(f'fresh_stages is {fresh_stages}; allowed is from 1 to {net.last_stage}')
         self.net = net
         self.fresh_stages = fresh_stages
+
+    @property
+    def residual_names(self) -> tuple[str, ...]:
+        """A name for each of the residuals."""
+        return tuple(f'residual_{index}' for index in range(len(self._deep_blocks())))
 
     def extract(self, image: Tensor) -> tuple[Tensor, Residuals]:
         """Normalised images (B, 3, H, W) -> the net's feature, and the residuals that `propagate` reuses."""
@@ -75,29 +79,73 @@ class Clockwork(nn.Module):
         return F.relu(self.net.reduce(x))
 
 
+class _ExtractGraph(Graph):
+    """As graphs.ExtractGraph, with the residuals of the deep blocks in turn."""
+
+    inputs = IMAGE_INPUTS
+
+    def __init__(self, model: DffModel, clockwork: Clockwork) -> None:
+        super().__init__()
+        self.resample = Resample(model)
+        self.model = model
+        self.clockwork = clockwork
+        self.outputs = ('feature', *_detail_names(model), *clockwork.residual_names)
+
+    def forward(self, image: Tensor, **taps: Tensor) -> tuple[Tensor, ...]:
+        normalised = self.resample(image, *(taps[name] for name in TAP_NAMES))
+        feature, residuals = self.clockwork.extract(normalised)
+        return (feature, *_detail(self.model, normalised), *residuals)
+
+
+class _PropagateGraph(Graph):
+    """Source image and taps of the current frame, residuals of the key frame -> feature (and detail)."""
+
+    def __init__(self, model: DffModel, clockwork: Clockwork) -> None:
+        super().__init__()
+        self.resample = Resample(model)
+        self.model = model
+        self.clockwork = clockwork
+        self.inputs = (*IMAGE_INPUTS, *clockwork.residual_names)
+        self.outputs = ('feature', *_detail_names(model))
+
+    def forward(self, image: Tensor, **inputs: Tensor) -> tuple[Tensor, ...]:
+        normalised = self.resample(image, *(inputs[name] for name in TAP_NAMES))
+        residuals = tuple(inputs[name] for name in self.clockwork.residual_names)
+        return (self.clockwork(normalised, residuals), *_detail(self.model, normalised))
+
+
+def clockwork_graphs(model: DffModel, fresh_stages: int = FRESH_STAGES) -> dict[str, Graph]:
+    """`extract`, `propagate` and `predict` of a model with stage reuse."""
+    clockwork = Clockwork(model.feature_net, fresh_stages)
+    return {
+        'extract': _ExtractGraph(model, clockwork),
+        'propagate': _PropagateGraph(model, clockwork),
+        'predict': PredictGraph(model),
+    }
+
+
 def clockwork_gmac(spec: ModelSpec, size: tuple[int, int], fresh_stages: int = FRESH_STAGES) -> StageCost:
     """10^9 multiply-adds of the three stages at a network image (height, width), as `stage_gmac` counts them.
 
     The light net is part of the first two where the head takes its detail.
     """
     with torch.device('meta'):
-        model = DffModel(spec).eval()
+        clockwork = Clockwork(DffModel(spec).eval().feature_net, fresh_stages)
         image = torch.empty(1, 3, *size)
-    clockwork = Clockwork(model.feature_net, fresh_stages)
-    detail_net = model.light_net if spec.detail else None
-    with torch.no_grad():
-        feature, residuals = clockwork.extract(image)
-        detail = None if detail_net is None else detail_net(image).fine
-        detail_gmac = 0.0 if detail_net is None else _gmac_of(lambda: detail_net(image))
-        return StageCost(
-            extract=_gmac_of(lambda: clockwork.extract(image)) + detail_gmac,
-            propagate=_gmac_of(lambda: clockwork(image, residuals)) + detail_gmac,
-            predict=_gmac_of(lambda: model.heads['segmentation'](feature, detail)),
-        )
+        _, residuals = clockwork.extract(image)
+    parts = part_gmac(spec, size)
+    light = parts.light if spec.detail else 0.0
+    return StageCost(
+        extract=parts.feature + light,
+        propagate=gmac_of(lambda: clockwork(image, residuals)) + light,
+        predict=parts.head,
+    )
 
 
-def _gmac_of(run: Callable[[], object]) -> float:
-    counter = FlopCounterMode(display=False)
-    with counter:
-        run()
-    return counter.get_total_flops() / 2e9
+def _detail_names(model: DffModel) -> tuple[str, ...]:
+    return ('fine',) if model.spec.detail else ()
+
+
+def _detail(model: DffModel, image: Tensor) -> tuple[Tensor, ...]:
+    light = model.look(image).light if model.spec.detail else None
+    return () if light is None else (light.fine,)

@@ -43,10 +43,11 @@ def count_gmac(make_net: Callable[[], nn.Module], *shapes: tuple[int, ...]) -> f
     with torch.device('meta'):
         net = make_net().eval()
         inputs: list[Tensor] = [torch.empty(shape) for shape in shapes]
-    return _count(lambda: net(*inputs))
+    return gmac_of(lambda: net(*inputs))
 
 
-def _count(run: Callable[[], object]) -> float:
+def gmac_of(run: Callable[[], object]) -> float:
+    """10^9 multiply-adds of what a call runs, on the meta device too."""
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         run()
@@ -104,11 +105,11 @@ def part_gmac(spec: ModelSpec, size: tuple[int, int]) -> PartCost:
             correction(feature, flow, light, light.middle)
 
     return PartCost(
-        feature=_count(lambda: model.feature_net(image)),
-        light=_count(lambda: model.look(image)),
-        flow=_count(lambda: model.estimate_flow(look, look)) if model.flow_net is not None else 0.0,
-        correction=_count(correct),
-        head=_count(lambda: model.scores(feature, look)),
+        feature=gmac_of(lambda: model.feature_net(image)),
+        light=gmac_of(lambda: model.look(image)),
+        flow=gmac_of(lambda: model.estimate_flow(look, look)) if model.flow_net is not None else 0.0,
+        correction=gmac_of(correct),
+        head=gmac_of(lambda: model.scores(feature, look)),
     )
 
 

@@ -25,7 +25,8 @@ from dff_ros.nets.light import LightFeatures
 from dff_ros.nets.segmentation import SegmentationHead
 from dff_ros.nets.warp import coverage, propagate, warp
 
-_IMAGE_INPUTS = ('image', *TAP_NAMES)
+IMAGE_INPUTS = ('image', *TAP_NAMES)
+"""Inputs of the graphs that take a source image."""
 
 
 class Graph(nn.Module):
@@ -51,7 +52,7 @@ def make_graphs(model: DffModel) -> dict[str, Graph]:
     return {**graphs, 'predict': PredictGraph(model)}
 
 
-class _Resample(nn.Module):
+class Resample(nn.Module):
     """uint8 image (H, W, 3) and taps -> normalised network image (1, 3, h, w). Rows first: they are
     contiguous.
     """
@@ -83,11 +84,11 @@ class ExtractGraph(Graph):
     flow net of the paper the normalised network image.
     """
 
-    inputs = _IMAGE_INPUTS
+    inputs = IMAGE_INPUTS
 
     def __init__(self, model: DffModel) -> None:
         super().__init__()
-        self.resample = _Resample(model)
+        self.resample = Resample(model)
         self.model = model
         self.has_key_image = not (model.flow_net is None or isinstance(model.flow_net, CorrelationFlow))
         self.outputs = (
@@ -108,11 +109,11 @@ class ExtractGraph(Graph):
 class LookGraph(Graph):
     """Source image and taps -> the light features that later steps need of a current frame."""
 
-    inputs = _IMAGE_INPUTS
+    inputs = IMAGE_INPUTS
 
     def __init__(self, model: DffModel) -> None:
         super().__init__()
-        self.resample = _Resample(model)
+        self.resample = Resample(model)
         self.model = model
         self.outputs = model.spec.light_outputs
 
@@ -139,14 +140,14 @@ class PropagateGraph(Graph):
     image and feature -> feature, validity (gh, gw), flow (1, 2, gh, gw) in cells.
     """
 
-    inputs = (*_IMAGE_INPUTS, 'key_image', 'key_feature')
+    inputs = (*IMAGE_INPUTS, 'key_image', 'key_feature')
     outputs = ('propagated', 'validity', 'flow')
 
     def __init__(self, model: DffModel) -> None:
         super().__init__()
         if model.flow_net is None:
             raise ConfigError(f'flow_source {model.spec.flow_source!r} has no flow net: use WarpGraph')
-        self.resample = _Resample(model)
+        self.resample = Resample(model)
         self.flow_net = model.flow_net
 
     def forward(
