@@ -183,6 +183,29 @@ def test_metric_equals_sets_of_pixels(num_classes):
     assert matrix.miou() == pytest.approx(np.nanmean(expected), rel=1e-12)
 
 
+def test_intervals_of_a_data_set_equal_torchmetrics_frame_by_frame():
+    classification = pytest.importorskip('torchmetrics.classification')
+    torch = pytest.importorskip('torch')
+    scores = OffsetScores(4, 11)
+    oracles = [classification.MulticlassJaccardIndex(11, ignore_index=255) for _ in range(4)]
+    accuracies = [classification.MulticlassAccuracy(11, average='micro', ignore_index=255) for _ in range(4)]
+    for offset in range(4):
+        truth, predicted = random_pixels(11, offset)
+        for frame in range(len(truth) - offset):  # a longer offset has fewer pairs
+            scores.update(offset, truth[frame], predicted[frame])
+            pixels = [torch.from_numpy(maps[frame].astype(np.int64)) for maps in (predicted, truth)]
+            for metric in (oracles[offset], accuracies[offset]):
+                metric.update(*(part[None] for part in pixels))
+    by_offset = [100 * float(oracle.compute()) for oracle in oracles]
+    for interval in (1, 2, 4):
+        score = scores.score(interval)
+        assert score.by_offset == pytest.approx(by_offset[:interval], rel=1e-6)
+        assert score.miou == pytest.approx(np.mean(by_offset[:interval]), rel=1e-6)
+        expected = 100 * np.mean([float(metric.compute()) for metric in accuracies[:interval]])
+        assert score.pixel_accuracy == pytest.approx(expected, rel=1e-6)
+        assert score.worst_offset == int(np.argmin(by_offset[:interval]))
+
+
 @pytest.mark.parametrize('num_classes', [2, 11, 60])
 def test_metric_equals_torchmetrics(num_classes):
     classification = pytest.importorskip('torchmetrics.classification')
