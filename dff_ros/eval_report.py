@@ -122,11 +122,14 @@ def plot(report: Report, path: Path) -> None:
     by_offset.locator_params(axis='x', integer=True)
     by_offset.set(xlabel='offset: frames since the key frame', ylabel=accuracy)
     by_speed.set(
-        xlabel='speed-up over per-frame inference, measured', ylabel=f'{accuracy}, mean over the offsets'
+        xlabel='measured speed-up over per-frame inference (numbers: key interval)',
+        ylabel=f'{accuracy}, mean over the offsets',
     )
     for axes in (by_offset, by_speed):
         axes.grid(alpha=0.3)
-    by_offset.legend(fontsize='small')
+    figure.legend(
+        *by_offset.get_legend_handles_labels(), loc='outside lower center', ncols=8, fontsize='small'
+    )
     figure.suptitle(_title(report), fontsize='small')
     buffer = io.BytesIO()
     figure.savefig(buffer, format='png', dpi=_DPI)
@@ -146,11 +149,18 @@ def _draw(
         for row in rows
         if row['speedup'] and (accuracy := row['miou' if is_labelled else 'agreement']) is not None
     ]
-    by_speed.plot([item[0] for item in speed], [item[1] for item in speed], marker=marker, ms=5, ls=dashes)
+    (line,) = by_speed.plot(
+        [item[0] for item in speed], [item[1] for item in speed], marker=marker, ms=5, ls=dashes
+    )
     for speedup, accuracy, interval in speed:
         if interval > 1:  # there all methods are per-frame inference
             by_speed.annotate(
-                f'{interval}', (speedup, accuracy), (4, 3), textcoords='offset points', fontsize='small'
+                f'{interval}',
+                (speedup, accuracy),
+                (4, 3),
+                textcoords='offset points',
+                fontsize='small',
+                color=line.get_color(),
             )
 
 
@@ -159,4 +169,5 @@ def _rows(report: Report) -> list[Row]:
 
 
 def _number(value: object, digits: int) -> str:
-    return '-' if value is None else f'{cast(float, value):.{digits}f}'
+    # adding 0 turns -0.0 into 0.0
+    return '-' if value is None else f'{round(cast(float, value), digits) + 0:.{digits}f}'
