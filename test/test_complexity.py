@@ -116,18 +116,20 @@ def light_spec(**changes):
 
 def test_the_parts_of_the_light_net_by_hand():
     parts = part_gmac(light_spec(detail=True, correction_channels=8), SIZE)
-    layers = [(2, 3, 4), (4, 4, 8), (8, 8, 16), (8, 16, 16), (8, 16, 16), (16, 16, 24), (16, 24, 24)]
-    layers += [(32, 24, 32), (32, 32, 32)]  # stride of the output, channels in and out
-    macs = sum(96 * 160 // stride**2 * 9 * num_in * num_out for stride, num_in, num_out in layers)
+    # Stride of the output, channels in and out, side of the kernel.
+    layers = [(2, 3, 4, 3), (4, 4, 8, 3), (8, 8, 8, 3), (2, 1, 3, 3), (4, 3, 16, 7), *[(8, 16, 16, 3)] * 4]
+    layers += [(16, 16, 32, 3), *[(16, 32, 32, 3)] * 3, (16, 16, 32, 1)]
+    layers += [(32, 32, 64, 3), *[(32, 64, 64, 3)] * 3, (32, 32, 64, 1)]
+    macs = sum(96 * 160 // s**2 * side**2 * num_in * num_out for s, num_in, num_out, side in layers)
     assert parts.light == pytest.approx(macs / 1e9)
-    convs = CELLS[16] * (2 * 24 * 32 + (24 + 24 + 32 + 1) * 8 + 4 * 9 * 8 * 8 + 8 + 8 * 24)
-    assert parts.correction == pytest.approx((convs + CELLS[32] * 32 * 8) / 1e9)
-    head = CELLS[16] * (24 * 5 + 24 * 64) + CELLS[8] * (16 * 64 + 9 * 64 * 64 + 64 * 5)
+    convs = CELLS[16] * (2 * 32 * 32 + (32 + 24 + 32 + 1) * 8 + 4 * 9 * 8 * 8 + 8 + 8 * 24)
+    assert parts.correction == pytest.approx((convs + CELLS[32] * 64 * 8) / 1e9)
+    head = CELLS[16] * (24 * 5 + 24 * 64) + CELLS[8] * (24 * 64 + 9 * 64 * 64 + 64 * 5)
     assert parts.head == pytest.approx(head / 1e9)
     image = (1, 3, *SIZE)
     assert parts.feature == pytest.approx(count_gmac(lambda: make_feature_net('resnet18', 24), image))
     model = DffModel(light_spec()).flow_net
-    light = LightFeatures(*(torch.zeros(1, n, *grid_size(SIZE, s)) for n, s in ((16, 8), (24, 16), (32, 32))))
+    light = LightFeatures(*(torch.zeros(1, n, *grid_size(SIZE, s)) for n, s in ((24, 8), (32, 16), (64, 32))))
     convs = []
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d):

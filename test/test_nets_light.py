@@ -8,8 +8,10 @@ import pytest
 pytest.importorskip('torch')
 import torch
 
+from dff_ros.errors import ConfigError, DataError
 from dff_ros.nets.correlation import CorrelationFlow, correlate
-from dff_ros.nets.light import double
+from dff_ros.nets.light import LightNet, double
+from dff_ros.nets.weights import load_start_weights
 
 
 def randn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -72,3 +74,48 @@ def test_the_first_flow_is_the_mean_shift_of_what_is_alike():
     level.sharpness.fill_(100)
     _, found = level._compare(here, moved)
     torch.testing.assert_close(found[0, :, 4, 5], torch.tensor([-1.0, 2.0]), atol=0.1, rtol=0)
+
+
+def test_cells_of_the_light_net_lie_on_multiples_of_the_stride():
+    torch.manual_seed(0)
+    net = LightNet(8).eval()
+    image = randn(1, 3, 640, 640)
+    moved = torch.zeros_like(image)
+    moved[..., 32:, 64:] = image[..., :-32, :-64]
+    with torch.no_grad():
+        before, after = net(image), net(moved)
+    for stride, still, shifted in zip((8, 16, 32), before, after, strict=True):
+        rows, columns = 32 // stride, 64 // stride
+        middle = 320 // stride  # further from the border than the net sees
+        found = shifted[..., middle + rows, middle + columns]
+        np.testing.assert_allclose(found, still[..., middle, middle], atol=1e-5)
+
+
+def test_half_the_image_is_every_second_pixel_blurred():
+    ramp = torch.arange(12.0).expand(1, 3, 10, 12).clone()
+    half = LightNet(8)._half(ramp)
+    np.testing.assert_allclose(half[0, 0, 2], [0.25, 2, 4, 6, 8, 10])  # the first one sees its padding
+
+
+def test_the_light_net_starts_as_a_resnet_18(tmp_path):
+    from dff_ros.nets.resnet import ResNetFeature
+
+    trunk = ResNetFeature(18, 8, last_stage=4, batch_norm=False)
+    arrays = {
+        name: value.numpy() for name, value in trunk.state_dict().items() if not name.startswith('reduce')
+    }
+    np.savez(tmp_path / 'weights.npz', **arrays)
+    net = LightNet(64)
+    left = load_start_weights(net, tmp_path / 'weights.npz')
+    assert {name.split('.')[0] for name in left} == {'sharp1', 'sharp2', 'sharp3'}
+    image = randn(1, 3, 64, 96)
+    with torch.no_grad():
+        expected = trunk.trunk(net._half(image))
+        np.testing.assert_allclose(net(image).coarse, expected, atol=1e-4)
+    with pytest.raises(DataError, match='conv1.weight is'):
+        load_start_weights(LightNet(32), tmp_path / 'weights.npz')
+
+
+def test_widths_that_do_not_divide_are_named():
+    with pytest.raises(ConfigError, match='light_channels is 12; it takes a positive multiple of 8'):
+        LightNet(12)
