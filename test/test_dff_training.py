@@ -305,15 +305,16 @@ def test_four_pairs_are_learnt():
 
 def test_started_layers_learn_slower(tmp_path: Path):
     config = config_of()
-    write_run(tmp_path / 'n', config, 'feature_net.', 'heads.segmentation.score')
+    parts = 'feature_net.', 'light_net.', 'flow_net.', 'heads.segmentation.score'
+    write_run(tmp_path / 'n', config, *parts)
     started = start_model(replace(config, {'start': str(tmp_path / 'n')}), CAMVID_CLASSES)
     trainer = DffTrainer(config, started, np.ones(11, np.float32))
-    slow = [group for group in trainer.optimiser.param_groups if group['lr_multiple'] == 0.1]
+    slow = [group for group in trainer.optimiser.param_groups if group['lr_multiple'] == config.feature_lr]
     numbers = {id(p) for group in slow for p in group['params']}
     expected = {
         name
         for name, _ in trainer.model.named_parameters()
-        if name.startswith(('feature_net.', 'heads.segmentation.score'))
+        if name.startswith(('feature_net.', 'light_net.', 'heads.segmentation.score'))
     }
     assert {name for name, p in trainer.model.named_parameters() if id(p) in numbers} == expected
 

@@ -48,7 +48,7 @@ class LossConfig(Validated):
         maximum=1000.0,
     )
     flow: float = param(
-        1.0, 'Multi-scale end-point error, where the exact flow is known', minimum=0.0, maximum=1000.0
+        0.5, 'Multi-scale end-point error, where the exact flow is known', minimum=0.0, maximum=1000.0
     )
     warped: float = param(
         0.5,
@@ -97,12 +97,12 @@ class DffTrainConfig(RunConfig):
         maximum=1024,
     )
     detail: bool = param(True, "The head sees the light net's fine features of the current frame")
-    correction_channels: int = param(128, 'Width of the correction branch; 0: none', minimum=0, maximum=4096)
-    lr: float = other_default(RunConfig, 'lr', 3e-4)
+    correction_channels: int = param(160, 'Width of the correction branch; 0: none', minimum=0, maximum=4096)
+    lr: float = other_default(RunConfig, 'lr', 6e-4)
     weight_decay: float = other_default(RunConfig, 'weight_decay', 4e-3)
     feature_lr: float = param(
-        0.1,
-        'Peak rate of feature net and head where they have start weights, as a multiple of lr',
+        0.4,
+        'Peak rate of feature net, light net and head where they have start weights, as a multiple of lr',
         minimum=0.0,
         maximum=10.0,
     )

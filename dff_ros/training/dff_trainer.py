@@ -23,7 +23,7 @@ from dff_ros.training.pair_batch import PairBatch
 from dff_ros.training.processes import ALONE, Processes
 from dff_ros.training.start import Started
 
-_FEATURE_PARTS = ('feature_net.', 'heads.')
+_STARTED_SLOWLY = ('feature_net.', 'heads.', 'light_net.')
 
 
 def freeze(model: DffModel, ablation: str) -> Trained:
@@ -69,7 +69,7 @@ class DffTrainer(Learner[DffTrainConfig, DffModel, PairBatch]):
     ) -> None:
         model = started.model
         trained = freeze(model, config.ablation)
-        slow = {name for name in started.names if name.startswith(_FEATURE_PARTS)}
+        slow = {name for name in started.names if name.startswith(_STARTED_SLOWLY)}
         super().__init__(config, model, parameter_groups(model, slow, config.feature_lr, config.weight_decay))
         self._processes = processes
         self._loss = JointLoss(
