@@ -17,6 +17,7 @@ from dff_ros.nets.warp import coverage, warp
 
 _COMPARED = 32
 _DILATIONS = (2, 4)
+_NEW_LAYER_STD = 0.01
 _START_LOGIT = -1.0
 """At the start the gate lets through 27 % of the new feature."""
 
@@ -54,6 +55,7 @@ class Correction(nn.Module):
         self.gate = nn.Conv2d(width, 1, 1)
         self.new = nn.Conv2d(width, channels, 1)
         initialise(self)
+        nn.init.normal_(self.new.weight, std=_NEW_LAYER_STD)
         nn.init.zeros_(self.gate.weight)
         nn.init.constant_(self.gate.bias, _START_LOGIT)  # type: ignore[arg-type]
 

@@ -54,6 +54,10 @@ class LightNet(nn.Module):
         self.layer2 = basic_stage(channels, channels * 2, 2, layers)
         self.layer3 = basic_stage(channels * 2, channels * 4, 2, layers)
         initialise(self)
+        for block in (*self.layer1, *self.layer2, *self.layer3):
+            # Without start weights a block passes its input on at first; without batch norm it would blow
+            # it up.
+            nn.init.zeros_(block.last_conv().weight)
         taps = torch.tensor([0.25, 0.5, 0.25])
         self.register_buffer('blur', torch.outer(taps, taps).expand(3, 1, 3, 3).clone(), persistent=False)
 
