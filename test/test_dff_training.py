@@ -29,7 +29,7 @@ from dff_ros.nets.looking import split
 from dff_ros.nets.segmentation import upsample_scores
 from dff_ros.training import checkpoint, dff_loop, loop, run_log
 from dff_ros.training.dff_config import DffTrainConfig
-from dff_ros.training.dff_evaluation import propagation_scores, summary
+from dff_ros.training.dff_evaluation import in_words, propagation_scores, summary
 from dff_ros.training.dff_loss import Totals
 from dff_ros.training.dff_pairs import parts_of, to_pairs
 from dff_ros.training.dff_trainer import DffTrainer, scale_conv
@@ -342,7 +342,7 @@ def test_each_part_comes_from_the_last_run_that_has_it(tmp_path: Path):
     source = {'feature_net': one.state_dict(), 'flow_net': two.state_dict(), 'light_net': two.state_dict()}
     for name, tensor in state.items():
         assert torch.equal(tensor, source.get(name.split('.')[0], fresh)[name]), name
-    assert started.model.spec.nominal_size == (72, 104)
+    assert started.model.spec.nominal_size == SIZE  # training brings all frames to the area of the crop
     assert [line.split(': ')[1].split(' (')[0] for line in started.report] == ['feature_net', 'flow_net']
     assert 'light_net' in started.report[1]
 
@@ -562,7 +562,7 @@ class StillVideo:
 
 
 def test_propagation_is_scored_by_offset_at_labelled_frames():
-    """Copied features of a still video are exact; frame 11, an odd one, has only odd offsets."""
+    """Copied features of a still video are exact; all labels of frame 11 are wrong."""
     config = config_of(flow_net='zero', correction_channels=0)
     model = awake(start_model(config, CAMVID_CLASSES)).model.eval()
     labels = predict(model, texture(SIZE, 3), torch.device('cpu'))
@@ -571,10 +571,14 @@ def test_propagation_is_scored_by_offset_at_labelled_frames():
     assert set(scores) == {'warped'}
     by_offset = scores['warped'].by_offset
     area = SIZE[0] * SIZE[1]
-    # Keys are frames 0, 2, ..: 4 has offsets 0, 2, 4; 10 has 0, 2, .. 8; 11 has 1, 3, .. 9.
-    assert [matrix.num_pixels // area for matrix in by_offset] == [2, 1, 2, 1, 2, 1, 1, 1, 1, 1]
-    assert [matrix.pixel_accuracy() for matrix in by_offset] == [100.0, 0.0] * 5
-    assert summary(scores)['warped']['by_offset'][0] == 100.0
+    # Labels are sparse, so all frames before them are keys: 4 has offsets 0 to 4, 10 and 11 have 0 to 9.
+    assert [matrix.num_pixels // area for matrix in by_offset] == [3] * 5 + [2] * 5
+    right = [2 / 3] * 5 + [1 / 2] * 5
+    assert [matrix.pixel_accuracy() / 100 for matrix in by_offset] == pytest.approx(right)
+    found = summary(scores)['warped']
+    assert found['by_offset'][0] == pytest.approx(by_offset[0].miou(), abs=0.01)
+    assert in_words(found).startswith(f'mIoU {found["miou_l5"]:.1f} at interval 5, ')
+    assert in_words({**found, 'miou_l5': None}).startswith('mIoU - at interval 5, ')
 
 
 def test_both_answers_of_a_correction_are_scored():
@@ -583,7 +587,8 @@ def test_both_answers_of_a_correction_are_scored():
     scores = propagation_scores(model, StillVideo(labels))
     assert set(scores) == {'corrected', 'warped'}
     for offsets in scores.values():
-        assert offsets.by_offset[0].pixel_accuracy() == 100.0  # a key frame is answered directly
+        # A key frame is answered directly; the labels of one of three are wrong.
+        assert offsets.by_offset[0].pixel_accuracy() == pytest.approx(200 / 3)
     counts = [offsets.by_offset[2].counts_KK1 for offsets in scores.values()]
     assert not np.array_equal(*counts)
 

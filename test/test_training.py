@@ -13,6 +13,7 @@ from run_checks import check_same_checkpoint
 from dff_ros.config import replace, to_flat, walk
 from dff_ros.data import street_set
 from dff_ros.data.augment_config import AugmentConfig
+from dff_ros.data.classes import CAMVID_CLASSES
 from dff_ros.data.samples import Sample
 from dff_ros.data.street import Street
 from dff_ros.errors import BackendUnavailableError, ConfigError, DataError
@@ -60,10 +61,14 @@ def config_of(run: Path, **changes: object) -> TrainConfig:
     return replace(TrainConfig(), {**settings, **changes})
 
 
+def made_sources(config: TrainConfig) -> sources.TrainingData:
+    return sources.TrainingData((Source(Samples(), config.batch),), CAMVID_CLASSES, ())
+
+
 @pytest.fixture(autouse=True)
 def made_data(monkeypatch: pytest.MonkeyPatch):
     """The loop's data are the made frames; torch's thread count is put back."""
-    monkeypatch.setattr(loop, 'open_sources', lambda config: [Source(Samples(), config.batch)])
+    monkeypatch.setattr(loop, 'open_sources', made_sources)
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -160,7 +165,7 @@ def test_resume_equals_an_uninterrupted_run_bit_for_bit(tmp_path: Path, monkeypa
     stop_after(monkeypatch, 3, signal.SIGTERM)
     assert loop.train(interrupted) == 128 + signal.SIGTERM
     monkeypatch.undo()
-    monkeypatch.setattr(loop, 'open_sources', lambda config: [Source(Samples(), config.batch)])
+    monkeypatch.setattr(loop, 'open_sources', made_sources)
     assert not (tmp_path / 'parts' / checkpoint.MODEL_FILE).exists()
     assert loop.train(interrupted, resume=True) == 0
     check_same_checkpoint(tmp_path / 'whole', tmp_path / 'parts', step=6)
@@ -194,7 +199,7 @@ def test_ctrl_c_leaves_a_checkpoint_of_the_steps_done(
 
 def test_the_kept_weights_are_the_moving_average(tmp_path: Path):
     config = config_of(tmp_path, ema=0.0)
-    made = trainer.Trainer(config, trainer.model_spec(config, SIZE), np.ones(11, np.float32))
+    made = trainer.Trainer(config, trainer.model_spec(config, CAMVID_CLASSES), np.ones(11, np.float32))
     batches = batches_of(config.augment, batch=2)
     made.step(0, batches.batch(0))
     for name, tensor in made.model.state_dict().items():
@@ -214,7 +219,7 @@ def test_the_kept_weights_are_the_moving_average(tmp_path: Path):
 
 def test_layers_with_start_weights_learn_slower_and_biases_do_not_decay(tmp_path: Path):
     config = config_of(tmp_path)
-    model, _ = trainer.new_model(config, trainer.model_spec(config, SIZE))
+    model, _ = trainer.new_model(config, trainer.model_spec(config, CAMVID_CLASSES))
     started = {name for name, _ in model.named_parameters() if name.startswith('feature_net.layer1')}
     groups = list(trainer._groups(model, started, config))
     facts = [
@@ -227,7 +232,7 @@ def test_layers_with_start_weights_learn_slower_and_biases_do_not_decay(tmp_path
 
 def test_start_weights_are_loaded_and_their_layers_named(tmp_path: Path):
     config = config_of(tmp_path)
-    source, _ = trainer.new_model(config, trainer.model_spec(config, SIZE))
+    source, _ = trainer.new_model(config, trainer.model_spec(config, CAMVID_CLASSES))
     arrays = {
         name: np.full_like(value.numpy(), 0.125)
         for name, value in source.feature_net.state_dict().items()
@@ -235,7 +240,7 @@ def test_start_weights_are_loaded_and_their_layers_named(tmp_path: Path):
     }
     np.savez(tmp_path / 'start.npz', **arrays)
     started = replace(config, {'init': str(tmp_path / 'start.npz')})
-    model, names = trainer.new_model(started, trainer.model_spec(started, SIZE))
+    model, names = trainer.new_model(started, trainer.model_spec(started, CAMVID_CLASSES))
     assert names == {f'feature_net.{name}' for name in arrays}
     assert float(model.feature_net.conv1.weight.detach().mean()) == 0.125
 
@@ -246,10 +251,10 @@ def test_start_weights_are_loaded_and_their_layers_named(tmp_path: Path):
 def test_settings_that_do_not_go_together():
     for changes, text in (
         ({}, 'run: give the directory'),
-        ({'run': 'r'}, 'nothing to train on: give --camvid PATH, or --street N'),
+        ({'run': 'r'}, 'nothing to train on: give --data PATH, or --street N'),
         (
-            {'run': 'r', 'camvid': 'c', 'batch': 2, 'street_per_batch': 2},
-            'must leave room for CamVid in a batch of 2',
+            {'run': 'r', 'camvid': 'c', 'street': 9, 'batch': 2, 'street_per_batch': 2},
+            'must leave room for the data in a batch of 2',
         ),
     ):
         with pytest.raises(ConfigError, match=text):
@@ -302,7 +307,9 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_checkpoint(
 
 
 def new_state(config: TrainConfig) -> dict[str, object]:
-    return trainer.Trainer(config, trainer.model_spec(config, SIZE), np.ones(11, np.float32)).state_dict()
+    return trainer.Trainer(
+        config, trainer.model_spec(config, CAMVID_CLASSES), np.ones(11, np.float32)
+    ).state_dict()
 
 
 def nan_loss(model: torch.nn.Module) -> torch.Tensor:

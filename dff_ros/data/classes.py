@@ -1,8 +1,15 @@
-"""The 11 CamVid classes: names in id order and the colours for drawing them. Numpy only."""
+"""The 11 CamVid classes: names in id order and the colours for drawing them; colours for any others. Numpy
+only.
+"""
+
+import colorsys
 
 import numpy as np
 
 from dff_ros.types import UNLABELED
+
+Colours = tuple[tuple[int, int, int], ...]
+"""R, G, B of each class, 0..255."""
 
 IGNORE_ID = UNLABELED
 """Label of pixels without a class; left out of losses and metrics."""
@@ -40,3 +47,13 @@ CAMVID_COLOURS: np.ndarray = np.array(
 CAMVID_COLOURS.setflags(write=False)
 
 SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN, BICYCLIST = range(11)
+
+
+def class_colours(class_names: tuple[str, ...]) -> Colours:
+    """CamVid's colours for its classes, evenly spread hues for others."""
+    if class_names == CAMVID_CLASSES:
+        return tuple((int(r), int(g), int(b)) for r, g, b in CAMVID_COLOURS)
+    hues = [
+        colorsys.hsv_to_rgb(k / len(class_names), 0.7, 0.6 + 0.4 * (k % 2)) for k in range(len(class_names))
+    ]
+    return tuple((round(255 * r), round(255 * g), round(255 * b)) for r, g, b in hues)

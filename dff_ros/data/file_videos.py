@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dff_ros.data.classes import Colours
 from dff_ros.data.findings import Finding
 from dff_ros.data.images import read_image
 from dff_ros.data.label_files import LabelCoding, read_values
@@ -45,10 +46,11 @@ class Clip:
 
 @dataclass(slots=True)
 class Scan:
-    """What a layout found of one split, without opening an image."""
+    """What a layout found of one split, without opening an image; `class_colours` empty: it tells none."""
 
     class_names: tuple[str, ...] = ()
     box_class_names: tuple[str, ...] = ()
+    class_colours: Colours = ()
     clips: list[Clip] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
@@ -78,6 +80,7 @@ class FileVideos:
 
     def __init__(self, scan: Scan) -> None:
         self._clips = tuple(scan.clips)
+        self.class_colours = scan.class_colours
         self.class_names = scan.class_names
         self.box_class_names = scan.box_class_names
         self.sequences: Sequence[SequenceInfo] = tuple(

@@ -12,6 +12,9 @@ from dff_ros.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm'})
 
+_LABELS, _FRAMES = 'labels', ('frames', 'images')
+"""Folder names of the layouts `folder` and `camvid`."""
+
 
 def images_in(folder: Path) -> list[Path]:
     """The image files of a folder in natural order (2 before 10); OSError where it cannot be read."""
@@ -20,14 +23,17 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def image_folders(root: Path) -> dict[Path, list[Path]]:
-    """{folder: its images} of every folder with images at and below `root`, in natural order.
+    """{folder: its images} of every folder with images at and below `root`, in natural order, without the
+    label maps of a data set: a folder `labels` beside `frames` or `images`, with all in it.
 
     DataError where `root` is not a readable folder or nothing below it is an image.
     """
     if not root.is_dir():
         raise DataError(f'image folder {root} does not exist')
     try:
-        folders = [root, *(path for path in root.rglob('*') if path.is_dir())]
+        below = [path for path in root.rglob('*') if path.is_dir()]
+        maps = {path for path in below if path.name == _LABELS and _has_frames(path.parent)}
+        folders = [root, *(path for path in below if maps.isdisjoint((path, *path.parents)))]
         found = {folder: images_in(folder) for folder in sorted(folders, key=lambda p: natural_key(str(p)))}
     except OSError as error:
         raise DataError(f'cannot read {root}: {error}') from error
@@ -37,6 +43,10 @@ def image_folders(root: Path) -> dict[Path, list[Path]]:
             f'{root} holds no image, nor does any folder in it; known are {", ".join(sorted(IMAGE_SUFFIXES))}'
         )
     return found
+
+
+def _has_frames(folder: Path) -> bool:
+    return any((folder / name).is_dir() for name in _FRAMES)
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

@@ -152,9 +152,15 @@ def change_colours(config: ColourConfig, rng: np.random.Generator, image_HW3: Im
 
 
 def augment(
-    config: AugmentConfig, rng: np.random.Generator, sample: Sample, crop: tuple[int, int]
+    config: AugmentConfig,
+    rng: np.random.Generator,
+    sample: Sample,
+    crop: tuple[int, int],
+    fit: bool = False,
 ) -> tuple[Image, Labels]:
-    """A random crop (height, width) of a sample with changed colours: uint8 RGB image and labels."""
-    placement = draw_placement(config, rng, sample.labels_HW.shape, crop)  # type: ignore[arg-type]
+    """A random crop (height, width) of a sample with changed colours: uint8 RGB image and labels; `fit` as
+    `draw_placement` takes it.
+    """
+    placement = draw_placement(config, rng, sample.labels_HW.shape, crop, fit)  # type: ignore[arg-type]
     image, labels = place(sample, placement, crop)
     return change_colours(config, rng, image), labels

@@ -135,7 +135,13 @@ def load_weights(model: nn.Module, path: Path) -> None:
     except (OSError, SafetensorError) as error:
         raise DataError(f'weights {path} cannot be read as safetensors: {error}') from error
     state = model.state_dict()
+    held = {key.partition('.')[0] for key in tensors}
     for key, value in state.items():
+        if (part := key.partition('.')[0]) not in held:
+            raise DataError(
+                f'weights {path} have no {part}, only {", ".join(sorted(held))}: a part of a model; '
+                'train the whole with it (dff train dff --start RUN,...)'
+            )
         if key not in tensors:
             raise DataError(f'weights {path} lack {key}: they are of another model')
         if tensors[key].shape != value.shape:

@@ -88,7 +88,8 @@ class Batches(BatchStream[Augmented, Batch]):
 
     def _make(self, step: int, slot: int, number: int, index: int) -> Augmented:
         rng = np.random.default_rng((self._seed, _AUGMENT, step, slot))
-        return augment(self._config, rng, self._sources[number].samples[index], self._crop)
+        sample = self._sources[number].samples[index]
+        return augment(self._config, rng, sample, self._crop, fit=True)
 
     def gather(self, items: Sequence[Augmented]) -> Batch:
         images, labels = zip(*items, strict=True)

@@ -36,7 +36,8 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch.save and safetensors report a full disk as RuntimeError
         temporary.unlink(missing_ok=True)
-        raise DataError(f'cannot write {path}: {error}; what was there before is unchanged') from error
+        cause = error if isinstance(error, OSError) else f'the disk is full or refuses ({error})'
+        raise DataError(f'cannot write {path}: {cause}; what was there before is unchanged') from error
 
 
 def save_checkpoint(path: Path, step: int, config: Mapping[str, Scalar], state: Mapping[str, Any]) -> None:

@@ -14,11 +14,16 @@ FEATURE_NETS = ('resnet18', 'resnet50', 'resnet101')
 
 _ALWAYS_CHANGEABLE = ('run', 'street_cache', 'device', 'threads', 'workers', 'checkpoint_s', 'log_every')
 
-CHANGEABLE = (*_ALWAYS_CHANGEABLE, 'camvid', 'init')
+CHANGEABLE = (*_ALWAYS_CHANGEABLE, 'data', 'camvid', 'start', 'init')
 """Settings that a resumed segmentation run may change: they do not alter what is computed."""
 
-LOCAL = ('run', 'camvid', 'init', 'street_cache')
+LOCAL = ('run', 'data', 'camvid', 'start', 'init', 'street_cache')
 """Settings that are paths of one machine; a model that leaves it does not name them."""
+
+
+def path_list(text: str) -> list[str]:
+    """The paths of a setting that takes several, separated by commas."""
+    return [name.strip() for name in text.split(',') if name.strip()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,17 +76,31 @@ class TrainConfig(RunConfig):
 
     changeable: ClassVar[tuple[str, ...]] = CHANGEABLE
 
-    camvid: str = param(
-        '', 'CamVid folder with images/, labels/ and splits/; empty: only the simulated street'
+    data: str = param(
+        '', 'Data sets with labels, LAYOUT:PATH or PATH, separated by commas; all with the same classes'
     )
+    split: str = param('train', 'Their split')
+    camvid: str = param('', 'A CamVid folder: the same as --data camvid:PATH')
     street: int = param(
         0, 'Frames of the simulated street to train on, rendered once', minimum=0, maximum=1_000_000
     )
-    init: str = param('', 'Start weights of the feature net (.npz); empty: random')
-    street_per_batch: int = param(
-        2, 'Of a batch, samples of the simulated street (if CamVid is used too)', minimum=0, maximum=4096
+    start: str = param(
+        '',
+        'Runs and bundles whose feature net and head the model starts with, separated by commas; the head '
+        'only if its classes are those of the data',
     )
-    crop_height: int = param(360, 'Height of the training crops', minimum=32, maximum=4096, unit='px')
+    init: str = param('', 'Start weights of the feature net (.npz), before those; empty: random')
+    street_per_batch: int = param(
+        2, 'Of a batch, samples of the simulated street (if data is used too)', minimum=0, maximum=4096
+    )
+    crop_height: int = param(
+        360,
+        'Height of the training crops; frames of any size are brought to their area, at random scales around '
+        'it',
+        minimum=32,
+        maximum=4096,
+        unit='px',
+    )
     crop_width: int = param(480, 'Width of the training crops', minimum=32, maximum=4096, unit='px')
     trunk_lr: float = param(
         0.25, 'Peak rate of layers with start weights, as a multiple of lr', minimum=0.0, maximum=10.0
@@ -97,20 +116,25 @@ class TrainConfig(RunConfig):
     def check_together(self) -> None:
         """ConfigError where settings are missing or do not go together."""
         super().check_together()
-        if not self.camvid and not self.street:
-            raise ConfigError('nothing to train on: give --camvid PATH, or --street N frames, or both')
+        if not self.labelled_data and not self.street:
+            raise ConfigError('nothing to train on: give --data PATH, or --street N frames, or both')
         if self.augment.scale_min > self.augment.scale_max:
             raise ConfigError(
                 f'augment.scale_min: got {self.augment.scale_min}, '
                 f'above augment.scale_max {self.augment.scale_max}'
             )
-        if self.street_per_batch >= self.batch and self.camvid:
+        if self.street and self.labelled_data and self.street_per_batch >= self.batch:
             raise ConfigError(
                 f'street_per_batch: got {self.street_per_batch}, '
-                f'it must leave room for CamVid in a batch of {self.batch}'
+                f'it must leave room for the data in a batch of {self.batch}'
             )
 
     @property
     def crop(self) -> tuple[int, int]:
         """(height, width) of the training crops."""
         return self.crop_height, self.crop_width
+
+    @property
+    def labelled_data(self) -> list[str]:
+        """The labelled data sets, each as `open_videos` takes it."""
+        return path_list(self.data) + [f'camvid:{path}' for path in path_list(self.camvid)]

@@ -10,7 +10,7 @@ from dff_ros.config import Validated, other_default, param
 from dff_ros.data.augment_config import AugmentConfig
 from dff_ros.errors import ConfigError
 from dff_ros.model_spec import FLOW_SOURCES
-from dff_ros.training.config import FEATURE_NETS, RunConfig
+from dff_ros.training.config import FEATURE_NETS, RunConfig, path_list
 from dff_ros.training.joint_data_config import JointDataConfig
 
 ABLATIONS = ('joint', 'fix_n', 'fix_f', 'separate', 'no_scale_map', 'per_frame')
@@ -157,7 +157,7 @@ class DffTrainConfig(RunConfig):
     @property
     def labelled_data(self) -> list[str]:
         """The labelled data sets, each as `open_videos` takes it."""
-        return [name.strip() for name in self.data.labelled.split(',') if name.strip()]
+        return path_list(self.data.labelled)
 
     @property
     def needs_light_net(self) -> bool:

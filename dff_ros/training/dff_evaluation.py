@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dff_ros.data.video_set import VideoSet, read_labels
+from dff_ros.data.video_set import SequenceInfo, VideoSet, read_labels
 from dff_ros.evaluation.offsets import OffsetScores, rounded, rounded_all
 from dff_ros.nets.dff import DffModel
 from dff_ros.nets.looking import Look
 from dff_ros.training.dff_pairs import HandFlow, hand_made_flow
-from dff_ros.training.evaluation import check_size, decide
+from dff_ros.training.evaluation import decide, network_image
 
 INTERVALS = (5, 10)
 KEY_EVERY = 2
-"""Of a sequence, each frame of such a number is a key frame: half the time, and all offsets all the same."""
+"""Of a sequence with labels on every frame, each frame of such a number is a key frame: half the time, and
+all offsets all the same. Where labels are sparse, every frame before one is.
+"""
 
 ShowProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class _Key:
+    """`image` is of network size."""
+
     index: int
     image: NDArray[np.uint8]
     look: Look
@@ -38,60 +43,82 @@ def propagation_scores(
 ) -> dict[str, OffsetScores]:
     """Pixel counts by offset from the key frame, at the labelled frames: `corrected` and `warped`, what the
     model gives without its correction branch; without one only `warped`.
-
-    ShapeError where the images are not of a size that the model takes.
     """
     names = ('warped',) if model.correction is None else ('corrected', 'warped')
     scores = {name: OffsetScores(max(INTERVALS), model.spec.num_classes) for name in names}
     hand_flow = hand_made_flow(model.spec.flow_source, model.stride)
+    device = next(model.parameters()).device
     total = sum(len(info) for info in videos.sequences)
     done = 0
     for sequence, info in enumerate(videos.sequences):
         keys: deque[_Key] = deque(maxlen=max(INTERVALS))
         labelled = set(info.labelled)
-        for index in range(len(info)):
+        key_indices = _key_indices(info)
+        for index in sorted(labelled | key_indices):
             frame = videos.frame(sequence, index)
-            look = _look(model, frame.image_HW3)
-            if index % KEY_EVERY == 0:
-                keys.append(_Key(index, frame.image_HW3, look, model.feature_net(look.image)))
+            look = model.look(network_image(model, frame.image_HW3, device))
+            image = _shrunk(frame.image_HW3, look)
+            if index in key_indices:
+                keys.append(_Key(index, image, look, model.feature_net(look.image)))
             if index in labelled:
                 truth = read_labels(videos, sequence, index, frame)
                 near = [key for key in keys if index - key.index < max(INTERVALS)]
                 for key in near:
-                    answers = _answers(model, frame.image_HW3, look, key, index, hand_flow)
-                    for name, answer in answers.items():
+                    for name, feature in _features(model, image, look, key, index, hand_flow).items():
+                        answer = decide(model, model.scores(feature, look), truth.shape, image.shape[:2])
                         scores[name].update(index - key.index, truth, answer)
-            done += 1
-            show(done, total)
+            show(done + index + 1, total)
+        done += len(info)
     return scores
 
 
-def summary(scores: dict[str, OffsetScores]) -> dict[str, object]:
+def _key_indices(info: SequenceInfo) -> set[int]:
+    """Those that are key frames: all whose answer for a labelled frame counts, or some of them."""
+    every = KEY_EVERY if len(info.labelled) == len(info) else 1
+    near = {label - offset for label in info.labelled for offset in range(max(INTERVALS))}
+    return {index for index in near if index >= 0 and index % every == 0}
+
+
+def summary(scores: dict[str, OffsetScores]) -> dict[str, dict[str, object]]:
     """As JSON stores it: for each method the mIoU of each key interval, and by offset."""
-    found: dict[str, object] = {}
+    found: dict[str, dict[str, object]] = {}
     for name, offsets in scores.items():
         rows = {f'miou_l{interval}': rounded(offsets.score(interval).miou) for interval in INTERVALS}
         found[name] = {**rows, 'by_offset': rounded_all(offsets.score(max(INTERVALS)).by_offset)}
     return found
 
 
-def _look(model: DffModel, image_HW3: NDArray[np.uint8]) -> Look:
-    check_size(model, image_HW3)
-    device = next(model.parameters()).device
-    image = torch.from_numpy(image_HW3).to(device).permute(2, 0, 1)[None]
-    return model.look(model.normalise(image).contiguous(memory_format=torch.channels_last))
+def in_words(figures: Mapping[str, object]) -> str:
+    """Those of one method of a `summary`."""
+    means = ', '.join(
+        f'{_percent(figures[f"miou_l{interval}"])} at interval {interval}' for interval in INTERVALS
+    )
+    by_offset = figures['by_offset']
+    rows = by_offset if isinstance(by_offset, list) else []
+    return f'mIoU {means}; by frames since the key frame {" ".join(map(_percent, rows))}'
 
 
-def _answers(
+def _percent(value: object) -> str:
+    return f'{value:.1f}' if isinstance(value, float) else '-'
+
+
+def _shrunk(image_HW3: NDArray[np.uint8], look: Look) -> NDArray[np.uint8]:
+    """The image at network size, which hand-made flow is of."""
+    height, width = look.image.shape[2:]
+    if image_HW3.shape[:2] == (height, width):
+        return image_HW3
+    return np.asarray(cv2.resize(image_HW3, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _features(
     model: DffModel,
     image_HW3: NDArray[np.uint8],
     look: Look,
     key: _Key,
     index: int,
     hand_flow: HandFlow | None,
-) -> dict[str, NDArray[np.uint8]]:
-    """The label maps that the key frame leads to."""
-    size = image_HW3.shape[0], image_HW3.shape[1]
+) -> dict[str, torch.Tensor]:
+    """What the key frame leads to."""
     if index == key.index:
         features = {'warped': key.feature, 'corrected': key.feature}
     else:
@@ -102,4 +129,4 @@ def _answers(
         features = {'warped': made.warped, 'corrected': made.feature}
     if model.correction is None:
         del features['corrected']
-    return {name: decide(model, model.scores(feature, look), size) for name, feature in features.items()}
+    return features

@@ -10,20 +10,20 @@ import numpy as np
 import torch
 
 from dff_ros.config import to_flat
-from dff_ros.data.layouts import open_videos
 from dff_ros.data.video_set import LabelledFrames
-from dff_ros.errors import DataError, ShapeError
+from dff_ros.errors import ConfigError, DataError
 from dff_ros.nets.dff import DffModel
 from dff_ros.training import run_log
 from dff_ros.training.batches import Source
 from dff_ros.training.checkpoint import MODEL_FILE, save_model
 from dff_ros.training.dff_config import DffTrainConfig
-from dff_ros.training.dff_evaluation import propagation_scores, summary
+from dff_ros.training.dff_evaluation import in_words, propagation_scores, summary
 from dff_ros.training.dff_trainer import DffTrainer, freeze
 from dff_ros.training.evaluation import evaluate
 from dff_ros.training.joint_batches import JointData, open_joint_data
+from dff_ros.training.labelled_data import data_name, evaluation_splits, open_labelled
 from dff_ros.training.learner import choose_device
-from dff_ros.training.loop import EVALUATION_SPLITS, Job, check_directory, commit, run_job
+from dff_ros.training.loop import Job, check_directory, commit, run_job
 from dff_ros.training.processes import Processes, join_processes
 from dff_ros.training.progress import progress_bar
 from dff_ros.training.sources import class_weights
@@ -46,7 +46,7 @@ def train_dff(config: DffTrainConfig, resume: bool = False) -> int:
 
 def _job(config: DffTrainConfig, processes: Processes) -> Job:
     data = processes.first_alone(lambda: _open(config))
-    started = start_model(config, data.class_names)
+    started = start_model(config, data.class_names, data.class_colours)
     for line in started.report:
         print(f'start weights from {line}')
     num_classes = started.model.spec.num_classes
@@ -142,11 +142,11 @@ def _evaluate(config: DffTrainConfig, model: DffModel, log: run_log.RunLog) -> d
     """Per frame on the test and val splits of the labelled data, propagated on val, where they fit."""
     found: dict[str, object] = {}
     for folder in config.labelled_data:
-        for split in EVALUATION_SPLITS:
-            name = f'{folder.partition(":")[0] if ":" in folder else Path(folder).name}_{split}'
+        for split in evaluation_splits(folder):
+            name = f'{data_name(folder)}_{split}'
             try:
                 found |= _evaluate_split(model, folder, split, name)
-            except (DataError, ShapeError) as error:
+            except (ConfigError, DataError) as error:
                 print(f'not evaluated on {split} of {folder}: {error}')
     if found:
         log.write('evaluation', **found)
@@ -154,7 +154,7 @@ def _evaluate(config: DffTrainConfig, model: DffModel, log: run_log.RunLog) -> d
 
 
 def _evaluate_split(model: DffModel, folder: str, split: str, name: str) -> dict[str, object]:
-    videos = open_videos(folder, split)
+    videos = open_labelled([folder], split, 'data.labelled').sets[0]
     if videos.class_names != model.spec.class_names:
         raise DataError(f'its classes are {", ".join(videos.class_names)}')
     with progress_bar(f'evaluating {name}') as bar:
@@ -166,5 +166,5 @@ def _evaluate_split(model: DffModel, folder: str, split: str, name: str) -> dict
             scores = summary(propagation_scores(model, videos, bar.show))
         found[f'{name}_propagated'] = scores
         for method, figures in scores.items():
-            print(f'{name}, {method}: {figures}')
+            print(f'{name}, {method}: {in_words(figures)}')
     return found

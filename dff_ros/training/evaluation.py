@@ -9,11 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dff_ros.backends.runner import image_taps
 from dff_ros.data.samples import LabelledImages
-from dff_ros.errors import ShapeError
 from dff_ros.evaluation.metrics import ConfusionMatrix
 from dff_ros.geometry import network_size, upsample_matrix
 from dff_ros.nets.dff import DffModel
+from dff_ros.nets.graphs import ExtractGraph
 from dff_ros.nets.segmentation import upsample_scores
 
 
@@ -22,8 +23,7 @@ def evaluate(
 ) -> ConfusionMatrix:
     """Pixel counts over all samples, in float32; `show(done, total)` is called after each.
 
-    The images must have the model's nominal size or another that network_size leaves alone; ShapeError
-    otherwise.
+    Images are resized to network size and label maps made at the size of the labels, as in inference.
     """
     device = next(model.parameters()).device
     counts = ConfusionMatrix(model.spec.num_classes)
@@ -38,30 +38,30 @@ def evaluate(
 @torch.inference_mode()
 def predict(model: DffModel, image_HW3: NDArray[np.uint8], device: torch.device) -> NDArray[np.uint8]:
     """Label map of one image at its own size."""
-    check_size(model, image_HW3)
-    height, width = image_HW3.shape[:2]
-    image = torch.from_numpy(image_HW3).to(device).permute(2, 0, 1)[None]
-    scores = model(model.normalise(image).contiguous(memory_format=torch.channels_last))
-    return decide(model, scores, (height, width))
+    image = network_image(model, image_HW3, device)
+    network = image.shape[2], image.shape[3]
+    return decide(model, model(image), (image_HW3.shape[0], image_HW3.shape[1]), network)
 
 
-def check_size(model: DffModel, image_HW3: NDArray[np.uint8]) -> None:
-    """ShapeError unless the image has the model's nominal size or another that network_size leaves alone."""
-    height, width = image_HW3.shape[:2]
-    if network_size((height, width), model.spec.nominal_size) != (height, width):
-        raise ShapeError(
-            f'the image is {width}x{height} pixels, the model was trained at '
-            f'{model.spec.nominal_size[1]}x{model.spec.nominal_size[0]}: resize it first'
-        )
+def network_image(model: DffModel, image_HW3: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """The image as networks take it, (1, 3, h, w): resized to network size as in inference, normalised."""
+    source = image_HW3.shape[0], image_HW3.shape[1]
+    taps = image_taps(source, network_size(source, model.spec.nominal_size))
+    arrays = (torch.from_numpy(array.copy()).to(device) for array in (image_HW3, *taps))
+    resized: Tensor = ExtractGraph(model).resample(*arrays)
+    return resized.contiguous(memory_format=torch.channels_last)
 
 
-def decide(model: DffModel, scores: Tensor, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Label map (height, width) of the class scores (1, K, h, w) of an image of that size."""
-    rows, columns = (_matrix(side, model.score_stride, scores.device) for side in size)
+def decide(
+    model: DffModel, scores: Tensor, size: tuple[int, int], network: tuple[int, int] | None = None
+) -> NDArray[np.uint8]:
+    """Label map (height, width) of the class scores (1, K, h, w) of a network image (its size None: the
+    same).
+    """
+    rows, columns = (
+        torch.from_numpy(upsample_matrix(num_out, num_net, model.score_stride).copy()).to(scores.device)
+        for num_out, num_net in zip(size, network or size, strict=True)
+    )
     full = upsample_scores(scores.float(), rows, columns.T)
     labels: NDArray[np.uint8] = full.argmax(1)[0].to(torch.uint8).cpu().numpy()
     return labels
-
-
-def _matrix(num_pixels: int, stride: int, device: torch.device) -> Tensor:
-    return torch.from_numpy(upsample_matrix(num_pixels, num_pixels, stride).copy()).to(device)

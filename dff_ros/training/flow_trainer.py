@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dff_ros.data.classes import CAMVID_CLASSES, CAMVID_COLOURS
+from dff_ros.data.classes import class_colours
 from dff_ros.errors import ConfigError
 from dff_ros.model_spec import ModelSpec
 from dff_ros.nets.correlation import CorrelationFlow
@@ -44,11 +44,14 @@ class FlowModel(LookingModel):
         return cells
 
 
+_NO_CLASSES = ('any', 'other')
+
+
 def flow_spec(config: FlowTrainConfig) -> ModelSpec:
-    """The model that the flow net is for."""
+    """The model that the flow net is for; flow knows no classes, and serves models of any."""
     spec = ModelSpec(
-        class_names=CAMVID_CLASSES,
-        class_colours=tuple((int(r), int(g), int(b)) for r, g, b in CAMVID_COLOURS),
+        class_names=_NO_CLASSES,
+        class_colours=class_colours(_NO_CLASSES),
         feature_net=config.feature_net,
         channels=config.channels,
         flow_source=config.flow_net,

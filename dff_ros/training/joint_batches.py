@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dff_ros.data.augment_config import AugmentConfig
-from dff_ros.data.classes import CAMVID_CLASSES
-from dff_ros.data.file_videos import FileVideos
+from dff_ros.data.classes import CAMVID_CLASSES, Colours, class_colours
 from dff_ros.data.kept_videos import FrameMemory, KeptVideos, VideoPart, hold_out_labelled, hold_out_tail
-from dff_ros.data.layouts import open_videos
 from dff_ros.data.motion import LayeredPairs
 from dff_ros.data.pairs import PairSource, check_usable, has_pairs
 from dff_ros.data.street_pairs import open_street_pairs
 from dff_ros.data.textures import VideoTextures
 from dff_ros.data.unlabelled import open_unlabelled, parse_requests
 from dff_ros.data.video_set import LabelledFrames, VideoSet
-from dff_ros.errors import ConfigError
+from dff_ros.training.config import path_list
 from dff_ros.training.joint_data_config import LABELLED, MADE, STREET, UNLABELLED, JointDataConfig
+from dff_ros.training.labelled_data import LabelledSets, open_labelled
 from dff_ros.training.pair_batches import AugmentedPairs, MadePairs, PairBatches, PairKind, VideoPairs
 from dff_ros.training.progress import progress_bar
 
@@ -45,13 +44,14 @@ _AS_IT_IS = AugmentConfig(
 class JointData:
     """`held_out` has batches of one kind each, without augmentation and without end; its frames are never in
     `train`. `labelled` are the labelled frames of training, None without; `class_names` what labels mean
-    (empty: there are none).
+    (empty: there are none), `class_colours` how the data draws them (empty: it does not say).
     """
 
     train: PairBatches
     held_out: dict[str, PairBatches]
     labelled: LabelledFrames | None
     class_names: tuple[str, ...]
+    class_colours: Colours = ()
 
     def close(self) -> None:
         """Stop the threads."""
@@ -114,7 +114,8 @@ class _Opener:
         self._memory = FrameMemory(data.memory_mib)
 
     def open(self) -> JointData:
-        labelled, self._class_names = self._open_labelled()
+        labelled, classes = self._open_labelled()
+        self._class_names = classes.class_names
         unlabelled = self._open_unlabelled('unlabelled', UNLABELLED in self._counts)
         images = self._open_unlabelled('made_images', MADE in self._counts)
         videos = {LABELLED: labelled, UNLABELLED: unlabelled}
@@ -126,27 +127,20 @@ class _Opener:
                 for name, kind in self._held_out_kinds(videos, images).items()
             },
             LabelledFrames(labelled.train) if labelled.train is not None else None,
-            self._class_names,
+            classes.class_names,
+            classes.class_colours,
         )
 
-    def _open_labelled(self) -> tuple[_Videos, tuple[str, ...]]:
+    def _open_labelled(self) -> tuple[_Videos, LabelledSets]:
         """The labelled sets, and their classes or else those of the street."""
         data = self._data
-        sets: list[FileVideos] = []
-        for path in filter(None, map(str.strip, data.labelled.split(','))):
-            videos = open_videos(path, data.split)
+        found = open_labelled(path_list(data.labelled), data.split, 'data.labelled')
+        for path, videos in zip(path_list(data.labelled), found.sets, strict=True):
             check_usable(videos, data.pairs, False, path)
-            if sets and videos.class_names != sets[0].class_names:
-                raise ConfigError(
-                    f'data.labelled: {path} has the classes {", ".join(videos.class_names)}, those before '
-                    f'{", ".join(sets[0].class_names)}; they must be the same, in the same order: write the '
-                    f'labels of one with the ids of the other, or use it as data.unlabelled'
-                )
-            sets.append(videos)
-        if not sets:
-            return _Videos(), CAMVID_CLASSES if data.street else ()
-        parts = hold_out_labelled(self._kept(sets), data.held_out)
-        return _Videos(*parts), sets[0].class_names
+        if found.sets:
+            return _Videos(*hold_out_labelled(self._kept(found.sets), data.held_out)), found
+        names = CAMVID_CLASSES if data.street else ()
+        return _Videos(), LabelledSets((), names, class_colours(names))
 
     def _open_unlabelled(self, setting: str, is_used: bool) -> _Videos:
         sets = []

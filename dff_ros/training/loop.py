@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from dff_ros.config import to_flat
-from dff_ros.data.camvid import CamVid
+from dff_ros.data.video_set import LabelledFrames
 from dff_ros.errors import ConfigError, DataError
 from dff_ros.evaluation.metrics import ConfusionMatrix
 from dff_ros.nets.dff import DffModel
@@ -27,16 +27,15 @@ from dff_ros.training.checkpoint import (
     save_checkpoint,
     save_model,
 )
-from dff_ros.training.config import LOCAL, RunConfig, TrainConfig
+from dff_ros.training.config import LOCAL, RunConfig, TrainConfig, path_list
 from dff_ros.training.evaluation import evaluate
+from dff_ros.training.labelled_data import data_name, evaluation_splits, open_labelled
 from dff_ros.training.learner import Figures, Learner, lr_schedule
 from dff_ros.training.processes import ALONE, Processes
 from dff_ros.training.progress import progress_bar
 from dff_ros.training.sources import class_weights, open_sources
 from dff_ros.training.stop import Stop, stop_on_signals
 from dff_ros.training.trainer import Trainer, model_spec
-
-EVALUATION_SPLITS = ('test', 'val')
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,8 @@ class _Window:
         if values and not bool(torch.isfinite(torch.stack(values)).all()):
             raise DataError(
                 f'the loss is not finite within the {len(self._figures)} steps before step {step}: '
-                'lower --lr or --clip_norm, or set --bf16 false; the last checkpoint is from before that'
+                'lower --lr or --clip_norm, or set --bf16 false, in another --run; the last checkpoint is '
+                'from before that'
             )
 
     def flush(self, step: int) -> str:
@@ -217,12 +217,11 @@ def commit() -> str:
 
 
 def _segmentation_job(config: TrainConfig) -> Job:
-    sources = open_sources(config)
-    height, width = sources[0].samples[0].labels_HW.shape
-    spec = model_spec(config, (height, width))
-    trainer = Trainer(config, spec, class_weights(sources, config.class_balance, spec.num_classes))
-    batches = Batches(sources, config.augment, config.crop, config.seed, config.workers)
-    facts: dict[str, object] = {'samples': [len(source.samples) for source in sources]}
+    data = open_sources(config)
+    spec = model_spec(config, data.class_names, data.class_colours)
+    trainer = Trainer(config, spec, class_weights(data.sources, config.class_balance, spec.num_classes))
+    batches = Batches(data.sources, config.augment, config.crop, config.seed, config.workers)
+    facts: dict[str, object] = {'samples': [len(source.samples) for source in data.sources]}
     return Job(trainer, batches, facts, lambda log: _finish(trainer, log))
 
 
@@ -233,13 +232,18 @@ def _finish(trainer: Trainer, log: run_log.RunLog) -> None:
     model = trainer.trained_model().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     facts = _training_facts(config)
     save_model(run, model.state_dict(), {**model.spec.to_dict(), 'training': facts})
-    if config.camvid:
-        accuracy: dict[str, object] = {}
-        for split in EVALUATION_SPLITS:
-            counts = _evaluate_split(model, CamVid(config.camvid, split), split)
-            accuracy[f'camvid_{split}'] = summary = counts.summary(model.spec.class_names)
-            log.write('evaluation', data=f'camvid:{split}', **summary)
-            print(f'camvid {split}: mIoU {counts.miou():.2f} %')
+    accuracy: dict[str, object] = {}
+    for path in config.labelled_data:
+        for split in evaluation_splits(path):
+            try:
+                counts = _evaluate_split(model, path, split)
+            except (ConfigError, DataError) as error:
+                print(f'not evaluated on {split} of {path}: {error}')
+                continue
+            accuracy[f'{data_name(path)}_{split}'] = summary = counts.summary(model.spec.class_names)
+            log.write('evaluation', data=f'{data_name(path)}:{split}', **summary)
+            print(f'{data_name(path)} {split}: mIoU {counts.miou():.2f} %')
+    if accuracy:
         facts['accuracy'] = accuracy
         save_model(run, model.state_dict(), {**model.spec.to_dict(), 'training': facts})
     print(f'model written to {run / MODEL_FILE}; plot: {run_log.plot(run)}')
@@ -247,10 +251,20 @@ def _finish(trainer: Trainer, log: run_log.RunLog) -> None:
 
 def _training_facts(config: TrainConfig) -> dict[str, object]:
     settings = {name: value for name, value in to_flat(config).items() if name not in LOCAL}
-    data = ['camvid train'] * bool(config.camvid) + ['simulated street'] * bool(config.street)
-    return {'commit': commit(), 'data': data, 'start_weights': Path(config.init).name, 'settings': settings}
+    data = [f'{data_name(path)} {config.split}' for path in config.labelled_data]
+    start = [Path(path).name for path in (*path_list(config.init), *path_list(config.start))]
+    return {
+        'commit': commit(),
+        'data': [*data, *(['simulated street'] if config.street else [])],
+        'start_weights': ', '.join(start),
+        'settings': settings,
+    }
 
 
-def _evaluate_split(model: DffModel, samples: CamVid, split: str) -> ConfusionMatrix:
+def _evaluate_split(model: DffModel, path: str, split: str) -> ConfusionMatrix:
+    """DataError where there is no such split, or its files are damaged or have other classes."""
+    videos = open_labelled([path], split, 'data').sets[0]
+    if videos.class_names != model.spec.class_names:
+        raise DataError(f'its classes are {", ".join(videos.class_names)}')
     with progress_bar(f'evaluating {split}') as bar:
-        return evaluate(model, samples, bar.show)
+        return evaluate(model, LabelledFrames(videos), bar.show)

@@ -2,37 +2,59 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_ros.data.camvid import CamVid
-from dff_ros.data.classes import IGNORE_ID
+from dff_ros.data.classes import CAMVID_CLASSES, IGNORE_ID, Colours, class_colours
+from dff_ros.data.kept_videos import FrameMemory, KeptVideos
+from dff_ros.data.street_set import open_street_set
+from dff_ros.data.video_set import LabelledFrames
+from dff_ros.errors import ConfigError
 from dff_ros.training.batches import InMemory, Source
 from dff_ros.training.config import TrainConfig
+from dff_ros.training.labelled_data import open_labelled
 from dff_ros.training.progress import progress_bar
 
 _MAX_COUNTED = 400
 """Class frequencies are taken from at most so many evenly spaced samples of a source."""
 
 
-def open_sources(config: TrainConfig) -> list[Source]:
-    """The data sets of a run, with their share of each batch; CamVid first."""
-    sources: list[Source] = []
-    num_street = 0 if not config.street else config.street_per_batch if config.camvid else config.batch
-    if config.camvid:
-        sources.append(
-            Source(InMemory(CamVid(config.camvid, 'train'), config.workers), config.batch - num_street)
-        )
-    if num_street:
-        from dff_ros.data.street_set import open_street_set
+@dataclass(frozen=True)
+class TrainingData:
+    """The sources, with their share of each batch, the data sets first; what their labels mean."""
 
-        with progress_bar('rendering the street') as bar:
-            street = open_street_set(Path(config.street_cache), config.street, config.seed, bar.show)
-        sources.append(Source(street, num_street))
-    return sources
+    sources: tuple[Source, ...]
+    class_names: tuple[str, ...]
+    class_colours: Colours
+
+
+def open_sources(config: TrainConfig) -> TrainingData:
+    """The data of a run: labelled frames, read and shrunk to the area of a crop, and the rendered street.
+
+    Raises as `open_labelled`, and ConfigError where data of other classes is to be mixed with the street.
+    """
+    found = open_labelled(config.labelled_data, config.split, 'data')
+    sources: list[Source] = []
+    num_street = 0 if not config.street else config.street_per_batch if found.sets else config.batch
+    if found.sets:
+        frames = LabelledFrames(KeptVideos(found.sets, math.prod(config.crop), FrameMemory(0)))
+        sources.append(Source(InMemory(frames, config.workers), config.batch - num_street))
+    if not num_street:
+        return TrainingData(tuple(sources), found.class_names, found.class_colours)
+    if found.sets and found.class_names != CAMVID_CLASSES:
+        raise ConfigError(
+            f'street: its labels are of the classes {", ".join(CAMVID_CLASSES)}, those of the data of '
+            f'{", ".join(found.class_names)}; leave --street out'
+        )
+    with progress_bar('rendering the street') as bar:
+        street = open_street_set(Path(config.street_cache), config.street, config.seed, bar.show)
+    sources.append(Source(street, num_street))
+    return TrainingData(tuple(sources), CAMVID_CLASSES, class_colours(CAMVID_CLASSES))
 
 
 def class_weights(sources: Sequence[Source], power: float, num_classes: int) -> NDArray[np.float32]:

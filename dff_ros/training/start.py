@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +11,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dff_ros.bundle import MANIFEST, open_bundle
-from dff_ros.data.classes import CAMVID_CLASSES, CAMVID_COLOURS
+from dff_ros.bundle import MANIFEST, bundle_names, open_bundle
+from dff_ros.data.classes import Colours
 from dff_ros.errors import ConfigError, DataError
 from dff_ros.model_spec import ModelSpec
 from dff_ros.nets.dff import DffModel, read_spec
 from dff_ros.nets.weights import START_WEIGHTS, load_start_weights
 from dff_ros.training.checkpoint import MODEL_FILE, WEIGHTS_FILE
+from dff_ros.training.config import path_list
 from dff_ros.training.dff_config import DffTrainConfig
+from dff_ros.training.labelled_data import model_colours
 
 _OPTIONAL = ('light_net', 'flow_net', 'correction', 'heads.segmentation.detail')
 """Parts that a model may lack."""
@@ -50,58 +51,71 @@ class Started:
     report: tuple[str, ...]
 
 
-def read_start(directory: Path) -> Start:
+def read_starts(text: str) -> list[Start]:
+    """Those of a setting: runs, bundles, and names of bundles that come with the package."""
+    return [read_start(name) for name in path_list(text)]
+
+
+def read_start(name: str | Path) -> Start:
     """The weights of a run or bundle; DataError or BundleError naming the file that cannot be read."""
-    if (directory / MANIFEST).is_file():
-        bundle = open_bundle(directory)
+    directory = Path(name).expanduser()
+    if (directory / MANIFEST).is_file() or (not directory.exists() and str(name) in bundle_names()):
+        bundle = open_bundle(name)
         return Start(bundle.weights_path, bundle.spec, _read(bundle.weights_path))
     if not (directory / MODEL_FILE).is_file():
-        raise DataError(f'start: {directory} is neither a run (it has no {MODEL_FILE}) nor a bundle')
+        raise DataError(
+            f'start: {directory} is neither a run that was trained to its end (it has no {MODEL_FILE}) nor a '
+            f'bundle; bundles that come with the package: {", ".join(bundle_names()) or "none"}'
+        )
     path = directory / WEIGHTS_FILE
     return Start(path, read_spec(directory / MODEL_FILE)[0], _read(path))
 
 
-def start_model(config: DffTrainConfig, class_names: tuple[str, ...]) -> Started:
+def start_model(config: DffTrainConfig, class_names: tuple[str, ...], class_colours: Colours = ()) -> Started:
     """The model of a run with its start weights; what has none is drawn from the seed.
 
-    `class_names` empty: those of the start weights. Raises ConfigError where settings and start weights do
-    not go together, DataError naming the file and the key that does not fit the model.
+    `class_names` empty: those of the start weights; `class_colours` as `model_colours` takes them. Raises
+    ConfigError where settings and start weights do not go together, DataError naming the file and the key
+    that does not fit the model.
     """
-    starts = [read_start(Path(name.strip())) for name in config.start.split(',') if name.strip()]
-    with_features = next((start for start in reversed(starts) if start.has_feature_net), None)
-    spec = _spec(config, class_names, with_features)
+    starts = read_starts(config.start)
+    spec = _spec(config, class_names, class_colours, feature_start(starts))
     torch.manual_seed(config.seed)
     model = DffModel(spec, batch_norm=False, frozen_stages=config.frozen_stages)
     names: set[str] = set()
     report: list[str] = []
     if config.init:
-        names |= _load_init(model, config)
+        names |= load_init(model, config.feature_net, config.init)
         report.append(f'{config.init}: feature_net ({len(names)} tensors)')
     for start in starts:
-        loaded = _load(model, start)
+        loaded = load_start(model, start)
         names |= loaded
-        report.append(f'{start.path}: {_in_words(loaded)}')
+        report.append(f'{start.path}: {in_words(loaded, model, start)}')
     return Started(model, frozenset(names), tuple(report))
 
 
-def class_colours(class_names: tuple[str, ...]) -> tuple[tuple[int, int, int], ...]:
-    """CamVid's colours for its classes, evenly spread hues for others."""
-    if class_names == CAMVID_CLASSES:
-        return tuple((int(r), int(g), int(b)) for r, g, b in CAMVID_COLOURS)
-    hues = [
-        colorsys.hsv_to_rgb(k / len(class_names), 0.7, 0.6 + 0.4 * (k % 2)) for k in range(len(class_names))
-    ]
-    return tuple((round(255 * r), round(255 * g), round(255 * b)) for r, g, b in hues)
+def feature_start(starts: list[Start]) -> Start | None:
+    """The start weights that the feature net is from: its convention and classes count, those of a run that
+    trained a flow net alone do not.
+    """
+    return next((start for start in reversed(starts) if start.has_feature_net), None)
 
 
-def _spec(config: DffTrainConfig, class_names: tuple[str, ...], start: Start | None) -> ModelSpec:
+def with_convention(spec: ModelSpec, start: Start) -> ModelSpec:
+    """The spec with what the weights of a feature net are for."""
+    return dataclasses.replace(spec, **{name: getattr(start.spec, name) for name in _CONVENTION})
+
+
+def _spec(
+    config: DffTrainConfig, class_names: tuple[str, ...], colours: Colours, start: Start | None
+) -> ModelSpec:
     names = class_names or (start.spec.class_names if start else ())
     if not names:
         raise ConfigError('classes: neither the data nor the start weights have any; add labelled data')
-    is_same = start is not None and start.spec.class_names == names
+    of_start = (start.spec.class_names, start.spec.class_colours) if start else ((), ())
     spec = ModelSpec(
         class_names=names,
-        class_colours=start.spec.class_colours if start and is_same else class_colours(names),
+        class_colours=model_colours(names, colours, *of_start),
         feature_net=config.feature_net,
         channels=config.channels,
         last_stage=config.last_stage,
@@ -109,28 +123,32 @@ def _spec(config: DffTrainConfig, class_names: tuple[str, ...], start: Start | N
         detail=config.detail,
         correction_channels=config.correction_channels,
         flow_source=config.flow_net,
-        nominal_size=start.spec.nominal_size if start else config.crop,
+        nominal_size=start.spec.nominal_size if start and config.ablation == 'separate' else config.crop,
     )
     known = START_WEIGHTS.get(config.feature_net)
     if start is not None:
-        return dataclasses.replace(spec, **{name: getattr(start.spec, name) for name in _CONVENTION})
+        return with_convention(spec, start)
     if known is not None and config.init:
         return dataclasses.replace(spec, mean=known.mean, std=known.std, **known.spec)  # type: ignore[arg-type]
     return spec
 
 
-def _load_init(model: DffModel, config: DffTrainConfig) -> set[str]:
-    known = START_WEIGHTS.get(config.feature_net)
+def load_init(model: DffModel, feature_net: str, path: str) -> set[str]:
+    """Load the .npz start weights of a feature net; returns the names of what was loaded."""
+    known = START_WEIGHTS.get(feature_net)
     if known is None:
         raise ConfigError(
-            f'init: no start weights are known for {config.feature_net}; known: {", ".join(START_WEIGHTS)}'
+            f'init: no start weights are known for {feature_net}; known: {", ".join(START_WEIGHTS)}'
         )
-    left = load_start_weights(model.feature_net, Path(config.init), known.channel_order, known.batch_norm_eps)
+    left = load_start_weights(model.feature_net, Path(path), known.channel_order, known.batch_norm_eps)
     return {f'feature_net.{name}' for name in model.feature_net.state_dict() if name not in left}
 
 
-def _load(model: DffModel, start: Start) -> set[str]:
-    """The names of what was loaded."""
+def load_start(model: DffModel, start: Start) -> set[str]:
+    """Load the parts that the model has; returns the names of what was loaded.
+
+    DataError where the weights are for other images or do not fit.
+    """
     spec = model.spec
     if (start.spec.mean, start.spec.std) != (spec.mean, spec.std):
         raise DataError(f'{start.path} is of a model that normalises images otherwise: {start.spec.mean}')
@@ -157,8 +175,14 @@ def _has(model: nn.Module, part: str) -> bool:
     return any(name == part for name, _ in model.named_modules())
 
 
-def _in_words(loaded: set[str]) -> str:
-    """How many tensors of each part."""
+def in_words(loaded: set[str], model: DffModel, start: Start) -> str:
+    """How many tensors of each part were loaded, and whether the head was left out for its classes."""
+    has_head = any(key.startswith('heads.') for key in start.weights)
+    is_other = has_head and start.spec.class_names != model.spec.class_names
+    return _counts(loaded) + ('; without its head, which has other classes' if is_other else '')
+
+
+def _counts(loaded: set[str]) -> str:
     if not loaded:
         return 'nothing that the model has'
     parts = sorted({key.split('.')[0] for key in loaded})

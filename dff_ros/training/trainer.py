@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -12,29 +11,39 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dff_ros.data.classes import CAMVID_CLASSES, CAMVID_COLOURS
-from dff_ros.errors import ConfigError
+from dff_ros.data.classes import Colours
 from dff_ros.geometry import upsample_matrix
 from dff_ros.model_spec import ModelSpec
 from dff_ros.nets.dff import DffModel
 from dff_ros.nets.segmentation import SegmentationHead, upsample_scores
-from dff_ros.nets.weights import START_WEIGHTS, load_start_weights
+from dff_ros.nets.weights import START_WEIGHTS
 from dff_ros.training.batches import Batch
 from dff_ros.training.config import TrainConfig
+from dff_ros.training.labelled_data import model_colours
 from dff_ros.training.learner import Learner, choose_device, lr_schedule, parameter_groups
+from dff_ros.training.start import (
+    feature_start,
+    in_words,
+    load_init,
+    load_start,
+    read_starts,
+    with_convention,
+)
 
 __all__ = ['Trainer', 'choose_device', 'lr_schedule', 'model_spec', 'new_model']
 
 
-def model_spec(config: TrainConfig, nominal_size: tuple[int, int]) -> ModelSpec:
-    """The model that a run trains on images of that (height, width)."""
+def model_spec(config: TrainConfig, class_names: tuple[str, ...], colours: Colours = ()) -> ModelSpec:
+    """The model that a run trains, without its start weights' convention; `colours` as `model_colours` takes
+    them.
+    """
     spec = ModelSpec(
-        class_names=CAMVID_CLASSES,
-        class_colours=tuple((int(r), int(g), int(b)) for r, g, b in CAMVID_COLOURS),
+        class_names=class_names,
+        class_colours=model_colours(class_names, colours),
         feature_net=config.feature_net,
         channels=config.channels,
         last_stage=config.last_stage,
-        nominal_size=nominal_size,
+        nominal_size=config.crop,
     )
     known = START_WEIGHTS.get(config.feature_net)
     if not known or not config.init:
@@ -44,20 +53,21 @@ def model_spec(config: TrainConfig, nominal_size: tuple[int, int]) -> ModelSpec:
 
 def new_model(config: TrainConfig, spec: ModelSpec) -> tuple[DffModel, set[str]]:
     """The model with its start weights, and the names of the parameters that have some; seeded."""
+    starts = read_starts(config.start)
+    features = feature_start(starts)
+    if features is not None:
+        spec = with_convention(spec, features)
     torch.manual_seed(config.seed)
     known = START_WEIGHTS.get(config.feature_net)
-    options: dict[str, object] = dict(known.options) if known and config.init else {'batch_norm': False}
+    has_start = bool(config.init) or features is not None
+    options: dict[str, object] = dict(known.options) if known and has_start else {'batch_norm': False}
     model = DffModel(spec, **options)
-    if not config.init:
-        return model, set()
-    if known is None:
-        raise ConfigError(
-            f'init: no start weights are known for {config.feature_net}; known: {", ".join(START_WEIGHTS)}'
-        )
-    left = load_start_weights(model.feature_net, Path(config.init), known.channel_order, known.batch_norm_eps)
-    return model, {name for name, _ in model.feature_net.named_parameters(prefix='feature_net')} - {
-        f'feature_net.{name}' for name in left
-    }
+    names = load_init(model, config.feature_net, config.init) if config.init else set()
+    for start in starts:
+        loaded = load_start(model, start)
+        print(f'start weights from {start.path}: {in_words(loaded, model, start)}')
+        names |= loaded
+    return model, names
 
 
 class Trainer(Learner[TrainConfig, DffModel, Batch]):

@@ -14,7 +14,7 @@ from dff_ros.data.camvid import (
     read_list,
     recording_and_number,
 )
-from dff_ros.data.classes import CAMVID_CLASSES
+from dff_ros.data.classes import CAMVID_CLASSES, class_colours
 from dff_ros.data.file_videos import FrameFile, LabelFile, Scan, cut
 from dff_ros.data.numbering import median_step, runs
 from dff_ros.errors import DataError
@@ -32,7 +32,7 @@ def splits(root: Path) -> tuple[str, ...]:
 
 def scan(root: Path, split: str) -> Scan:
     """The recordings of a split; a pause in one is a break."""
-    found = Scan(CAMVID_CLASSES)
+    found = Scan(CAMVID_CLASSES, class_colours=class_colours(CAMVID_CLASSES))
     try:
         named = [(*recording_and_number(name), name) for name in read_list(root, split)]
     except DataError as error:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dff_ros.config import Validated, param
-from dff_ros.data.classes import IGNORE_ID
+from dff_ros.data.classes import IGNORE_ID, Colours
 from dff_ros.data.file_videos import FrameFile, LabelFile, Scan, cut
 from dff_ros.data.label_files import LabelCoding, coding
 from dff_ros.data.numbering import frame_number, natural_key, runs, runs_in_time, usual_step
@@ -39,7 +39,7 @@ class Description:
     """classes.yaml: what label values mean, the colours (empty: none given), the frame rate."""
 
     coding: LabelCoding
-    colours: tuple[tuple[int, int, int], ...]
+    colours: Colours
     fps: float
 
 
@@ -100,7 +100,7 @@ def scan(root: Path, split: str) -> Scan:
         found = Scan()
         found.report('bad_file', CLASSES_FILE, str(error))
         return found
-    found = Scan(description.coding.class_names)
+    found = Scan(description.coding.class_names, class_colours=description.colours)
     for folder in _folders(root / split):
         _Sequence(found, root, folder, description).add()
     if not found.clips and not found.findings:
