@@ -133,7 +133,7 @@ def test_an_unreadable_frame_ends_the_camera_with_code_1(graph, folder):
     assert codes == [1]
     viewer.wait_for(lambda: viewer.told and viewer.told[-1]['state'] == 'finished', 'the end')
     assert viewer.told[-1]['published'] == '2'
-    assert '3.png cannot be read as an image' in viewer.told[-1]['error']
+    assert '3.png cannot be decoded as an image' in viewer.told[-1]['error']
     assert len(viewer.images) <= 2
 
 

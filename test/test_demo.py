@@ -297,7 +297,7 @@ def test_bad_pictures_cost_no_more_than_themselves(start, camvid):
     run = start('--source', pictures[0].parent, '--rate', 0, '--interval', 1)
     code, output = run.finish()
     assert code == 2, output
-    assert re.search(rf'^error: .*{pictures[4].name} cannot be read', output, re.MULTILINE)
+    assert re.search(rf'^error: .*{pictures[4].name} cannot be decoded', output, re.MULTILINE)
     report = run.report()
     check_accounts(report)
     assert (report['published'], report['processed'], report['dropped']) == (4, 3, {'conversion': 1})

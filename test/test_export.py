@@ -112,7 +112,16 @@ def test_graphs_hold_no_size_no_path_and_no_second_copy_of_the_weights(request, 
         for value in onnx.load(path, load_external_data=False).graph.input:
             dims = value.type.tensor_type.shape.dim
             fixed = [dim.dim_value for dim in dims if not dim.dim_param]
-            assert fixed in ([], [3], [1, 2], [1, 3], [1, 16], [1, 24], [1, 32])  # batch and channels only
+            assert fixed in (
+                [],
+                [3],
+                [1, 2],
+                [1, 3],
+                [1, 16],
+                [1, 24],
+                [1, 32],
+                [1, 64],
+            )  # batch and channels only
 
 
 def test_a_target_that_exists_is_kept_unless_told(run, tmp_path, fast_graphs, monkeypatch):

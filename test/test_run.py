@@ -122,7 +122,7 @@ def test_a_damaged_frame_ends_the_run_but_keeps_what_was_done(backend, tmp_path,
         Image.fromarray(np.full((32, 48, 3), index, np.uint8)).save(folder / f'{index}.png')
     (folder / '2.png').write_bytes((folder / '2.png').read_bytes()[:40])
     assert run(folder, '--report', tmp_path / 'r.json', '--out', tmp_path / 'o.mp4') == 2
-    assert '2.png cannot be read as an image' in capsys.readouterr().err
+    assert '2.png cannot be decoded as an image' in capsys.readouterr().err
     assert json.loads((tmp_path / 'r.json').read_text())['processed'] == 2
     with VideoReader(tmp_path / 'o.mp4') as reader:
         assert len(list(reader)) == 2
