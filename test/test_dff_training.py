@@ -575,6 +575,8 @@ def test_propagation_is_scored_by_offset_at_labelled_frames():
     assert [matrix.num_pixels // area for matrix in by_offset] == [3] * 5 + [2] * 5
     right = [2 / 3] * 5 + [1 / 2] * 5
     assert [matrix.pixel_accuracy() / 100 for matrix in by_offset] == pytest.approx(right)
+    fewer = propagation_scores(model, StillVideo(labels), num_offsets=2)['warped'].by_offset
+    assert [matrix.num_pixels // area for matrix in fewer] == [3, 3]
     found = summary(scores)['warped']
     assert found['by_offset'][0] == pytest.approx(by_offset[0].miou(), abs=0.01)
     assert in_words(found).startswith(f'mIoU {found["miou_l5"]:.1f} at interval 5, ')

@@ -20,9 +20,7 @@ from dff_ros.training.evaluation import decide, network_image
 
 INTERVALS = (5, 10)
 KEY_EVERY = 2
-"""Of a sequence with labels on every frame, each frame of such a number is a key frame: half the time, and
-all offsets all the same. Where labels are sparse, every frame before one is.
-"""
+"""Half the time of every frame as key frame, and all offsets all the same."""
 
 ShowProgress = Callable[[int, int], None]
 
@@ -39,21 +37,28 @@ class _Key:
 
 @torch.inference_mode()
 def propagation_scores(
-    model: DffModel, videos: VideoSet, show: ShowProgress = lambda done, total: None
+    model: DffModel,
+    videos: VideoSet,
+    show: ShowProgress = lambda done, total: None,
+    *,
+    num_offsets: int = max(INTERVALS),
+    key_every: int = KEY_EVERY,
 ) -> dict[str, OffsetScores]:
     """Pixel counts by offset from the key frame, at the labelled frames: `corrected` and `warped`, what the
     model gives without its correction branch; without one only `warped`.
+
+    Of a sequence with labels on every frame, each frame of a number that `key_every` divides is a key frame.
     """
     names = ('warped',) if model.correction is None else ('corrected', 'warped')
-    scores = {name: OffsetScores(max(INTERVALS), model.spec.num_classes) for name in names}
+    scores = {name: OffsetScores(num_offsets, model.spec.num_classes) for name in names}
     hand_flow = hand_made_flow(model.spec.flow_source, model.stride)
     device = next(model.parameters()).device
     total = sum(len(info) for info in videos.sequences)
     done = 0
     for sequence, info in enumerate(videos.sequences):
-        keys: deque[_Key] = deque(maxlen=max(INTERVALS))
+        keys: deque[_Key] = deque(maxlen=num_offsets)
         labelled = set(info.labelled)
-        key_indices = _key_indices(info)
+        key_indices = _key_indices(info, num_offsets, key_every)
         for index in sorted(labelled | key_indices):
             frame = videos.frame(sequence, index)
             look = model.look(network_image(model, frame.image_HW3, device))
@@ -62,7 +67,7 @@ def propagation_scores(
                 keys.append(_Key(index, image, look, model.feature_net(look.image)))
             if index in labelled:
                 truth = read_labels(videos, sequence, index, frame)
-                near = [key for key in keys if index - key.index < max(INTERVALS)]
+                near = [key for key in keys if index - key.index < num_offsets]
                 for key in near:
                     for name, feature in _features(model, image, look, key, index, hand_flow).items():
                         answer = decide(model, model.scores(feature, look), truth.shape, image.shape[:2])
@@ -72,10 +77,10 @@ def propagation_scores(
     return scores
 
 
-def _key_indices(info: SequenceInfo) -> set[int]:
+def _key_indices(info: SequenceInfo, num_offsets: int, key_every: int) -> set[int]:
     """Those that are key frames: all whose answer for a labelled frame counts, or some of them."""
-    every = KEY_EVERY if len(info.labelled) == len(info) else 1
-    near = {label - offset for label in info.labelled for offset in range(max(INTERVALS))}
+    every = key_every if len(info.labelled) == len(info) else 1
+    near = {label - offset for label in info.labelled for offset in range(num_offsets)}
     return {index for index in near if index >= 0 and index % every == 0}
 
 
