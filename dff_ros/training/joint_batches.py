@@ -84,19 +84,6 @@ def open_joint_data(
     return _Opener(data, augment, crop, seed, batch, workers, street_cache).open()
 
 
-def open_joint_batches(
-    data: JointDataConfig,
-    augment: AugmentConfig,
-    crop: tuple[int, int],
-    seed: int,
-    batch: int,
-    workers: int,
-    street_cache: Path,
-) -> PairBatches:
-    """The training batches of `open_joint_data` alone."""
-    return open_joint_data(data, augment, crop, seed, batch, workers, street_cache).train
-
-
 class _Opener:
     def __init__(
         self,
