@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dff_ros.config import Scalar
 from dff_ros.errors import ConfigError, DataError
+from dff_ros.nets.looking import LookingModel
 
 CHECKPOINT_FILE = 'checkpoint.pt'
 WEIGHTS_FILE = 'model.safetensors'
@@ -80,6 +81,11 @@ def save_model(directory: Path, weights: Mapping[str, Tensor], facts: Mapping[st
     replace_file(directory / WEIGHTS_FILE, lambda temporary: _write(temporary, save(tensors)))
     text = json.dumps(facts, indent=2) + '\n'
     replace_file(directory / MODEL_FILE, lambda temporary: _write(temporary, text.encode()))
+
+
+def save_trained(run: Path, model: LookingModel, training: Mapping[str, object]) -> None:
+    """The model of a run, with what its training was."""
+    save_model(run, model.state_dict(), {**model.spec.to_dict(), 'training': dict(training)})
 
 
 def _write(path: Path, content: bytes) -> None:

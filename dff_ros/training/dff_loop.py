@@ -15,7 +15,7 @@ from dff_ros.errors import ConfigError, DataError
 from dff_ros.nets.dff import DffModel
 from dff_ros.training import run_log
 from dff_ros.training.batches import Source
-from dff_ros.training.checkpoint import MODEL_FILE, save_model
+from dff_ros.training.checkpoint import MODEL_FILE, save_trained
 from dff_ros.training.dff_config import DffTrainConfig
 from dff_ros.training.dff_evaluation import in_words, propagation_scores, summary
 from dff_ros.training.dff_trainer import DffTrainer, freeze
@@ -117,11 +117,11 @@ def _finish(config: DffTrainConfig, model: DffModel, log: run_log.RunLog) -> Non
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     settings = {name: value for name, value in to_flat(config).items() if name not in config.local}
     facts: dict[str, object] = {'commit': commit(), 'data': _data_names(config), 'settings': settings}
-    _save(run, model, facts)
+    save_trained(run, model, facts)
     accuracy = _evaluate(config, model, log)
     if accuracy:
         facts['accuracy'] = accuracy
-        _save(run, model, facts)
+        save_trained(run, model, facts)
     print(f'model written to {run / MODEL_FILE}')
     if config.ablation != 'separate':
         print(f'plot: {run_log.plot(run)}')
@@ -132,10 +132,6 @@ def _data_names(config: DffTrainConfig) -> list[str]:
     if config.ablation == 'separate':
         return []
     return [f'{kind} pairs' for kind in config.data.per_batch(config.batch)]
-
-
-def _save(run: Path, model: DffModel, facts: dict[str, object]) -> None:
-    save_model(run, model.state_dict(), {**model.spec.to_dict(), 'training': facts})
 
 
 def _evaluate(config: DffTrainConfig, model: DffModel, log: run_log.RunLog) -> dict[str, object]:

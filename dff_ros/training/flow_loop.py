@@ -19,7 +19,7 @@ from dff_ros.data.pair_sample import ExactPairs
 from dff_ros.data.street_pairs import StreetPairs, open_street_pairs
 from dff_ros.errors import DataError
 from dff_ros.training import run_log
-from dff_ros.training.checkpoint import MODEL_FILE, replace_file, save_model
+from dff_ros.training.checkpoint import MODEL_FILE, replace_file, save_trained
 from dff_ros.training.config import LOCAL
 from dff_ros.training.flow_config import FlowTrainConfig
 from dff_ros.training.flow_evaluation import (
@@ -150,19 +150,15 @@ def _finish(trainer: FlowTrainer, data: FlowData, log: run_log.RunLog) -> None:
     run = Path(config.run)
     model = trainer.trained_model()
     facts = _training_facts(config)
-    _save(run, model, facts)
+    save_trained(run, model, facts)
     results = _evaluate(config, model, data)
     facts['accuracy'] = results
-    _save(run, model, facts)
+    save_trained(run, model, facts)
     log.write('evaluation', **results)
     text = json.dumps({'flow_net': config.flow_net, 'steps': config.steps, **results}, indent=2) + '\n'
     replace_file(run / RESULTS_FILE, lambda temporary: _write(temporary, text))
     _print(results)
     print(f'model written to {run / MODEL_FILE}; figures: {run / RESULTS_FILE}; plot: {run_log.plot(run)}')
-
-
-def _save(run: Path, model: FlowModel, facts: dict[str, object]) -> None:
-    save_model(run, model.state_dict(), {**model.spec.to_dict(), 'training': facts})
 
 
 def _write(path: Path, text: str) -> None:

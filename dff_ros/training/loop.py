@@ -25,7 +25,7 @@ from dff_ros.training.checkpoint import (
     MODEL_FILE,
     load_checkpoint,
     save_checkpoint,
-    save_model,
+    save_trained,
 )
 from dff_ros.training.config import LOCAL, RunConfig, TrainConfig, path_list
 from dff_ros.training.evaluation import evaluate
@@ -231,7 +231,7 @@ def _finish(trainer: Trainer, log: run_log.RunLog) -> None:
     run = Path(config.run)
     model = trainer.trained_model().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     facts = _training_facts(config)
-    save_model(run, model.state_dict(), {**model.spec.to_dict(), 'training': facts})
+    save_trained(run, model, facts)
     accuracy: dict[str, object] = {}
     for path in config.labelled_data:
         for split in evaluation_splits(path):
@@ -245,7 +245,7 @@ def _finish(trainer: Trainer, log: run_log.RunLog) -> None:
             print(f'{data_name(path)} {split}: mIoU {counts.miou():.2f} %')
     if accuracy:
         facts['accuracy'] = accuracy
-        save_model(run, model.state_dict(), {**model.spec.to_dict(), 'training': facts})
+        save_trained(run, model, facts)
     print(f'model written to {run / MODEL_FILE}; plot: {run_log.plot(run)}')
 
 
