@@ -128,12 +128,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
     Raises DataError naming the file, and the first key that is missing, unknown or of another shape.
     """
-    try:
-        tensors = load_file(path)
-    except FileNotFoundError:
-        raise DataError(f'weights {path} do not exist') from None
-    except (OSError, SafetensorError) as error:
-        raise DataError(f'weights {path} cannot be read as safetensors: {error}') from error
+    tensors = read_tensors(path)
     state = model.state_dict()
     held = {key.partition('.')[0] for key in tensors}
     for key, value in state.items():
@@ -152,6 +147,17 @@ def load_weights(model: nn.Module, path: Path) -> None:
     if unknown:
         raise DataError(f'weights {path}: the model has no place for {unknown[0]}')
     model.load_state_dict({key: tensors[key].to(value.dtype) for key, value in state.items()})
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """What a .safetensors file holds; DataError naming it where it cannot be read."""
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except FileNotFoundError:
+        raise DataError(f'weights {path} do not exist') from None
+    except (OSError, SafetensorError) as error:
+        raise DataError(f'weights {path} cannot be read as safetensors: {error}') from error
+    return tensors
 
 
 def read_spec(path: Path) -> tuple[ModelSpec, dict[str, object]]:

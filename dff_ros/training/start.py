@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dff_ros.bundle import MANIFEST, bundle_names, open_bundle
 from dff_ros.data.classes import Colours
 from dff_ros.errors import ConfigError, DataError
 from dff_ros.model_spec import ModelSpec
-from dff_ros.nets.dff import DffModel, read_spec
+from dff_ros.nets.dff import DffModel, read_spec, read_tensors
 from dff_ros.nets.weights import START_WEIGHTS, load_start_weights
 from dff_ros.training.checkpoint import MODEL_FILE, WEIGHTS_FILE
 from dff_ros.training.config import path_list
@@ -61,14 +59,14 @@ def read_start(name: str | Path) -> Start:
     directory = Path(name).expanduser()
     if (directory / MANIFEST).is_file() or (not directory.exists() and str(name) in bundle_names()):
         bundle = open_bundle(name)
-        return Start(bundle.weights_path, bundle.spec, _read(bundle.weights_path))
+        return Start(bundle.weights_path, bundle.spec, read_tensors(bundle.weights_path))
     if not (directory / MODEL_FILE).is_file():
         raise DataError(
             f'start: {directory} is neither a run that was trained to its end (it has no {MODEL_FILE}) nor a '
             f'bundle; bundles that come with the package: {", ".join(bundle_names()) or "none"}'
         )
     path = directory / WEIGHTS_FILE
-    return Start(path, read_spec(directory / MODEL_FILE)[0], _read(path))
+    return Start(path, read_spec(directory / MODEL_FILE)[0], read_tensors(path))
 
 
 def start_model(config: DffTrainConfig, class_names: tuple[str, ...], class_colours: Colours = ()) -> Started:
@@ -187,11 +185,3 @@ def _counts(loaded: set[str]) -> str:
         return 'nothing that the model has'
     parts = sorted({key.split('.')[0] for key in loaded})
     return ', '.join(f'{part} ({sum(key.split(".")[0] == part for key in loaded)} tensors)' for part in parts)
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        weights: dict[str, Tensor] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise DataError(f'weights {path} cannot be read as safetensors: {error}') from error
-    return weights
