@@ -5,6 +5,7 @@ A batch is put together from kinds of pairs: frames of videos, pairs made of ima
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -103,8 +104,8 @@ class MadePairs:
         return [partial(self._pairs.__getitem__, index) for index in range(first, first + self._per_batch)]
 
 
-class RenderedPairs:
-    """`per_batch` of a finite set, in a new order every epoch, mirrored at random."""
+class _ShuffledPairs(ABC):
+    """`per_batch` of a finite set, in a new order every epoch."""
 
     def __init__(self, pairs: ExactPairs, per_batch: int, seed: int) -> None:
         self._pairs, self._per_batch, self._seed = pairs, per_batch, seed
@@ -113,15 +114,23 @@ class RenderedPairs:
         """What makes each pair of a step's batch."""
         first = step * self._per_batch
         chosen = shuffled(self._seed, 0, len(self._pairs), range(first, first + self._per_batch))
-        return [partial(self._mirrored, step, slot, index) for slot, index in enumerate(chosen)]
+        return [partial(self._make, step, slot, index) for slot, index in enumerate(chosen)]
 
-    def _mirrored(self, step: int, slot: int, index: int) -> PairSample:
+    @abstractmethod
+    def _make(self, step: int, slot: int, index: int) -> PairSample:
+        """Pair `index` of the set, as it goes into that slot."""
+
+
+class RenderedPairs(_ShuffledPairs):
+    """`per_batch` of a finite set, in a new order every epoch, mirrored at random."""
+
+    def _make(self, step: int, slot: int, index: int) -> PairSample:
         pair = self._pairs[index]
         is_mirrored = np.random.default_rng((self._seed, _FLIP, step, slot)).random() < 0.5
         return pair.flipped() if is_mirrored else pair
 
 
-class AugmentedPairs:
+class AugmentedPairs(_ShuffledPairs):
     """`per_batch` random crops of a finite set, in a new order every epoch; some of them still, as
     `pairs.same` and `pairs.max_offset` say. Without `has_labels` labels are left out.
     """
@@ -136,14 +145,8 @@ class AugmentedPairs:
         seed: int,
         has_labels: bool = True,
     ) -> None:
-        self._pairs, self._per_batch, self._config, self._augment = pairs, per_batch, config, augment
-        self._crop, self._seed, self._has_labels = crop, seed, has_labels
-
-    def jobs(self, step: int) -> list[Callable[[], PairSample]]:
-        """What makes each pair of a step's batch."""
-        first = step * self._per_batch
-        chosen = shuffled(self._seed, 0, len(self._pairs), range(first, first + self._per_batch))
-        return [partial(self._make, step, slot, index) for slot, index in enumerate(chosen)]
+        super().__init__(pairs, per_batch, seed)
+        self._config, self._augment, self._crop, self._has_labels = config, augment, crop, has_labels
 
     def _make(self, step: int, slot: int, index: int) -> PairSample:
         rng = np.random.default_rng((self._seed, _AUGMENT_RENDERED, step, slot))
