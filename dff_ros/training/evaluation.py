@@ -14,7 +14,7 @@ from dff_ros.data.samples import LabelledImages
 from dff_ros.evaluation.metrics import ConfusionMatrix
 from dff_ros.geometry import network_size, upsample_matrix
 from dff_ros.nets.dff import DffModel
-from dff_ros.nets.graphs import ExtractGraph
+from dff_ros.nets.graphs import Resample
 from dff_ros.nets.segmentation import upsample_scores
 
 
@@ -48,7 +48,7 @@ def network_image(model: DffModel, image_HW3: NDArray[np.uint8], device: torch.d
     source = image_HW3.shape[0], image_HW3.shape[1]
     taps = image_taps(source, network_size(source, model.spec.nominal_size))
     arrays = (torch.from_numpy(array.copy()).to(device) for array in (image_HW3, *taps))
-    resized: Tensor = ExtractGraph(model).resample(*arrays)
+    resized: Tensor = Resample(model)(*arrays)
     return resized.contiguous(memory_format=torch.channels_last)
 
 
