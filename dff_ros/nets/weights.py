@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dff_ros.errors import DataError
+from dff_ros.model_spec import ModelSpec
 
 ChannelOrder = Literal['rgb', 'bgr']
 Arrays = dict[str, NDArray[np.float32]]
@@ -62,6 +63,14 @@ START_WEIGHTS: dict[str, StartWeights] = {
         spec={'stride_in_1x1': True, 'pool_padding': 'end'},
     ),
 }
+
+
+def with_published_convention(spec: ModelSpec) -> ModelSpec:
+    """The spec with what the published weights of its feature net are for; as it is where none are known."""
+    known = START_WEIGHTS.get(spec.feature_net)
+    if known is None:
+        return spec
+    return replace(spec, mean=known.mean, std=known.std, **known.spec)  # type: ignore[arg-type]
 
 
 def load_start_weights(

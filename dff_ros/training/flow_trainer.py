@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from dff_ros.model_spec import ModelSpec
 from dff_ros.nets.correlation import CorrelationFlow
 from dff_ros.nets.flownet import FlowNet
 from dff_ros.nets.looking import LookingModel, split
-from dff_ros.nets.weights import START_WEIGHTS, load_start_weights
+from dff_ros.nets.weights import load_start_weights, with_published_convention
 from dff_ros.training.flow_config import FlowTrainConfig
 from dff_ros.training.flow_loss import multi_scale_loss
 from dff_ros.training.learner import Learner, parameter_groups
@@ -58,8 +57,7 @@ def flow_spec(config: FlowTrainConfig) -> ModelSpec:
         light_channels=config.light_channels if config.flow_net == 'correlation' else 0,
         nominal_size=config.size,
     )
-    known = START_WEIGHTS.get(config.feature_net)
-    return dataclasses.replace(spec, mean=known.mean, std=known.std) if known else spec
+    return with_published_convention(spec)
 
 
 class FlowTrainer(Learner[FlowTrainConfig, FlowModel, PairBatch]):

@@ -14,7 +14,7 @@ from dff_ros.data.classes import Colours
 from dff_ros.errors import ConfigError, DataError
 from dff_ros.model_spec import ModelSpec
 from dff_ros.nets.dff import DffModel, read_spec, read_tensors
-from dff_ros.nets.weights import START_WEIGHTS, load_start_weights
+from dff_ros.nets.weights import START_WEIGHTS, load_start_weights, with_published_convention
 from dff_ros.training.checkpoint import MODEL_FILE, WEIGHTS_FILE
 from dff_ros.training.config import path_list
 from dff_ros.training.dff_config import DffTrainConfig
@@ -123,12 +123,9 @@ def _spec(
         flow_source=config.flow_net,
         nominal_size=start.spec.nominal_size if start and config.ablation == 'separate' else config.crop,
     )
-    known = START_WEIGHTS.get(config.feature_net)
     if start is not None:
         return with_convention(spec, start)
-    if known is not None and config.init:
-        return dataclasses.replace(spec, mean=known.mean, std=known.std, **known.spec)  # type: ignore[arg-type]
-    return spec
+    return with_published_convention(spec) if config.init else spec
 
 
 def load_init(model: DffModel, feature_net: str, path: str) -> set[str]:

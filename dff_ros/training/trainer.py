@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -16,7 +15,7 @@ from dff_ros.geometry import upsample_matrix
 from dff_ros.model_spec import ModelSpec
 from dff_ros.nets.dff import DffModel
 from dff_ros.nets.segmentation import SegmentationHead, upsample_scores
-from dff_ros.nets.weights import START_WEIGHTS
+from dff_ros.nets.weights import START_WEIGHTS, with_published_convention
 from dff_ros.training.batches import Batch
 from dff_ros.training.config import TrainConfig
 from dff_ros.training.labelled_data import model_colours
@@ -45,10 +44,7 @@ def model_spec(config: TrainConfig, class_names: tuple[str, ...], colours: Colou
         last_stage=config.last_stage,
         nominal_size=config.crop,
     )
-    known = START_WEIGHTS.get(config.feature_net)
-    if not known or not config.init:
-        return spec
-    return dataclasses.replace(spec, mean=known.mean, std=known.std, **known.spec)  # type: ignore[arg-type]
+    return with_published_convention(spec) if config.init else spec
 
 
 def new_model(config: TrainConfig, spec: ModelSpec) -> tuple[DffModel, set[str]]:
