@@ -47,8 +47,6 @@ def train_dff(config: DffTrainConfig, resume: bool = False) -> int:
 def _job(config: DffTrainConfig, processes: Processes) -> Job:
     data = processes.first_alone(lambda: _open(config))
     started = start_model(config, data.class_names, data.class_colours)
-    for line in started.report:
-        print(f'start weights from {line}')
     num_classes = started.model.spec.num_classes
     weights = np.ones(num_classes, np.float32)
     if data.labelled is not None:
@@ -101,8 +99,6 @@ def _assemble(config: DffTrainConfig) -> int:
     run = Path(config.run)
     check_directory(run, resume=False)
     started = start_model(config, ())
-    for line in started.report:
-        print(f'start weights from {line}')
     freeze(started.model, config.ablation)
     log = run_log.RunLog(run)
     log.write('start', step=0, config=to_flat(config), commit=commit(), start=list(started.report))

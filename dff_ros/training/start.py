@@ -80,15 +80,24 @@ def start_model(config: DffTrainConfig, class_names: tuple[str, ...], class_colo
     spec = _spec(config, class_names, class_colours, feature_start(starts))
     torch.manual_seed(config.seed)
     model = DffModel(spec, batch_norm=False, frozen_stages=config.frozen_stages)
+    return load_starts(model, config.init, starts)
+
+
+def load_starts(model: DffModel, init: str, starts: list[Start]) -> Started:
+    """Load the .npz start weights of the feature net (empty: none), then those of runs and bundles; prints
+    what was loaded.
+    """
     names: set[str] = set()
     report: list[str] = []
-    if config.init:
-        names |= load_init(model, config.feature_net, config.init)
-        report.append(f'{config.init}: feature_net ({len(names)} tensors)')
+    if init:
+        names |= load_init(model, init)
+        report.append(f'{init}: feature_net ({len(names)} tensors)')
     for start in starts:
         loaded = load_start(model, start)
         names |= loaded
         report.append(f'{start.path}: {in_words(loaded, model, start)}')
+    for line in report:
+        print(f'start weights from {line}')
     return Started(model, frozenset(names), tuple(report))
 
 
@@ -128,8 +137,9 @@ def _spec(
     return with_published_convention(spec) if config.init else spec
 
 
-def load_init(model: DffModel, feature_net: str, path: str) -> set[str]:
-    """Load the .npz start weights of a feature net; returns the names of what was loaded."""
+def load_init(model: DffModel, path: str) -> set[str]:
+    """Load the .npz start weights of the feature net; returns the names of what was loaded."""
+    feature_net = model.spec.feature_net
     known = START_WEIGHTS.get(feature_net)
     if known is None:
         raise ConfigError(

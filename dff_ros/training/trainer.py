@@ -20,14 +20,7 @@ from dff_ros.training.batches import Batch
 from dff_ros.training.config import TrainConfig
 from dff_ros.training.labelled_data import model_colours
 from dff_ros.training.learner import Learner, choose_device, lr_schedule, parameter_groups
-from dff_ros.training.start import (
-    feature_start,
-    in_words,
-    load_init,
-    load_start,
-    read_starts,
-    with_convention,
-)
+from dff_ros.training.start import feature_start, load_starts, read_starts, with_convention
 
 __all__ = ['Trainer', 'choose_device', 'lr_schedule', 'model_spec', 'new_model']
 
@@ -58,12 +51,7 @@ def new_model(config: TrainConfig, spec: ModelSpec) -> tuple[DffModel, set[str]]
     has_start = bool(config.init) or features is not None
     options: dict[str, object] = dict(known.options) if known and has_start else {'batch_norm': False}
     model = DffModel(spec, **options)
-    names = load_init(model, config.feature_net, config.init) if config.init else set()
-    for start in starts:
-        loaded = load_start(model, start)
-        print(f'start weights from {start.path}: {in_words(loaded, model, start)}')
-        names |= loaded
-    return model, names
+    return model, set(load_starts(model, config.init, starts).names)
 
 
 class Trainer(Learner[TrainConfig, DffModel, Batch]):
