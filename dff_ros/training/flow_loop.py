@@ -16,7 +16,7 @@ from dff_ros.data.images import image_folders, read_image
 from dff_ros.data.layers import Texture
 from dff_ros.data.motion import LayeredPairs
 from dff_ros.data.pair_sample import ExactPairs
-from dff_ros.data.street_pairs import StreetPairs, open_street_pairs
+from dff_ros.data.street_pairs import StreetPairs
 from dff_ros.errors import DataError
 from dff_ros.training import run_log
 from dff_ros.training.checkpoint import MODEL_FILE, replace_file, save_trained
@@ -33,14 +33,13 @@ from dff_ros.training.flow_trainer import FlowModel, FlowTrainer
 from dff_ros.training.loop import Job, commit, run_job
 from dff_ros.training.pair_batches import MadePairs, PairBatches, PairKind, RenderedPairs
 from dff_ros.training.progress import progress_bar
+from dff_ros.training.street import HELD_OUT_STREET, rendered_pairs
 
 RESULTS_FILE = 'flow.json'
 
 _TRAIN, _HELD_OUT = 0, 1
 """Streams of the made pairs."""
 _HELD_OUT_SHARE = 0.1
-_HELD_OUT_STREET = 2**31
-"""Added to the seed: no training run has this one."""
 _MAX_MAGNIFICATION = 1.5
 """Larger images are shrunk to so many times the pairs' size: bilinear sampling would alias them."""
 
@@ -82,7 +81,7 @@ def open_flow_data(config: FlowTrainConfig) -> FlowData:
         held_out['images'] = _made_pairs(config, images[-num_held_out:], _HELD_OUT, config.held_out)
     if config.num_street:
         train_street = _street_pairs(config, config.street, config.seed)
-        held_out['street'] = _street_pairs(config, config.held_out, config.seed + _HELD_OUT_STREET)
+        held_out['street'] = _street_pairs(config, config.held_out, config.seed + HELD_OUT_STREET)
     return FlowData(train_images, train_street, held_out)
 
 
@@ -94,16 +93,9 @@ def _made_pairs(
 
 
 def _street_pairs(config: FlowTrainConfig, num_pairs: int, seed: int) -> StreetPairs:
-    with progress_bar('rendering the street') as bar:
-        return open_street_pairs(
-            Path(config.street_cache),
-            num_pairs,
-            seed,
-            config.street_fps,
-            config.max_spacing,
-            bar.show,
-            config.size,
-        )
+    return rendered_pairs(
+        config.street_cache, num_pairs, seed, config.street_fps, config.max_spacing, config.size
+    )
 
 
 def _read_images(config: FlowTrainConfig) -> list[NDArray[np.uint8]]:

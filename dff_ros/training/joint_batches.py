@@ -11,7 +11,6 @@ from dff_ros.data.classes import CAMVID_CLASSES, Colours, class_colours
 from dff_ros.data.kept_videos import FrameMemory, KeptVideos, VideoPart, hold_out_labelled, hold_out_tail
 from dff_ros.data.motion import LayeredPairs
 from dff_ros.data.pairs import PairSource, check_usable, has_pairs
-from dff_ros.data.street_pairs import open_street_pairs
 from dff_ros.data.textures import VideoTextures
 from dff_ros.data.unlabelled import open_unlabelled, parse_requests
 from dff_ros.data.video_set import LabelledFrames, VideoSet
@@ -20,11 +19,10 @@ from dff_ros.training.joint_data_config import LABELLED, MADE, STREET, UNLABELLE
 from dff_ros.training.labelled_data import LabelledSets, open_labelled
 from dff_ros.training.pair_batches import AugmentedPairs, MadePairs, PairBatches, PairKind, VideoPairs
 from dff_ros.training.progress import progress_bar
+from dff_ros.training.street import HELD_OUT_STREET, rendered_pairs
 
 _HELD_OUT_STREAM = 1
 """Of the made pairs; training has 0."""
-_HELD_OUT_STREET = 2**31
-"""Added to the seed: no training run has this one."""
 _MOST_HELD_OUT_STREET = 32
 _AS_IT_IS = AugmentConfig(
     brightness=0.0,
@@ -173,7 +171,7 @@ class _Opener:
         if MADE in self._counts and len(textures):
             kinds[MADE] = MadePairs(self._made(textures, _AS_IT_IS, _HELD_OUT_STREAM), batch)
         if STREET in self._counts:
-            seed = self._seed + _HELD_OUT_STREET
+            seed = self._seed + HELD_OUT_STREET
             num_pairs = min(data.street, _MOST_HELD_OUT_STREET)
             kinds[STREET] = self._street(num_pairs, seed, batch, _AS_IT_IS)
         return kinds
@@ -191,15 +189,7 @@ class _Opener:
 
     def _street(self, num_pairs: int, seed: int, per_batch: int, augment: AugmentConfig) -> PairKind:
         data = self._data
-        with progress_bar('rendering the street') as bar:
-            pairs = open_street_pairs(
-                self._street_cache,
-                num_pairs,
-                seed,
-                data.street_fps,
-                max(data.pairs.max_offset, 1),
-                bar.show,
-                self._crop,
-            )
+        spacing = max(data.pairs.max_offset, 1)
+        pairs = rendered_pairs(self._street_cache, num_pairs, seed, data.street_fps, spacing, self._crop)
         has_labels = self._class_names == CAMVID_CLASSES
         return AugmentedPairs(pairs, per_batch, data.pairs, augment, self._crop, seed, has_labels)
