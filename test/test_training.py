@@ -21,6 +21,7 @@ from dff_ros.nets.dff import load_model, read_spec
 from dff_ros.training import checkpoint, loop, run_log, sources, trainer
 from dff_ros.training.batches import Batches, Source
 from dff_ros.training.config import CHANGEABLE, TrainConfig
+from dff_ros.training.evaluation import evaluate
 
 SIZE = (48, 64)
 
@@ -154,7 +155,7 @@ def test_four_made_frames_are_learnt(tmp_path: Path):
     assert losses[-1] < 0.25
     run = tmp_path / 'run'
     model = load_model(read_spec(run / 'model.json')[0], run / 'model.safetensors')
-    counts = loop.evaluate(model, Samples())
+    counts = evaluate(model, Samples())
     assert counts.pixel_accuracy() > 90
     assert counts.num_pixels == 4 * 46 * 64
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from dff_ros.config import to_flat
-from dff_ros.data.video_set import LabelledFrames
-from dff_ros.errors import ConfigError, DataError
+from dff_ros.data.file_videos import FileVideos
 from dff_ros.nets.dff import DffModel
 from dff_ros.training import run_log
 from dff_ros.training.batches import Source
@@ -19,9 +19,8 @@ from dff_ros.training.checkpoint import MODEL_FILE, save_trained
 from dff_ros.training.dff_config import DffTrainConfig
 from dff_ros.training.dff_evaluation import in_words, propagation_scores, summary
 from dff_ros.training.dff_trainer import DffTrainer, freeze
-from dff_ros.training.evaluation import evaluate
+from dff_ros.training.evaluation import evaluate_frames, evaluate_splits
 from dff_ros.training.joint_batches import JointData, open_joint_data
-from dff_ros.training.labelled_data import data_name, evaluation_splits, open_labelled
 from dff_ros.training.learner import choose_device
 from dff_ros.training.loop import Job, check_directory, commit, run_job
 from dff_ros.training.processes import Processes, join_processes
@@ -133,24 +132,17 @@ def _data_names(config: DffTrainConfig) -> list[str]:
 def _evaluate(config: DffTrainConfig, model: DffModel, log: run_log.RunLog) -> dict[str, object]:
     """Per frame on the test and val splits of the labelled data, propagated on val, where they fit."""
     found: dict[str, object] = {}
-    for folder in config.labelled_data:
-        for split in evaluation_splits(folder):
-            name = f'{data_name(folder)}_{split}'
-            try:
-                found |= _evaluate_split(model, folder, split, name)
-            except (ConfigError, DataError) as error:
-                print(f'not evaluated on {split} of {folder}: {error}')
+    names, measure = model.spec.class_names, partial(_measure, model)
+    for _, _, figures in evaluate_splits(config.labelled_data, 'data.labelled', names, measure):
+        found |= figures
     if found:
         log.write('evaluation', **found)
     return found
 
 
-def _evaluate_split(model: DffModel, folder: str, split: str, name: str) -> dict[str, object]:
-    videos = open_labelled([folder], split, 'data.labelled').sets[0]
-    if videos.class_names != model.spec.class_names:
-        raise DataError(f'its classes are {", ".join(videos.class_names)}')
-    with progress_bar(f'evaluating {name}') as bar:
-        counts = evaluate(model, LabelledFrames(videos), bar.show)
+def _measure(model: DffModel, videos: FileVideos, data: str, split: str) -> dict[str, object]:
+    counts = evaluate_frames(model, videos, data, split)
+    name = f'{data}_{split}'
     found: dict[str, object] = {name: counts.summary(model.spec.class_names)}
     print(f'{name}: per-frame mIoU {counts.miou():.2f} %')
     if split == _PROPAGATION_SPLIT:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -10,12 +11,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dff_ros.backends.runner import image_taps
+from dff_ros.data.file_videos import FileVideos
 from dff_ros.data.samples import LabelledImages
+from dff_ros.data.video_set import LabelledFrames
+from dff_ros.errors import ConfigError, DataError
 from dff_ros.evaluation.metrics import ConfusionMatrix
 from dff_ros.geometry import network_size, upsample_matrix
 from dff_ros.nets.dff import DffModel
 from dff_ros.nets.graphs import Resample
 from dff_ros.nets.segmentation import upsample_scores
+from dff_ros.training.labelled_data import data_name, evaluation_splits, open_labelled
+from dff_ros.training.progress import progress_bar
+
+ResultT = TypeVar('ResultT')
 
 
 def evaluate(
@@ -33,6 +41,37 @@ def evaluate(
         if show is not None:
             show(index + 1, len(samples))
     return counts
+
+
+def evaluate_splits(
+    folders: Sequence[str],
+    setting: str,
+    class_names: tuple[str, ...],
+    measure: Callable[[FileVideos, str, str], ResultT],
+) -> Iterator[tuple[str, str, ResultT]]:
+    """(name of the data set, split, result) of each split that a finished run is evaluated on.
+
+    `measure` makes the result of a split's videos, the name of the data set and the split. Where classes are
+    not `class_names`, or files are damaged, it prints why there is none.
+    """
+    for folder in folders:
+        name = data_name(folder)
+        for split in evaluation_splits(folder):
+            try:
+                videos = open_labelled([folder], split, setting).sets[0]
+                if videos.class_names != class_names:
+                    raise DataError(f'its classes are {", ".join(videos.class_names)}')
+                result = measure(videos, name, split)
+            except (ConfigError, DataError) as error:
+                print(f'not evaluated on {split} of {folder}: {error}')
+                continue
+            yield name, split, result
+
+
+def evaluate_frames(model: DffModel, videos: FileVideos, name: str, split: str) -> ConfusionMatrix:
+    """`evaluate` on the labelled frames, with a progress bar."""
+    with progress_bar(f'evaluating {name} {split}') as bar:
+        return evaluate(model, LabelledFrames(videos), bar.show)
 
 
 @torch.inference_mode()

@@ -7,16 +7,14 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from dff_ros.config import to_flat
-from dff_ros.data.video_set import LabelledFrames
 from dff_ros.errors import ConfigError, DataError
-from dff_ros.evaluation.metrics import ConfusionMatrix
-from dff_ros.nets.dff import DffModel
 from dff_ros.training import run_log
 from dff_ros.training.batch_stream import BatchStream
 from dff_ros.training.batches import Batches
@@ -28,8 +26,8 @@ from dff_ros.training.checkpoint import (
     save_trained,
 )
 from dff_ros.training.config import LOCAL, RunConfig, TrainConfig, path_list
-from dff_ros.training.evaluation import evaluate
-from dff_ros.training.labelled_data import data_name, evaluation_splits, open_labelled
+from dff_ros.training.evaluation import evaluate_frames, evaluate_splits
+from dff_ros.training.labelled_data import data_name
 from dff_ros.training.learner import Figures, Learner, lr_schedule
 from dff_ros.training.processes import ALONE, Processes
 from dff_ros.training.progress import progress_bar
@@ -233,16 +231,12 @@ def _finish(trainer: Trainer, log: run_log.RunLog) -> None:
     facts = _training_facts(config)
     save_trained(run, model, facts)
     accuracy: dict[str, object] = {}
-    for path in config.labelled_data:
-        for split in evaluation_splits(path):
-            try:
-                counts = _evaluate_split(model, path, split)
-            except (ConfigError, DataError) as error:
-                print(f'not evaluated on {split} of {path}: {error}')
-                continue
-            accuracy[f'{data_name(path)}_{split}'] = summary = counts.summary(model.spec.class_names)
-            log.write('evaluation', data=f'{data_name(path)}:{split}', **summary)
-            print(f'{data_name(path)} {split}: mIoU {counts.miou():.2f} %')
+    names = model.spec.class_names
+    measure = partial(evaluate_frames, model)
+    for name, split, counts in evaluate_splits(config.labelled_data, 'data', names, measure):
+        accuracy[f'{name}_{split}'] = summary = counts.summary(names)
+        log.write('evaluation', data=f'{name}:{split}', **summary)
+        print(f'{name} {split}: mIoU {counts.miou():.2f} %')
     if accuracy:
         facts['accuracy'] = accuracy
         save_trained(run, model, facts)
@@ -259,12 +253,3 @@ def _training_facts(config: TrainConfig) -> dict[str, object]:
         'start_weights': ', '.join(start),
         'settings': settings,
     }
-
-
-def _evaluate_split(model: DffModel, path: str, split: str) -> ConfusionMatrix:
-    """DataError where there is no such split, or its files are damaged or have other classes."""
-    videos = open_labelled([path], split, 'data').sets[0]
-    if videos.class_names != model.spec.class_names:
-        raise DataError(f'its classes are {", ".join(videos.class_names)}')
-    with progress_bar(f'evaluating {split}') as bar:
-        return evaluate(model, LabelledFrames(videos), bar.show)
