@@ -527,6 +527,41 @@ def test_separate_assembles_and_trains_nothing(tmp_path: Path):
     assert not (tmp_path / 'run' / checkpoint.CHECKPOINT_FILE).exists()
 
 
+def test_a_model_tells_what_it_started_from(tmp_path: Path):
+    """Name and training of each start, those of its own starts inside, and no path."""
+    flow = {'kind': 'flow', 'commit': 'c0ffee', 'data': ['simulated street'], 'start_weights': 'light.npz'}
+    write_run(
+        tmp_path / 'f', config_of(), 'flow_net.', 'light_net.',
+        training={**flow, 'settings': {'seed': 0, 'steps': 40, 'lr': 0.1}, 'accuracy': {'epe': 1.0}},
+    )  # fmt: skip
+    older = {'name': 'road', 'kind': 'segmentation', 'steps': 9}
+    write_run(
+        tmp_path / 'n', config_of(), 'feature_net.', 'heads.',
+        training={'kind': 'segmentation', 'commit': '', 'data': ['yard train'], 'started_from': [older],
+                  'settings': {'seed': 5, 'steps': 30, 'crop_height': 64}},
+    )  # fmt: skip
+    write_run(tmp_path / 'unknown', config_of(), 'light_net.')
+    start = f'{tmp_path}/unknown,{tmp_path}/n/,{tmp_path}/f'
+    apart = config_of(
+        tmp_path / 'run', ablation='separate', start=start, data__street=0, correction_channels=0, seed=2
+    )
+    assert dff_loop.train_dff(apart) == 0
+    path = tmp_path / 'run' / checkpoint.MODEL_FILE
+    facts = read_spec(path)[1]
+    expected = [
+        {'name': 'unknown'},
+        {'name': 'n', 'kind': 'segmentation', 'seed': 5, 'steps': 30, 'data': ['yard train'],
+         'started_from': [older]},
+        {'name': 'f', **flow, 'seed': 0, 'steps': 40},
+    ]  # fmt: skip
+    assert (facts['kind'], facts['started_from']) == ('dff', expected)
+    assert str(tmp_path) not in path.read_text()
+    (lineage,) = start_model(config_of(start=str(tmp_path / 'run')), CAMVID_CLASSES).lineage
+    commit = {'commit': facts['commit']} if facts['commit'] else {}
+    own = {'name': 'run', 'kind': 'dff', 'ablation': 'separate', 'seed': 2, 'steps': 4, **commit}
+    assert lineage == {**own, 'started_from': expected}
+
+
 def test_settings_that_do_not_go_together():
     for changes, text in (
         ({'data__street': 0}, 'data: nothing to train on'),

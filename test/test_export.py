@@ -27,6 +27,7 @@ from dff_ros.cli import main
 from dff_ros.errors import DataError, DffError
 from dff_ros.export import ClipComparison, check_comparisons, compare_backends, export_run
 from dff_ros.training.checkpoint import save_model
+from dff_ros.training.start import read_start
 
 SIZE = (96, 128)
 
@@ -122,6 +123,19 @@ def test_graphs_hold_no_size_no_path_and_no_second_copy_of_the_weights(request, 
                 [1, 32],
                 [1, 64],
             )  # batch and channels only
+
+
+def test_a_bundle_tells_what_its_run_started_from(run, tmp_path, fast_graphs, monkeypatch):
+    monkeypatch.setattr(export, 'compare_backends', lambda bundle, clip: [ClipComparison(SIZE, 4, 1.0, 0.0)])
+    started_from = [{'name': 'flow', 'kind': 'flow', 'steps': 40}, {'name': 'road', 'data': ['yard train']}]
+    training = {'kind': 'dff', 'started_from': started_from, 'settings': {'seed': 3, 'steps': 8}}
+    facts = json.loads((run / 'model.json').read_text())
+    (run / 'model.json').write_text(json.dumps({**facts, 'training': training}))
+    export_run(run, tmp_path / 'yard', frames())
+    start = read_start(tmp_path / 'yard')
+    assert start.training == training
+    expected = {'name': 'yard', 'kind': 'dff', 'seed': 3, 'steps': 8, 'started_from': started_from}
+    assert start.lineage == expected
 
 
 def test_a_target_that_exists_is_kept_unless_told(run, tmp_path, fast_graphs, monkeypatch):

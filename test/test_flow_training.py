@@ -143,6 +143,7 @@ def test_a_run_writes_the_flow_net_its_spec_and_its_figures(
     spec, facts = read_spec(run / 'model.json')
     assert (spec.flow_source, spec.channels, spec.nominal_size) == ('flownet_inception', 8, SIZE)
     assert spec.mean == (0.485, 0.456, 0.406)
+    assert (facts['kind'], facts['data']) == ('flow', ['made pairs of images'])
     assert str(tmp_path) not in (run / 'model.json').read_text()
     from safetensors.torch import load_file
 

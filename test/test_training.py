@@ -348,6 +348,7 @@ def test_model_json_tells_how_it_was_trained_without_paths(tmp_path: Path):
     spec, facts = read_spec(tmp_path / 'run' / 'model.json')
     assert (spec.channels, spec.last_stage, spec.nominal_size) == (16, 4, SIZE)
     assert facts['data'] == ['simulated street']
+    assert facts['kind'] == 'segmentation'
     assert facts['settings']['lr'] == 6e-4
     assert str(tmp_path) not in (tmp_path / 'run' / 'model.json').read_text()
 

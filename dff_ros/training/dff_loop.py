@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def _job(config: DffTrainConfig, processes: Processes) -> Job:
         trainer,
         data.train,
         {**facts, 'pairs_per_batch': config.data.per_batch(config.batch)},
-        lambda log: _finish(config, trainer.trained_model(), log),
+        lambda log: _finish(config, trainer.trained_model(), started.lineage, log),
         _validator(config, trainer, data, processes),
         processes.share(config.batch),
         data.close,
@@ -102,16 +102,17 @@ def _assemble(config: DffTrainConfig) -> int:
     log = run_log.RunLog(run)
     log.write('start', step=0, config=to_flat(config), commit=commit(), start=list(started.report))
     model = started.model.folded().requires_grad_(False)
-    _finish(config, model.to(choose_device(config.device)), log)
+    _finish(config, model.to(choose_device(config.device)), started.lineage, log)
     return 0
 
 
-def _finish(config: DffTrainConfig, model: DffModel, log: run_log.RunLog) -> None:
+def _finish(
+    config: DffTrainConfig, model: DffModel, lineage: Sequence[Mapping[str, object]], log: run_log.RunLog
+) -> None:
     """Write the model, evaluate it, write the figures and the plot."""
     run = Path(config.run)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    settings = {name: value for name, value in to_flat(config).items() if name not in config.local}
-    facts: dict[str, object] = {'commit': commit(), 'data': _data_names(config), 'settings': settings}
+    facts = _training_facts(config, lineage)
     save_trained(run, model, facts)
     accuracy = _evaluate(config, model, log)
     if accuracy:
@@ -120,6 +121,17 @@ def _finish(config: DffTrainConfig, model: DffModel, log: run_log.RunLog) -> Non
     print(f'model written to {run / MODEL_FILE}')
     if config.ablation != 'separate':
         print(f'plot: {run_log.plot(run)}')
+
+
+def _training_facts(config: DffTrainConfig, lineage: Sequence[Mapping[str, object]]) -> dict[str, object]:
+    return {
+        'kind': 'dff',
+        'commit': commit(),
+        'data': _data_names(config),
+        'start_weights': Path(config.init).name,
+        'started_from': list(lineage),
+        'settings': {name: value for name, value in to_flat(config).items() if name not in config.local},
+    }
 
 
 def _data_names(config: DffTrainConfig) -> list[str]:

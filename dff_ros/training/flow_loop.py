@@ -181,4 +181,10 @@ def _training_facts(config: FlowTrainConfig) -> dict[str, object]:
     local = (*LOCAL, 'images', 'light_init', 'photometric')
     settings = {name: value for name, value in to_flat(config).items() if name not in local}
     data = ['made pairs of images'] * bool(config.images) + ['simulated street'] * bool(config.num_street)
-    return {'commit': commit(), 'data': data, 'settings': settings}
+    return {
+        'kind': 'flow',
+        'commit': commit(),
+        'data': data,
+        'start_weights': Path(config.light_init).name,
+        'settings': settings,
+    }

@@ -248,6 +248,7 @@ def _training_facts(config: TrainConfig) -> dict[str, object]:
     data = [f'{data_name(path)} {config.split}' for path in config.labelled_data]
     start = [Path(path).name for path in (*path_list(config.init), *path_list(config.start))]
     return {
+        'kind': 'segmentation',
         'commit': commit(),
         'data': [*data, *(['simulated street'] if config.street else [])],
         'start_weights': ', '.join(start),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,27 +27,43 @@ _CONVENTION = ('mean', 'std', 'stride_in_1x1', 'pool_padding')
 """What the weights of a feature net are for."""
 
 
+_LINEAGE = ('kind', 'ablation', 'seed', 'steps', 'commit', 'data', 'start_weights', 'started_from')
+"""Facts and settings of a training that models started from its weights tell too."""
+
+
 @dataclass(frozen=True)
 class Start:
-    """Weights of a run or bundle."""
+    """Weights of a run or bundle, and the facts of its training (empty: not known)."""
 
     path: Path
     spec: ModelSpec
     weights: dict[str, Tensor]
+    training: Mapping[str, object]
 
     @property
     def has_feature_net(self) -> bool:
         """Whether the feature net is among them."""
         return any(key.startswith('feature_net.') for key in self.weights)
 
+    @property
+    def lineage(self) -> dict[str, object]:
+        """Its name, without the folder it lies in, and what is known of its training."""
+        settings = self.training.get('settings')
+        known = {**(settings if isinstance(settings, Mapping) else {}), **self.training}
+        told = {name: known[name] for name in _LINEAGE if known.get(name) not in (None, '', [])}
+        return {'name': self.path.parent.absolute().name, **told}
+
 
 @dataclass(frozen=True)
 class Started:
-    """A model, the names of its parameters that have start weights, and what was loaded, in words."""
+    """A model, the names of its parameters that have start weights, what was loaded, in words, and the
+    lineage of each run or bundle.
+    """
 
     model: DffModel
     names: frozenset[str]
     report: tuple[str, ...]
+    lineage: tuple[dict[str, object], ...]
 
 
 def read_starts(text: str) -> list[Start]:
@@ -59,14 +76,17 @@ def read_start(name: str | Path) -> Start:
     directory = Path(name).expanduser()
     if (directory / MANIFEST).is_file() or (not directory.exists() and str(name) in bundle_names()):
         bundle = open_bundle(name)
-        return Start(bundle.weights_path, bundle.spec, read_tensors(bundle.weights_path))
+        training = bundle.figures.get('training')
+        facts = training if isinstance(training, Mapping) else {}
+        return Start(bundle.weights_path, bundle.spec, read_tensors(bundle.weights_path), facts)
     if not (directory / MODEL_FILE).is_file():
         raise DataError(
             f'start: {directory} is neither a run that was trained to its end (it has no {MODEL_FILE}) nor a '
             f'bundle; bundles that come with the package: {", ".join(bundle_names()) or "none"}'
         )
     path = directory / WEIGHTS_FILE
-    return Start(path, read_spec(directory / MODEL_FILE)[0], read_tensors(path))
+    spec, facts = read_spec(directory / MODEL_FILE)
+    return Start(path, spec, read_tensors(path), facts)
 
 
 def start_model(config: DffTrainConfig, class_names: tuple[str, ...], class_colours: Colours = ()) -> Started:
@@ -98,7 +118,7 @@ def load_starts(model: DffModel, init: str, starts: list[Start]) -> Started:
         report.append(f'{start.path}: {in_words(loaded, model, start)}')
     for line in report:
         print(f'start weights from {line}')
-    return Started(model, frozenset(names), tuple(report))
+    return Started(model, frozenset(names), tuple(report), tuple(start.lineage for start in starts))
 
 
 def feature_start(starts: list[Start]) -> Start | None:
