@@ -225,9 +225,9 @@ def test_images_of_any_size_are_answered_as_by_the_backend(dis_bundle, size: tup
 
 def test_every_frame_before_a_sparse_label_is_a_key_frame():
     sparse = SequenceInfo('s', tuple(range(30)), (0, 20))
-    assert dff_evaluation._key_indices(sparse) == {0, *range(11, 21)}
+    assert dff_evaluation._key_indices(sparse, 10, 2) == {0, *range(11, 21)}
     dense = SequenceInfo('d', tuple(range(12)), tuple(range(12)))
-    assert dff_evaluation._key_indices(dense) == {0, 2, 4, 6, 8, 10}
+    assert dff_evaluation._key_indices(dense, 10, 2) == {0, 2, 4, 6, 8, 10}
 
 
 def test_label_maps_are_no_images(yard: Path):
