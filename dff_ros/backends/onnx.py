@@ -54,8 +54,9 @@ def _open_session(bundle: Bundle, graph: str, num_threads: int) -> onnxruntime.I
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _LOG_ERRORS_ONLY
-    # Threads that spin after a run take the cores from the next stage, the camera and the publisher.
-    options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+    # Threads that spin between the many small steps of a run halve its time; those that spin after it would
+    # take the cores from the next stage, the camera and the publisher.
+    options.add_session_config_entry('session.force_spinning_stop', '1')
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[_PROVIDER])
     except Exception as error:  # its exceptions have no common base of their own
