@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dff_ros.errors import ConfigError
-from dff_ros.nets.light import LightFeatures, double, initialise, leaky
+from dff_ros.nets.light import JoiningConv, LightFeatures, double, initialise, leaky
 from dff_ros.nets.warp import coverage, warp
 
 _COMPARED = 32
@@ -50,7 +50,7 @@ class Correction(nn.Module):
         self.width = width
         self.compare = nn.Conv2d(light_widths[1], _COMPARED, 1)
         self.context = nn.Conv2d(light_widths[2], width, 1)
-        self.join = nn.Conv2d(light_widths[1] + channels + _COMPARED + 1, width, 1)
+        self.join = JoiningConv(light_widths[1] + channels + _COMPARED + 1, width, 1)
         self.blocks = nn.ModuleList(_Block(width, dilation) for dilation in _DILATIONS)
         self.gate = nn.Conv2d(width, 1, 1)
         self.new = nn.Conv2d(width, channels, 1)
@@ -64,8 +64,8 @@ class Correction(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Corrected feature, gate, new feature. `key_middle`: the key frame's `middle` light features."""
         difference = (self.compare(current.middle) - warp(self.compare(key_middle), flow)).abs()
-        seen = torch.cat((current.middle, warped, difference, coverage(flow)), dim=1)
-        x = leaky(self.join(seen) + double(self.context(current.coarse), seen))
+        seen = self.join((current.middle, warped, difference, coverage(flow)))
+        x = leaky(seen + double(self.context(current.coarse), seen))
         for block in self.blocks:
             x = block(x)
         gate = torch.sigmoid(self.gate(x))

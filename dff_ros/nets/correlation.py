@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from dff_ros.errors import ConfigError
 from dff_ros.nets.flownet import RAW_FLOW_PX, FlowPyramid
-from dff_ros.nets.light import LightFeatures, double, initialise, leaky
+from dff_ros.nets.light import JoiningConv, LightFeatures, double, initialise, leaky
 from dff_ros.nets.warp import warp
 
 _CONTEXT = 32
@@ -47,7 +47,7 @@ class CorrelationFlow(nn.Module):
         self.coarse = _Level(coarse, 0, matched=64, radius=4, widths=(128, 96, 64))
         self.middle = _Level(middle, 64, matched=64, radius=4, widths=(128, 96, 64))
         self.fine = _Level(fine, 64, matched=48, radius=3, widths=(64, 48))
-        self.scale = nn.Conv2d(48, channels, 1)
+        self.scale = nn.Conv2d(48, channels, 1, stride=2)
         nn.init.zeros_(self.scale.weight)
         if self.scale.bias is not None:
             nn.init.ones_(self.scale.bias)
@@ -71,7 +71,7 @@ class CorrelationFlow(nn.Module):
             flow.float() * (stride / RAW_FLOW_PX)
             for flow, (stride, _) in zip((coarse, middle, fine), self.scales, strict=True)
         )
-        return FlowPyramid(raw_flows, self.scale(hidden[..., ::2, ::2]))
+        return FlowPyramid(raw_flows, self.scale(hidden))
 
 
 class _Level(nn.Module):
@@ -89,12 +89,12 @@ class _Level(nn.Module):
         self.context = nn.Conv2d(num_coarser, _CONTEXT, 1) if num_coarser else None
         num_seen = (2 * radius + 1) ** 2 + matched + 2 + (_CONTEXT + 2 if num_coarser else 0)
         self.convs = nn.ModuleList(
-            nn.Conv2d(a, b, 3, padding=1) for a, b in zip((num_seen, *widths), widths, strict=False)
+            JoiningConv(a, b, 3, padding=1) for a, b in zip((num_seen, *widths), widths, strict=False)
         )
         self.flow = nn.Conv2d(widths[-1], 2, 3, padding=1)
         self.sharpness = nn.Parameter(torch.tensor(_SHARPNESS))
         steps = torch.arange(-radius, radius + 1.0)
-        self.register_buffer('steps', steps[:, None, None], persistent=False)
+        self.register_buffer('steps', steps, persistent=False)
         initialise(self)
         nn.init.normal_(self.flow.weight, std=_PREDICTION_STD)
 
@@ -104,33 +104,46 @@ class _Level(nn.Module):
         here, there = self.match(current), self.match(key)
         if coarser is None or hidden is None or self.context is None:
             likeness, found = self._compare(here, there)
-            x = torch.cat((likeness, here, found), dim=1)
+            seen: tuple[Tensor, ...] = likeness, here, found
         else:
-            start = 2 * double(coarser, here)
-            context = double(leaky(self.context(hidden)), here)
+            context = leaky(self.context(hidden))
+            context_and_start = double(torch.cat((context, 2 * coarser), dim=1), here)
+            start = context_and_start[:, _CONTEXT:]
             likeness, found = self._compare(here, warp(there, start))
-            x = torch.cat((likeness, here, context, start, found), dim=1)
+            seen = likeness, here, context_and_start, found
             found = start + found
         for conv in self.convs:
-            x = leaky(conv(x))
+            seen = (leaky(conv(seen)),)
+        (x,) = seen
         return found + self.flow(x), x
 
     def _compare(self, here: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine of each cell with the key cells around it, and mean shift of the alike ones, in cells."""
-        side = 2 * self.radius + 1
         likeness = correlate(_unit(here), _unit(there), self.radius)
         # A softmax over channels, but divided last: ONNX Runtime's own is far slower along this axis.
         sharp = likeness * self.sharpness
-        share = torch.exp(sharp - sharp.amax(1, keepdim=True)).unflatten(1, (side, side))
+        share = torch.exp(sharp - sharp.amax(1, keepdim=True))
         steps: Tensor = self.steps  # type: ignore[assignment]
-        sums = [share.sum(axis) for axis in (1, 2)]
-        return likeness, torch.stack([(part * steps).sum(1) / part.sum(1) for part in sums], dim=1)
+        return likeness, _mean_shift(share, steps)
+
+
+def _mean_shift(share: Tensor, steps: Tensor) -> Tensor:
+    """Mean (dx, dy) over the channels of `correlate`, weighted by `share`: (B, 2, h, w)."""
+    if torch.compiler.is_exporting():
+        # One product for all sums: in ONNX Runtime each step costs more than its numbers.
+        moments = torch.stack((steps.repeat(len(steps)), steps.repeat_interleave(len(steps))))
+        moments = torch.cat((moments, torch.ones_like(moments[:1])))
+        sums = F.conv2d(share, moments[..., None, None])
+        return sums[:, :2] / sums[:, 2:]
+    shares = share.unflatten(1, (len(steps), len(steps)))
+    sums_of_axes = [shares.sum(axis) for axis in (1, 2)]
+    return torch.stack([(part * steps[:, None, None]).sum(1) / part.sum(1) for part in sums_of_axes], dim=1)
 
 
 def _unit(x: Tensor) -> Tensor:
     """Each cell's vector at length 1, in at least single precision."""
     x = x.float() if x.dtype.itemsize < 4 else x
-    return x * torch.rsqrt(x.square().sum(1, keepdim=True) + _TINY)
+    return x * torch.rsqrt((x * x).sum(1, keepdim=True) + _TINY)
 
 
 def correlate(current: Tensor, key: Tensor, radius: int) -> Tensor:

@@ -4,6 +4,7 @@ cost.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,9 @@ from dff_ros.model_spec import LIGHT_STRIDE
 from dff_ros.nets.resnet import Layers, basic_stage
 
 _SLOPE = 0.1
+_CHANNEL_BLOCK = 16
+_MIN_PADDED = 2**14
+"""Fewer weights cost little, and the exporter would store them a second time, with the zeros."""
 
 
 class LightFeatures(NamedTuple):
@@ -96,8 +100,38 @@ def double(x: Tensor, like: Tensor) -> Tensor:
 
     Cell 2 i lies on cell i, cell 2 i + 1 between two; beyond the last one it repeats.
     """
+    if torch.compiler.is_exporting():
+        return _doubling(x, like, -2) @ (x @ _doubling(x, like, -1).transpose(0, 1))
     padded = F.pad(x, (0, 1, 0, 1), mode='replicate')
     # From corner to corner, n + 1 cells onto 2 n + 1: the step is exactly half a cell.
     size = 2 * x.shape[-2] + 1, 2 * x.shape[-1] + 1
     doubled = F.interpolate(padded, size=size, mode='bilinear', align_corners=True)
     return doubled[..., : like.shape[-2], : like.shape[-1]]
+
+
+def _doubling(x: Tensor, like: Tensor, axis: int) -> Tensor:
+    """The matrix of that interpolation along an axis. ONNX Runtime multiplies small grids by it faster than
+    it pads, resizes and cuts them.
+    """
+    last = x.shape[axis] - 1
+    position = (torch.arange(like.shape[axis], device=x.device) / 2).clamp(max=last)
+    distance = (position[:, None] - torch.arange(x.shape[axis], device=x.device)).abs()
+    return (1 - distance).clamp(min=0).to(x.dtype)
+
+
+class JoiningConv(nn.Conv2d):
+    """A conv over the channels of all its inputs together.
+
+    ONNX Runtime has its fast convolutions for multiples of 16 channels only, so what is exported has zeros
+    beside the others.
+    """
+
+    def forward(self, parts: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
+        """The conv of `parts`, each (B, channels, h, w)."""
+        missing = -self.in_channels % _CHANNEL_BLOCK
+        is_worth_it = missing > 0 and self.weight.numel() >= _MIN_PADDED
+        if not (is_worth_it and torch.compiler.is_exporting()):
+            return super().forward(torch.cat(tuple(parts), dim=1))
+        zeros = torch.zeros_like(parts[0][:, :1]).expand(-1, missing, -1, -1)
+        weight = F.pad(self.weight, (0, 0, 0, 0, 0, missing))
+        return self._conv_forward(torch.cat((*parts, zeros), dim=1), weight, self.bias)
