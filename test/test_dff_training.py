@@ -437,7 +437,7 @@ def test_a_run_writes_model_log_and_plot(tmp_path: Path, made_data):
 
 
 def test_resume_equals_an_uninterrupted_run_bit_for_bit(tmp_path: Path, made_data, monkeypatch):
-    settings = {'bf16': True, 'patience': 3, 'accumulate': 2}
+    settings = {'bf16': True, 'patience': 3, 'accumulate': 2, 'correction_channels': 16}
     assert dff_loop.train_dff(config_of(tmp_path / 'whole', **settings)) == 0
     interrupted = config_of(tmp_path / 'parts', **settings)
     step = DffTrainer.step
@@ -566,6 +566,10 @@ def test_settings_that_do_not_go_together():
     for changes, text in (
         ({'data__street': 0}, 'data: nothing to train on'),
         ({'accumulate': 5}, 'a batch of 4 has no more parts'),
+        (
+            {'bf16': True, 'correction_channels': 88},
+            'correction_channels: got 88, with bf16 allowed is a multiple of 16',
+        ),
         ({'frozen_stages': 5}, 'frozen_stages: got 5, the feature net ends with stage 4'),
         ({'augment__scale_min': 3.0}, 'augment.scale_min: got 3.0, above'),
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from contextlib import closing
 
 import numpy as np
@@ -18,7 +19,7 @@ from tiny_models import LIGHT, moving_clip, texture, tiny_spec
 from dff_ros.backends.base import open_backend
 from dff_ros.backends.dis import DisFlow
 from dff_ros.backends.use import GraphUse
-from dff_ros.bundle import bundle_names, open_bundle
+from dff_ros.bundle import MANIFEST, bundle_names, open_bundle
 from dff_ros.config import DffConfig
 from dff_ros.engine import Engine
 from dff_ros.errors import ShapeError
@@ -241,13 +242,24 @@ def test_the_log_and_the_timings_tell_of_the_correction(light_bundle, caplog):
     assert propagated.timings.flow_ms > 0
 
 
-def test_a_bundle_of_version_1_still_opens_and_runs():
-    if 'road-r18' not in bundle_names():
-        pytest.skip('needs the bundle models/road-r18')
-    bundle = open_bundle('road-r18')
+def test_a_bundle_of_version_1_still_opens_and_runs(dis_bundle):
+    manifest = json.loads((dis_bundle.directory / MANIFEST).read_text(encoding='utf-8'))
+    assert manifest['version'] == 1
+    assert 'light_channels' not in manifest['model']
+    bundle = open_bundle(dis_bundle.directory)
     assert (bundle.spec.light_channels, bundle.score_stride) == (0, 16)
     clip = moving_clip((120, 160), 2, (8, 0))
     with closing(open_backend(bundle, config('onnx'))) as backend:
+        found = backend.propagate(clip[1], backend.extract(clip[0]))
+        assert found.motion_px == pytest.approx(8, abs=1)
+        assert backend.predict(found.feature, (120, 160), (120, 160)).label_map_HW.shape == (120, 160)
+
+
+def test_the_shipped_bundle_sees_what_moves():
+    if 'road-r18' not in bundle_names():
+        pytest.skip('needs the bundle models/road-r18')
+    clip = moving_clip((120, 160), 2, (8, 0))
+    with closing(open_backend(open_bundle('road-r18'), config('onnx'))) as backend:
         found = backend.propagate(clip[1], backend.extract(clip[0]))
         assert found.motion_px == pytest.approx(8, abs=1)
         assert backend.predict(found.feature, (120, 160), (120, 160)).label_map_HW.shape == (120, 160)

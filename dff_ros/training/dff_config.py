@@ -19,6 +19,8 @@ with scale map 1; the per-frame network alone (i = k).
 """
 
 _PATHS = ('start', 'init', 'data.labelled', 'data.unlabelled', 'data.made_images', 'data.video_cache')
+_BF16_MULTIPLE = 16
+"""oneDNN's bfloat16 gradient of a dilated conv has now and then NaN in it with other numbers of channels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +141,11 @@ class DffTrainConfig(RunConfig):
         if self.frozen_stages > self.last_stage:
             raise ConfigError(
                 f'frozen_stages: got {self.frozen_stages}, the feature net ends with stage {self.last_stage}'
+            )
+        if self.bf16 and self.correction_channels % _BF16_MULTIPLE:
+            raise ConfigError(
+                f'correction_channels: got {self.correction_channels}, with bf16 allowed is a multiple of '
+                f'{_BF16_MULTIPLE}; take one, or set --bf16 false'
             )
         if self.ablation == 'separate':
             return
