@@ -19,13 +19,16 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from arguments import command, split_arguments
+
 ABLATIONS = ('separate', 'fix_n', 'fix_f', 'no_scale_map', 'joint')
 """From nothing trained to everything; `separate` has no seed."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train what is missing, then write the table."""
-    own, rest = _split(list(sys.argv[1:] if argv is None else argv))
+    arguments = sys.argv[1:] if argv is None else argv
+    own, rest = split_arguments(arguments)
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -43,17 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
         rows.append({'ablation': ablation, **_summary(found)})
         print(_line(rows[-1]), flush=True)
-    command = f'python benchmarks/ablations.py --seeds {args.seeds} -- {" ".join(_without_paths(rest))}'
-    args.out.write_text(json.dumps({'command': command, 'rows': rows}, indent=2) + '\n', encoding='utf-8')
+    report = {'command': command(Path(__file__).name, arguments), 'rows': rows}
+    args.out.write_text(json.dumps(report, indent=2) + '\n', encoding='utf-8')
     print(f'wrote {args.out}')
     return 0
-
-
-def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    if '--' not in arguments:
-        return arguments, []
-    at = arguments.index('--')
-    return arguments[:at], arguments[at + 1 :]
 
 
 def _accuracy(runs: Path, ablation: str, seed: int, rest: list[str]) -> dict[str, float]:
@@ -97,12 +93,6 @@ def _line(row: dict[str, Any]) -> str:
         if name != 'ablation'
     ]
     return f'{row["ablation"]}: ' + ', '.join(cells)
-
-
-def _without_paths(arguments: list[str]) -> list[str]:
-    return [
-        Path(argument).name if '/' in argument and ',' not in argument else argument for argument in arguments
-    ]
 
 
 if __name__ == '__main__':

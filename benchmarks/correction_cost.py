@@ -20,9 +20,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from arguments import command, split_arguments
+
 from dff_ros.data.layouts import open_videos
 from dff_ros.data.video_set import LabelledFrames
 from dff_ros.evaluation.offsets import rounded, rounded_all
+from dff_ros.model_spec import HAND_MADE_FLOWS
 from dff_ros.nets.complexity import part_gmac
 from dff_ros.nets.dff import load_model, read_spec
 from dff_ros.training.checkpoint import MODEL_FILE, WEIGHTS_FILE, save_model
@@ -37,34 +40,23 @@ KEY_EVERY = 5
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train what is missing, measure all, write JSON and plot."""
-    own, rest = _split(list(sys.argv[1:] if argv is None else argv))
+    arguments = sys.argv[1:] if argv is None else argv
+    own, rest = split_arguments(arguments)
     args = _parser().parse_args(own)
     start = args.runs / 'start'
     if not (start / WEIGHTS_FILE).is_file():
         _without_correction(args.start, start)
     rows = []
-    for flow in args.flows.split(','):
-        for width in map(int, args.widths.split(',')):
+    for flow in FLOWS:
+        widths = args.hand_made_widths if flow in HAND_MADE_FLOWS else args.widths
+        for width in map(int, widths.split(',')):
             rows.append(_row(args, start, flow, width, rest))
             print(json.dumps(rows[-1]), flush=True)
-    own_words = f'--start {args.start} --flows {args.flows} --widths {args.widths} --data {args.data}'
-    words = [Path(word).name if word.startswith('/') else word for word in [*own_words.split(), '--', *rest]]
-    report = {
-        'command': 'python benchmarks/correction_cost.py ' + ' '.join(words),
-        'key_every': KEY_EVERY,
-        'rows': rows,
-    }
+    report = {'command': command(Path(__file__).name, arguments), 'key_every': KEY_EVERY, 'rows': rows}
     args.out.write_text(json.dumps(report, indent=2) + '\n', encoding='utf-8')
     _plot(rows, args.plot)
     print(f'wrote {args.out} and {args.plot}')
     return 0
-
-
-def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    if '--' not in arguments:
-        return arguments, []
-    at = arguments.index('--')
-    return arguments[:at], arguments[at + 1 :]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,8 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--start', required=True, help='run or bundle of a jointly trained model')
     parser.add_argument('--runs', type=Path, required=True, help='folder of the runs')
     parser.add_argument('--data', required=True, help='labelled video to measure on, split val')
-    parser.add_argument('--flows', default=','.join(FLOWS), help='which (default: all)')
-    parser.add_argument('--widths', default='88,144,208,256', help='widths of the branch')
+    parser.add_argument('--widths', default='80,144,208,256', help='widths of the branch, learned flow')
+    parser.add_argument('--hand_made_widths', default='144', help='widths with DIS and zero flow')
     parser.add_argument('--out', type=Path, required=True, help='JSON of the figures')
     parser.add_argument('--plot', type=Path, required=True, help='PNG of loss against cost')
     return parser
@@ -96,8 +88,8 @@ def _row(args: argparse.Namespace, start: Path, flow: str, width: int, rest: lis
     if not (run / MODEL_FILE).is_file():
         resume = ['--resume'] if (run / 'checkpoint.pt').is_file() else []
         settings = ['--flow_net', flow, '--correction_channels', str(width), '--ablation', 'fix_n']
-        command = [sys.executable, '-m', 'dff_ros.cli', 'train', 'dff', '--start', str(start), *settings]
-        subprocess.run([*command, '--run', str(run), *rest, *resume], check=True)
+        words = [sys.executable, '-m', 'dff_ros.cli', 'train', 'dff', '--start', str(start), *settings]
+        subprocess.run([*words, '--run', str(run), *rest, *resume], check=True)
     if not figures.is_file():
         figures.write_text(json.dumps(_measured(run, args.data)), encoding='utf-8')
     return {'flow': flow, 'width': width, **json.loads(figures.read_text(encoding='utf-8'))}
