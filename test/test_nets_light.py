@@ -10,7 +10,7 @@ import torch
 
 from dff_ros.errors import ConfigError, DataError
 from dff_ros.nets.correlation import CorrelationFlow, correlate
-from dff_ros.nets.light import LightNet, double
+from dff_ros.nets.light import JoiningConv, LightNet, double
 from dff_ros.nets.weights import load_start_weights
 
 
@@ -119,3 +119,14 @@ def test_the_light_net_starts_as_a_resnet_18(tmp_path):
 def test_widths_that_do_not_divide_are_named():
     with pytest.raises(ConfigError, match='light_channels is 12; it takes a positive multiple of 8'):
         LightNet(12)
+
+
+@pytest.mark.parametrize(('channels', 'exported'), [((100, 33), 144), ((100, 28), 128)])
+def test_what_is_exported_joins_in_whole_blocks(channels: tuple[int, int], exported: int) -> None:
+    conv = JoiningConv(sum(channels), 16, 3, padding=1)
+    parts = [randn(1, num, 5, 7, seed=num) for num in channels]
+    program = torch.export.export(conv, (parts,))
+    (node,) = (node for node in program.graph.nodes if 'conv2d' in str(node.target))
+    assert [arg.meta['val'].shape[1] for arg in node.args[:2]] == [exported, exported]
+    expected = torch.nn.functional.conv2d(torch.cat(parts, 1), conv.weight, conv.bias, padding=1)
+    torch.testing.assert_close(program.module()(parts), expected)
