@@ -128,9 +128,10 @@ def _plot(rows: list[dict[str, Any]], path: Path) -> None:
                 values = [bare, *(row['corrected'][f'l{interval}'] for row in points)]
                 axes.plot(costs, values, 'o-', label=name)
         axes.axhline(rows[0]['per_frame'], color='grey', ls='--', label='per frame')
-        axes.set(title=f'key interval {interval}', xlabel="cost, % of the feature net's multiply-adds")
+        axes.set_title(f'key interval {interval}')
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel('mIoU in %')
+    figure.supxlabel("cost of the correction branch, % of the feature net's multiply-adds", fontsize='medium')
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=4)
     figure.savefig(path, dpi=120)
 
