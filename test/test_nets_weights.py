@@ -129,15 +129,17 @@ def test_published_start_weights_load_into_what_they_say(name):
     net = make_feature_net(start.feature_net, 8, last_stage=4, **start.options, **start.spec).eval()
     load_start_weights(net, SHARED_WEIGHTS / start.file, start.channel_order, start.batch_norm_eps)
     with np.load(SHARED_WEIGHTS / start.file) as archive:
-        first = torch.from_numpy(archive['conv1.weight'])
-    # One normalised grey image through the first conv: the weights arrived, in RGB order.
+        arrays = {
+            key: torch.from_numpy(archive[key]) for key in archive if key.split('.')[0] in ('conv1', 'bn1')
+        }
+    # One normalised grey image through the first conv: the weights arrived, in RGB order, norm folded in.
     mean, std = (torch.tensor(value)[:, None, None] for value in (start.mean, start.std))
     grey = ((128.0 / 255 - mean) / std).expand(1, 3, 21, 21)
     flipped = grey.flip(1) if start.channel_order == 'bgr' else grey
-    torch.testing.assert_close(
-        F.conv2d(grey, net.conv1.weight),
-        F.conv2d(flipped, first),
-        rtol=1e-4,
-        atol=1e-2 * first.abs().max().item(),
-    )
+    expected = F.conv2d(flipped, arrays['conv1.weight'], arrays.get('conv1.bias'))
+    if 'bn1.weight' in arrays:
+        norm = [arrays[f'bn1.{key}'] for key in ('running_mean', 'running_var', 'weight', 'bias')]
+        expected = F.batch_norm(expected, *norm, eps=start.batch_norm_eps)
+    found = F.conv2d(grey, net.conv1.weight, net.conv1.bias)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
     assert torch.isfinite(net.trunk(grey)).all()
