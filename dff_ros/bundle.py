@@ -32,7 +32,7 @@ net, `look` if anything takes light features of a frame, `correct` if there is a
 """
 
 _ENTRIES = {'format', 'version', 'model', 'stride', 'graphs', 'files', 'created_by', 'figures'}
-_ENTRIES_OF_VERSION_2 = {'light_channels', 'detail', 'correction_channels'}
+_ENTRIES_OF_VERSION_2 = {'light_channels', 'detail', 'correction_channels', 'fine_flow'}
 _MAX_MANIFEST_BYTES = 1 << 20
 _EXPORT_AGAIN = 'export the model again (dff export) or fetch the directory again'
 

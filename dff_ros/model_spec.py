@@ -32,7 +32,8 @@ class ModelSpec:
     5 out; `stride_in_1x1` and `pool_padding` are those of nets.resnet.ResNetFeature. `light_channels` is
     the width of the light net that looks at every frame (0: there is none, as in the paper); with it,
     `detail` lets the head see its fine features, and `correction_channels` is the width of the correction
-    branch (0: none). `nominal_size` is the (height, width) the model was trained at. `mean` and `std` are
+    branch (0: none). `fine_flow`: the correlation flow net also searches at stride 8.
+    `nominal_size` is the (height, width) the model was trained at. `mean` and `std` are
     RGB on a 0..1 scale. `class_colours` are RGB 0..255, one for each name.
     """
 
@@ -47,6 +48,7 @@ class ModelSpec:
     detail: bool = False
     correction_channels: int = 0
     flow_source: str = 'dis'
+    fine_flow: bool = True
     nominal_size: tuple[int, int] = (360, 480)
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -101,11 +103,17 @@ class ModelSpec:
     @property
     def light_outputs(self) -> tuple[str, ...]:
         """Which light features a frame hands on, to flow net, correction and head."""
-        is_matching = self.flow_source == 'correlation'
-        is_compared = is_matching or self.correction_channels > 0
-        return (('fine',) if is_matching or self.detail else ()) + (
+        is_compared = bool(self.matched) or self.correction_channels > 0
+        return (('fine',) if 'fine' in self.matched or self.detail else ()) + (
             ('middle', 'coarse') if is_compared else ()
         )
+
+    @property
+    def matched(self) -> tuple[str, ...]:
+        """Which light features of two frames the flow net compares."""
+        if self.flow_source != 'correlation':
+            return ()
+        return ('fine', 'middle', 'coarse') if self.fine_flow else ('middle', 'coarse')
 
     def flow_in_use(self, asked: str) -> str:
         """The flow source that a setting `flow` leads to: this model's own where it asks for `bundle`."""

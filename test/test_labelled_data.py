@@ -149,7 +149,7 @@ def write_flow_run(run: Path, channels: int) -> None:
     run.mkdir()
     weights = {
         name: tensor
-        for name, tensor in tiny_model('correlation', light_channels=16).state_dict().items()
+        for name, tensor in tiny_model('correlation', light_channels=16, fine_flow=False).state_dict().items()
         if name.startswith(('light_net.', 'flow_net.'))
     }
     save_file(weights, run / checkpoint.WEIGHTS_FILE)
@@ -176,6 +176,21 @@ def test_classes_of_a_flow_run_do_not_matter(dis_bundle, tmp_path: Path):
     assert own.report[0].endswith('; without its head, which has other classes')
     assert 'head' not in own.report[1]
     assert {name.split('.')[0] for name in own.names} == {'feature_net', 'flow_net', 'light_net'}
+
+
+def test_parts_of_another_size_start_afresh(light_bundle, capsys):
+    changes = {'detail': True, 'correction_channels': 16, 'street_cache': ''}
+    started = start_model(joint_config(str(light_bundle.path), **changes), ())
+    parts = {name.rpartition('.')[0] for name in started.names}
+    assert {'flow_net.coarse.flow', 'flow_net.middle.flow', 'heads.segmentation.score'} <= parts
+    afresh = ('flow_net.fine', 'flow_net.scale', 'correction')
+    assert not any(part.startswith(afresh) for part in parts)
+    assert not started.model.flow_net.scale.weight.any()
+    assert started.report[0].endswith(
+        '; without its flow_net.scale, which has another size; without its correction, which has another size'
+    )
+    kept = start_model(joint_config(str(light_bundle.path), fine_flow=True, correction_channels=8), ())
+    assert {'flow_net.fine.flow.weight', 'flow_net.scale.weight', 'correction.new.weight'} <= kept.names
 
 
 def test_a_run_starts_with_a_bundle(dis_bundle, yard: Path, tmp_path: Path, capsys):
@@ -205,7 +220,8 @@ def test_a_shipped_bundle_is_found_by_its_name():
 def test_a_part_of_a_model_is_not_taken_for_one(tmp_path: Path):
     write_flow_run(tmp_path / 'flow', 16)
     with pytest.raises(DataError, match='have no feature_net, only flow_net, light_net: a part of a model'):
-        load_model(tiny_spec('correlation', light_channels=16), tmp_path / 'flow' / checkpoint.WEIGHTS_FILE)
+        spec = tiny_spec('correlation', light_channels=16, fine_flow=False)
+        load_model(spec, tmp_path / 'flow' / checkpoint.WEIGHTS_FILE)
 
 
 # Evaluation at the end of a run

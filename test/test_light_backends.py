@@ -14,7 +14,7 @@ pytest.importorskip('onnxruntime')
 pytest.importorskip('cv2')
 import torch
 from test_backends import BACKENDS, config, values
-from tiny_models import LIGHT, moving_clip, texture, tiny_spec
+from tiny_models import LIGHT, moving_clip, texture, tiny_spec, write_tiny_bundle
 
 from dff_ros.backends.base import open_backend
 from dff_ros.backends.dis import DisFlow
@@ -82,6 +82,22 @@ def test_both_runtimes_equal_the_model(light_bundle, model, name, size, correcti
     if min(size) > 16:
         assert float(moved.max()) > 0.2  # a flow of zero would hide its scale
         assert np.abs(values(found.feature) - values(key.feature)).max() > 0.1
+
+
+@pytest.mark.parametrize('name', BACKENDS)
+def test_without_the_finest_level_of_flow(tmp_path, name):
+    bundle = write_tiny_bundle(tmp_path, 'correlation', **LIGHT, fine_flow=False)
+    assert bundle.graphs['propagate'].inputs == (
+        'middle', 'coarse', 'key_middle', 'key_coarse', 'key_feature'
+    )  # fmt: skip
+    key_image, image = moving_clip((120, 160), 2, (7, -4))
+    expected, _ = expected_propagation(load_model(bundle.spec, bundle.weights_path), image, key_image)
+    with closing(open_backend(at_size(bundle, (120, 160)), config(name))) as backend:
+        key = backend.extract(key_image)
+        assert key.context.inputs.keys() == {'key_middle', 'key_coarse'}
+        found = backend.propagate(image, key)
+        np.testing.assert_allclose(values(found.feature), expected.feature, atol=1e-3)
+    assert float(expected.flow.norm(dim=1).max()) > 0.2
 
 
 def test_correction_changes_the_feature(model):

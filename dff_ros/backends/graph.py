@@ -29,9 +29,8 @@ from dff_ros.errors import ShapeError
 from dff_ros.geometry import grid_size, network_size
 from dff_ros.types import MIN_SIDE, KeyFeature, Propagation, Segmentation
 
-_LIGHT = ('fine', 'middle', 'coarse')
-_KEY_INPUTS = {'normalised': 'key_image', **{name: f'key_{name}' for name in _LIGHT}}
-"""Outputs of `extract` that `propagate` takes of the key frame, and their names there."""
+_NORMALISED = 'normalised'
+"""The output of `extract` that a flow net of the paper takes of the key frame, as `key_image`."""
 
 _OTHER_KEY = 'the key frame was extracted with other settings of flow and correction: extract a new key frame'
 
@@ -79,10 +78,12 @@ class GraphBackend(Generic[TensorT]):
         """Feature of a key image."""
         size = checked_size(image_HW3)
         network = network_size(size, self._spec.nominal_size)
-        names = self._light_names + (('normalised',) if self._use.has_key_image else ())
+        names = self._light_names + ((_NORMALISED,) if self._use.has_key_image else ())
         feature, *rest = self._runner.run('extract', self._image(image_HW3, network), ('feature', *names))
         seen = dict(zip(names, rest, strict=True))
-        inputs = {_KEY_INPUTS[name]: seen[name] for name in names if name in _KEY_INPUTS}
+        inputs = self._key_light(seen)
+        if self._use.has_key_image:
+            inputs['key_image'] = seen[_NORMALISED]
         grey = self._flow_source.prepare(image_HW3, network) if self._flow_source else None
         return KeyFeature(self._feature(feature, seen), KeyContext(size, grey, inputs))
 
@@ -95,10 +96,8 @@ class GraphBackend(Generic[TensorT]):
         grey, inputs = context.grey, context.inputs
         if self._flow_source is not None and grey is None:
             grey = self._flow_source.prepare(image_HW3, network)
-        wanted = {_KEY_INPUTS[name]: name for name in self._light_names if name in _KEY_INPUTS}
-        if not inputs.keys() >= wanted.keys():
-            light = self._look(image_HW3, network)
-            inputs = {**inputs, **{key_name: light[name] for key_name, name in wanted.items()}}
+        if not all(f'key_{name}' in inputs for name in self._use.key_light):
+            inputs = {**inputs, **self._key_light(self._look(image_HW3, network))}
         if grey is context.grey and inputs is context.inputs:
             return key
         return KeyFeature(key.feature, KeyContext(context.size, grey, inputs))
@@ -167,6 +166,10 @@ class GraphBackend(Generic[TensorT]):
     def _feature(self, feature: TensorT, light: Tensors[TensorT]) -> FrameFeature[TensorT]:
         return FrameFeature(feature, light['fine'] if self._spec.detail else None)
 
+    def _key_light(self, light: Tensors[TensorT]) -> dict[str, TensorT]:
+        """What later frames need of a key frame's light features, by the names of their graphs' inputs."""
+        return {f'key_{name}': light[name] for name in self._use.key_light}
+
     def _look(self, image_HW3: NDArray[np.uint8], network: Size) -> Tensors[TensorT]:
         names = self._light_names
         light = self._runner.run('look', self._image(image_HW3, network), names)
@@ -204,7 +207,11 @@ class GraphBackend(Generic[TensorT]):
     ) -> Tensors[TensorT]:
         if self._use.has_key_image:
             return {**self._image(image_HW3, network), **_of_key(context, 'key_image')}
-        return {**light, **_of_key(context, *(_KEY_INPUTS[name] for name in _LIGHT))}
+        names = self._spec.matched
+        return {
+            **{name: light[name] for name in names},
+            **_of_key(context, *(f'key_{name}' for name in names)),
+        }
 
     def _correct(
         self, moved: _Moved[TensorT], light: Tensors[TensorT], context: KeyContext[TensorT]

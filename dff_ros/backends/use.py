@@ -29,6 +29,12 @@ class GraphUse:
         return self.is_correcting or self.spec.detail or self.flow == 'correlation'
 
     @property
+    def key_light(self) -> tuple[str, ...]:
+        """Which light features of the key frame a later frame is compared with."""
+        matched = self.spec.matched if self.flow == 'correlation' else ()
+        return matched or (('middle',) if self.is_correcting else ())
+
+    @property
     def has_key_image(self) -> bool:
         """Whether the flow net reads the key image."""
         return self.flow in PAPER_FLOW_NETS

@@ -57,7 +57,7 @@ def _model_table(bundle: Bundle) -> Table:
         'path': str(bundle.path),
         'feature net': f'{spec.feature_net}, stages 1 to {spec.last_stage}, {spec.channels} channels, '
         f'stride {bundle.stride}',
-        'flow': spec.flow_source,
+        'flow': spec.flow_source + (', down to stride 8' if 'fine' in spec.matched else ''),
         'light net': f'{spec.light_channels} channels, looks at every frame'
         if spec.light_channels
         else 'none',

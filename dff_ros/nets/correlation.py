@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dff_ros.errors import ConfigError
-from dff_ros.nets.flownet import RAW_FLOW_PX, FlowPyramid
+from dff_ros.nets.flownet import RAW_FLOW_PX, FlowPyramid, Scales
 from dff_ros.nets.light import JoiningConv, LightFeatures, double, initialise, leaky
 from dff_ros.nets.warp import warp
 
@@ -27,16 +27,15 @@ class CorrelationFlow(nn.Module):
     """(current, key) `LightFeatures` -> backward flow (B, 2, h, w) in feature cells and scale map
     (B, channels, h, w) at stride 16.
 
-    Three levels, each searching around the flow of the coarser one: up to 128 px to each side at stride 32,
-    64 more at stride 16, 24 more at stride 8. `light_widths`: channels of the light features. The flow of
-    cell i is that around pixel 16 i of the image.
+    Each level searches around the flow of the coarser one: up to 128 px to each side at stride 32, 64 more
+    at stride 16, and if `is_fine` 24 more at stride 8, which takes as long as the other two together.
+    `light_widths`: channels of the light features. The flow of cell i is that around pixel 16 i of the image.
+    `scales`: stride and weight in the loss of each raw flow, from the coarsest.
     """
 
     stride = 16
-    scales = ((32, 0.5), (16, 1.0), (8, 1.0))
-    """Stride and weight in the loss of each raw flow, from the coarsest."""
 
-    def __init__(self, channels: int, light_widths: tuple[int, int, int]) -> None:
+    def __init__(self, channels: int, light_widths: tuple[int, int, int], is_fine: bool = True) -> None:
         super().__init__()
         if channels < 1:
             raise ConfigError(
@@ -46,8 +45,14 @@ class CorrelationFlow(nn.Module):
         fine, middle, coarse = light_widths
         self.coarse = _Level(coarse, 0, matched=64, radius=4, widths=(128, 96, 64))
         self.middle = _Level(middle, 64, matched=64, radius=4, widths=(128, 96, 64))
-        self.fine = _Level(fine, 64, matched=48, radius=3, widths=(64, 48))
-        self.scale = nn.Conv2d(48, channels, 1, stride=2)
+        self.scales: Scales = ((32, 0.5), (16, 1.0))
+        self.fine = None
+        if is_fine:
+            self.scales = (*self.scales, (8, 1.0))
+            self.fine = _Level(fine, 64, matched=48, radius=3, widths=(64, 48))
+        # Cell i lies on cell 2 i of that level, on cell i of the middle one.
+        self._step = 2 if is_fine else 1
+        self.scale = nn.Conv2d(64 if self.fine is None else 48, channels, 1, stride=self._step)
         nn.init.zeros_(self.scale.weight)
         if self.scale.bias is not None:
             nn.init.ones_(self.scale.bias)
@@ -59,17 +64,21 @@ class CorrelationFlow(nn.Module):
 
     def answer(self, pyramid: FlowPyramid) -> tuple[Tensor, Tensor]:
         """What `forward` makes of what `pyramid` gives."""
-        # Cell i lies on cell 2 i of the finest level.
-        return pyramid.raw_flows[-1][..., ::2, ::2] * (RAW_FLOW_PX / self.stride), pyramid.scale_map
+        flow = pyramid.raw_flows[-1][..., :: self._step, :: self._step]
+        return flow * (RAW_FLOW_PX / self.stride), pyramid.scale_map
 
     def pyramid(self, current: LightFeatures, key: LightFeatures) -> FlowPyramid:
-        """The predictions at the three levels, for a multi-scale loss."""
-        coarse, hidden = self.coarse(current.coarse, key.coarse)
-        middle, hidden = self.middle(current.middle, key.middle, coarse, hidden)
-        fine, hidden = self.fine(current.fine, key.fine, middle, hidden)
+        """The predictions at all levels, for a multi-scale loss."""
+        flow, hidden = self.coarse(current.coarse, key.coarse)
+        flows = [flow]
+        levels = (self.middle, current.middle, key.middle), (self.fine, current.fine, key.fine)
+        for level, here, there in levels:
+            if level is not None:
+                flow, hidden = level(here, there, flow, hidden)
+                flows.append(flow)
         raw_flows = tuple(
             flow.float() * (stride / RAW_FLOW_PX)
-            for flow, (stride, _) in zip((coarse, middle, fine), self.scales, strict=True)
+            for flow, (stride, _) in zip(flows, self.scales, strict=True)
         )
         return FlowPyramid(raw_flows, self.scale(hidden))
 

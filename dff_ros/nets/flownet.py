@@ -40,6 +40,10 @@ class Skips(NamedTuple):
     conv6: Tensor
 
 
+Scales = tuple[tuple[int, float], ...]
+"""Stride and weight in the loss of each raw flow, from the coarsest."""
+
+
 class FlowNet(nn.Module):
     """Base of the flow nets: the decoder, shared by all encoders.
 
@@ -51,10 +55,8 @@ class FlowNet(nn.Module):
     """
 
     stride = 16
-    scales = ((128, 0.25), (64, 0.25), (32, 0.25), (16, 0.5), (16, 1.0))
-    """Stride and weight in the loss of each raw flow, from the coarsest.
-
-    FlowNet weighs sums over cells by 0.32, 0.08, 0.02, 0.01 and 0.005. Each scale has four times the cells
+    scales: Scales = ((128, 0.25), (64, 0.25), (32, 0.25), (16, 0.5), (16, 1.0))
+    """FlowNet weighs sums over cells by 0.32, 0.08, 0.02, 0.01 and 0.005. Each scale has four times the cells
     of the coarser one, so as weights of means these are in the ratio of 1/4, 1/4, 1/4, 1/2 and 1.
     """
 

@@ -170,25 +170,29 @@ class MatchGraph(Graph):
     feature -> as PropagateGraph.
     """
 
-    inputs = (*LightFeatures._fields, *(f'key_{name}' for name in LightFeatures._fields), 'key_feature')
     outputs = PropagateGraph.outputs
 
     def __init__(self, model: DffModel) -> None:
         super().__init__()
         self.flow_net = cast(CorrelationFlow, model.flow_net)
+        fine = tuple(name for name in ('fine', 'key_fine') if 'fine' in model.spec.matched)
+        self.inputs = ('middle', 'coarse', 'key_middle', 'key_coarse', 'key_feature', *fine)
 
     def forward(
         self,
-        fine: Tensor,
         middle: Tensor,
         coarse: Tensor,
-        key_fine: Tensor,
         key_middle: Tensor,
         key_coarse: Tensor,
         key_feature: Tensor,
+        fine: Tensor | None = None,
+        key_fine: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        current = LightFeatures(fine, middle, coarse)
-        flow, scale_map = self.flow_net(current, LightFeatures(key_fine, key_middle, key_coarse))
+        current, key = (
+            LightFeatures(middle.new_empty(0) if first is None else first, *rest)
+            for first, *rest in ((fine, middle, coarse), (key_fine, key_middle, key_coarse))
+        )
+        flow, scale_map = self.flow_net(current, key)
         return propagate(key_feature, flow, scale_map), coverage(flow)[0, 0], flow
 
 

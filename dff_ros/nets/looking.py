@@ -34,7 +34,7 @@ class LookingModel(NormalisingModel):
         self.light_net = LightNet(spec.light_channels) if spec.light_channels else None
         self.flow_net = None
         if spec.flow_source == 'correlation' and self.light_net is not None:
-            self.flow_net = CorrelationFlow(spec.channels, self.light_net.widths)
+            self.flow_net = CorrelationFlow(spec.channels, self.light_net.widths, spec.fine_flow)
         elif spec.flow_source not in HAND_MADE_FLOWS:
             self.flow_net = make_flow_net(spec.flow_source, spec.channels)
 

@@ -92,6 +92,9 @@ class DffTrainConfig(RunConfig):
         2, 'So many stages of the feature net from the first on are not trained', minimum=0, maximum=5
     )
     flow_net: str = param('correlation', 'Flow net, or flow made by hand', choices=FLOW_SOURCES)
+    fine_flow: bool = param(
+        False, 'The correlation flow net also searches at stride 8: more exact, twice as slow'
+    )
     light_channels: int = param(
         64,
         'Width of the light net, if flow net, detail or correction need it',

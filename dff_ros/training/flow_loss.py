@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dff_ros.errors import ShapeError
-from dff_ros.nets.flownet import RAW_FLOW_PX
-
-Scales = tuple[tuple[int, float], ...]
+from dff_ros.nets.flownet import RAW_FLOW_PX, Scales
 
 _TINY = 1e-6
 

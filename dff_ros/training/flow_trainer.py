@@ -54,6 +54,7 @@ def flow_spec(config: FlowTrainConfig) -> ModelSpec:
         feature_net=config.feature_net,
         channels=config.channels,
         flow_source=config.flow_net,
+        fine_flow=config.fine_flow,
         light_channels=config.light_channels if config.flow_net == 'correlation' else 0,
         nominal_size=config.size,
     )

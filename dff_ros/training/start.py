@@ -21,8 +21,10 @@ from dff_ros.training.config import path_list
 from dff_ros.training.dff_config import DffTrainConfig
 from dff_ros.training.labelled_data import model_colours
 
-_OPTIONAL = ('light_net', 'flow_net', 'correction', 'heads.segmentation.detail')
+_OPTIONAL = ('light_net', 'flow_net', 'flow_net.fine', 'correction', 'heads.segmentation.detail')
 """Parts that a model may lack."""
+_SIZED = (('flow_net.scale', 'fine_flow'), ('correction', 'correction_channels'))
+"""Parts that start afresh where a setting differs from that of the start weights."""
 _CONVENTION = ('mean', 'std', 'stride_in_1x1', 'pool_padding')
 """What the weights of a feature net are for."""
 
@@ -150,6 +152,7 @@ def _spec(
         detail=config.detail,
         correction_channels=config.correction_channels,
         flow_source=config.flow_net,
+        fine_flow=config.fine_flow,
         nominal_size=start.spec.nominal_size if start and config.ablation == 'separate' else config.crop,
     )
     if start is not None:
@@ -178,6 +181,7 @@ def load_start(model: DffModel, start: Start) -> set[str]:
     if (start.spec.mean, start.spec.std) != (spec.mean, spec.std):
         raise DataError(f'{start.path} is of a model that normalises images otherwise: {start.spec.mean}')
     skipped = [part for part in _OPTIONAL if not _has(model, part)]
+    skipped += _resized(model, start)
     if start.spec.class_names != spec.class_names:
         skipped.append('heads')  # scores of other classes
     state = model.state_dict()
@@ -196,15 +200,28 @@ def load_start(model: DffModel, start: Start) -> set[str]:
     return set(chosen)
 
 
+def _resized(model: DffModel, start: Start) -> list[str]:
+    """Parts that both have, in other sizes."""
+    return [
+        part
+        for part, name in _SIZED
+        if getattr(start.spec, name) != getattr(model.spec, name)
+        and _has(model, part)
+        and any(key.startswith(f'{part}.') for key in start.weights)
+    ]
+
+
 def _has(model: nn.Module, part: str) -> bool:
     return any(name == part for name, _ in model.named_modules())
 
 
 def in_words(loaded: set[str], model: DffModel, start: Start) -> str:
-    """How many tensors of each part were loaded, and whether the head was left out for its classes."""
+    """How many tensors of each part were loaded, and what was left out for its classes or size."""
     has_head = any(key.startswith('heads.') for key in start.weights)
     is_other = has_head and start.spec.class_names != model.spec.class_names
-    return _counts(loaded) + ('; without its head, which has other classes' if is_other else '')
+    words = [_counts(loaded), *(['without its head, which has other classes'] if is_other else [])]
+    words += [f'without its {part}, which has another size' for part in _resized(model, start)]
+    return '; '.join(words)
 
 
 def _counts(loaded: set[str]) -> str:
