@@ -20,19 +20,26 @@ from dff_ros.model_spec import LIGHT_STRIDE, ModelSpec
 from dff_ros.share import share_folders
 
 FORMAT = 'dff_ros bundle'
-VERSION = 2
-"""The newest format version. 2 has models with a light net; others are written as version 1, which older
-programs can read.
+VERSION = 3
+"""The newest format version. 2 has models with a light net, 3 those with a detection head or without a
+segmentation head; others are written as the versions before, which older programs can read.
 """
 MANIFEST = 'manifest.json'
 WEIGHTS = 'weights.safetensors'
-GRAPHS = ('extract', 'propagate', 'predict', 'warp', 'look', 'correct')
-"""Graph names. `warp` (of a flow made elsewhere) is there if the bundle's own `propagate` contains a flow
-net, `look` if anything takes light features of a frame, `correct` if there is a correction branch.
+GRAPHS = ('extract', 'propagate', 'predict', 'detect', 'warp', 'look', 'correct')
+"""Graph names. `predict` is there for the task segmentation, `detect` for detection, `warp` (of a flow made
+elsewhere) if the bundle's own `propagate` contains a flow net, `look` if anything takes light features of a
+frame, `correct` if there is a correction branch.
 """
 
 _ENTRIES = {'format', 'version', 'model', 'stride', 'graphs', 'files', 'created_by', 'figures'}
-_ENTRIES_OF_VERSION_2 = {'light_channels', 'detail', 'correction_channels', 'fine_flow'}
+_ENTRIES_OF_VERSION = {
+    2: ('light_channels', 'detail', 'correction_channels', 'fine_flow'),
+    3: ('box_class_names', 'detection_channels', 'anchor_scales', 'anchor_ratios', 'box_bins', 'box_pooling')
+    + ('proposals_before_nms', 'num_proposals', 'max_boxes', 'cell_centre'),
+}
+"""Entries of the model that a version of the format brought."""
+_GRAPH_OF_TASK = {'segmentation': 'predict', 'detection': 'detect'}
 _MAX_MANIFEST_BYTES = 1 << 20
 _EXPORT_AGAIN = 'export the model again (dff export) or fetch the directory again'
 
@@ -108,18 +115,18 @@ class Bundle:
     @property
     def version(self) -> int:
         """Format version of its manifest."""
+        if self.spec.tasks != ('segmentation',):
+            return 3
         return 2 if self.spec.light_channels else 1
 
     def manifest(self) -> dict[str, object]:
         """As `manifest.json` stores it."""
+        newer = [names for version, names in _ENTRIES_OF_VERSION.items() if version > self.version]
+        later = {name for names in newer for name in names}
         return {
             'format': FORMAT,
             'version': self.version,
-            'model': {
-                name: value
-                for name, value in self.spec.to_dict().items()
-                if self.version > 1 or name not in _ENTRIES_OF_VERSION_2
-            },
+            'model': {name: value for name, value in self.spec.to_dict().items() if name not in later},
             'stride': self.stride,
             'graphs': {
                 name: {'file': graph.file, 'inputs': list(graph.inputs), 'outputs': list(graph.outputs)}
@@ -261,7 +268,8 @@ def _parse_graphs(values: object, spec: ModelSpec, source: Path) -> dict[str, Gr
         )
         graphs[name] = GraphFile(_file_name(facts.get('file'), source), inputs, outputs)
     needed = [
-        *GRAPHS[:3],
+        *GRAPHS[:2],
+        *(_GRAPH_OF_TASK[task] for task in spec.tasks),
         *(['look'] if spec.light_outputs else []),
         *(['correct'] if spec.correction_channels else []),
     ]

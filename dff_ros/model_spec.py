@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args, get_origin, get_type_hints
@@ -23,6 +24,14 @@ LIGHT_STRIDE = 8
 
 POOL_PADDINGS = ('both', 'end')
 
+BOX_POOLINGS = ('cells', 'smooth')
+"""What a bin of a box is the mean of: `cells`, the whole cells that it touches (the paper's); `smooth`, the
+bilinear interpolation between cell centres over the bin itself.
+"""
+
+TASKS = ('segmentation', 'detection')
+"""What a model can be for, in the order of `ModelSpec.tasks`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
@@ -35,6 +44,14 @@ class ModelSpec:
     branch (0: none). `fine_flow`: the correlation flow net also searches at stride 8.
     `nominal_size` is the (height, width) the model was trained at. `mean` and `std` are
     RGB on a 0..1 scale. `class_colours` are RGB 0..255, one for each name.
+
+    `class_names` empty: no segmentation head; `box_class_names` empty: no detection head; what follows is
+    the latter's. `detection_channels`: width of the layers before it, which see the light net's `middle`
+    features of the current frame too (0: none, the paper's head on the feature itself). Anchors are
+    `anchor_ratios` (height / width) x `anchor_scales` x 16 px. `box_bins`: the paper's k; `box_pooling` is
+    one of BOX_POOLINGS. `proposals_before_nms` anchors are left with at most `num_proposals`, those with at
+    most `max_boxes` boxes. `cell_centre`: where cell 0 of the feature is centred, as an edge coordinate in
+    pixels (0.5, the middle of pixel 0, is the grid convention; 8 is that of the paper's release).
     """
 
     class_names: tuple[str, ...]
@@ -52,12 +69,24 @@ class ModelSpec:
     nominal_size: tuple[int, int] = (360, 480)
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    box_class_names: tuple[str, ...] = ()
+    detection_channels: int = 0
+    anchor_scales: tuple[float, ...] = (8.0, 16.0, 32.0)
+    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    box_bins: int = 7
+    box_pooling: str = 'cells'
+    proposals_before_nms: int = 6000
+    num_proposals: int = 300
+    max_boxes: int = 300
+    cell_centre: float = 0.5
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(ModelSpec).items():
             if not _has_type(getattr(self, name), hint):
                 raise ConfigError(f'model: {name} is {getattr(self, name)!r}, expected {_in_words(hint)}')
-        if not self.class_names or len(self.class_names) != len(self.class_colours):
+        if not self.tasks:
+            raise ConfigError('a model needs class_names (segmentation), box_class_names (detection) or both')
+        if len(self.class_names) != len(self.class_colours):
             raise ConfigError(
                 f'a model needs one colour for each class: got {len(self.class_names)} names '
                 f'and {len(self.class_colours)} colours'
@@ -69,6 +98,7 @@ class ModelSpec:
                 f'flow_source: got {self.flow_source!r}, allowed is one of {", ".join(FLOW_SOURCES)}'
             )
         self._check_light_net()
+        self._check_detection()
         if self.pool_padding not in POOL_PADDINGS:
             raise ConfigError(
                 f'pool_padding: got {self.pool_padding!r}, allowed is one of {", ".join(POOL_PADDINGS)}'
@@ -95,6 +125,38 @@ class ModelSpec:
         if asked and not self.light_channels:
             raise ConfigError(f'{asked[0]} needs the light net: set light_channels, 64 for example')
 
+    def _check_detection(self) -> None:
+        if self.box_pooling not in BOX_POOLINGS:
+            raise ConfigError(
+                f'box_pooling: got {self.box_pooling!r}, allowed is one of {", ".join(BOX_POOLINGS)}'
+            )
+        for name in ('box_bins', 'proposals_before_nms', 'num_proposals', 'max_boxes'):
+            if getattr(self, name) < 1:
+                raise ConfigError(f'{name}: got {getattr(self, name)}, allowed is 1 or more')
+        for name in ('anchor_scales', 'anchor_ratios'):
+            values = getattr(self, name)
+            if not values or not all(0 < value < math.inf for value in values):
+                raise ConfigError(f'{name}: got {values}, allowed are positive numbers, at least one')
+        if not math.isfinite(self.cell_centre):
+            raise ConfigError(f'cell_centre: got {self.cell_centre}, allowed is a finite number of pixels')
+        if len(set(self.box_class_names)) < len(self.box_class_names) or '' in self.box_class_names:
+            raise ConfigError(f'box_class_names: got {self.box_class_names}; each needs a name of its own')
+        if self.detection_channels < 0 or (self.box_class_names and self._detection_width % 2):
+            raise ConfigError(
+                f'a detection head takes an even number of channels in halves, not {self._detection_width}: '
+                'change detection_channels, or channels where that is 0'
+            )
+
+    @property
+    def _detection_width(self) -> int:
+        return self.detection_channels or self.channels
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What the model is for, of TASKS, in their order."""
+        is_there = bool(self.class_names), bool(self.box_class_names)
+        return tuple(task for task, has_head in zip(TASKS, is_there, strict=True) if has_head)
+
     @property
     def num_classes(self) -> int:
         """Number of classes of the segmentation head."""
@@ -103,10 +165,16 @@ class ModelSpec:
     @property
     def light_outputs(self) -> tuple[str, ...]:
         """Which light features a frame hands on, to flow net, correction and head."""
-        is_compared = bool(self.matched) or self.correction_channels > 0
-        return (('fine',) if 'fine' in self.matched or self.detail else ()) + (
-            ('middle', 'coarse') if is_compared else ()
-        )
+        needed = {*self.matched, *self.head_light}
+        if self.correction_channels > 0:
+            needed |= {'middle', 'coarse'}
+        return tuple(name for name in ('fine', 'middle', 'coarse') if name in needed)
+
+    @property
+    def head_light(self) -> tuple[str, ...]:
+        """Which light features of a frame the heads take."""
+        is_seen = 'detection' in self.tasks and self.detection_channels > 0 and self.light_channels > 0
+        return (('fine',) if self.detail else ()) + (('middle',) if is_seen else ())
 
     @property
     def matched(self) -> tuple[str, ...]:

@@ -103,6 +103,40 @@ class Segmentation:
     confidence_HW: NDArray[np.uint8]
 
 
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """The N objects found in one image, best first.
+
+    `boxes_xyxy` (N, 4) float32: edges in source-image pixels, x right, y down, pixel i spans [i, i + 1];
+    clipped to the image. `class_ids_N` int64 index `ModelSpec.box_class_names`; `scores_N` float32, 0..1.
+    Raises ShapeError for other shapes.
+    """
+
+    boxes_xyxy: NDArray[np.float32]
+    class_ids_N: NDArray[np.int64]
+    scores_N: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        found = self.boxes_xyxy.shape, self.class_ids_N.shape, self.scores_N.shape
+        if found != ((len(self.scores_N), 4), (len(self.scores_N),), (len(self.scores_N),)):
+            raise ShapeError(
+                f'detections take boxes (N, 4), class ids (N,) and scores (N,), not {found[0]}, {found[1]}, '
+                f'{found[2]}'
+            )
+
+    def __len__(self) -> int:
+        return len(self.scores_N)
+
+    def chosen(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Detections:
+        """Those of a mask or of row numbers, in their order."""
+        return Detections(self.boxes_xyxy[chosen], self.class_ids_N[chosen], self.scores_N[chosen])
+
+    @staticmethod
+    def none() -> Detections:
+        """Of an image without objects."""
+        return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))
+
+
 class Action(enum.Enum):
     """What a scheduler asks for. REFRESH may go on in the background, REFRESH_NOW must be waited for."""
 

@@ -57,7 +57,32 @@ def test_a_model_of_the_paper_is_written_as_version_1(folder):
     manifest = json.loads((folder / 'manifest.json').read_text())
     assert manifest['version'] == 1
     assert not manifest['model'].keys() & {'light_channels', 'detail', 'correction_channels'}
+    assert not manifest['model'].keys() & {'box_class_names', 'num_proposals', 'box_pooling', 'cell_centre'}
     assert open_bundle(folder).score_stride == 16
+
+
+DETECTION = {'box_class_names': ('car',), 'anchor_scales': (1.0, 2.5), 'num_proposals': 50}
+
+
+@pytest.mark.parametrize('changes', [{}, {'class_names': (), 'class_colours': ()}])
+def test_a_detection_head_makes_it_version_3_with_a_graph_for_each_task(folder, changes):
+    bundle = open_bundle(folder)
+    spec = dataclasses.replace(SPEC, **DETECTION, **changes)
+    detect = GraphFile('extract.onnx', ('feature',), ('boxes', 'num_boxes'))
+    write_manifest(dataclasses.replace(bundle, spec=spec, graphs={**GRAPHS, 'detect': detect}))
+    manifest = json.loads((folder / 'manifest.json').read_text())
+    assert (manifest['version'], manifest['model']['anchor_scales']) == (3, [1.0, 2.5])
+    assert open_bundle(folder).spec == spec
+    write_manifest(dataclasses.replace(bundle, spec=spec))
+    with pytest.raises(BundleError, match='graphs has no detect'):
+        open_bundle(folder)
+    without = {name: graph for name, graph in GRAPHS.items() if name != 'predict'}
+    write_manifest(dataclasses.replace(bundle, spec=spec, graphs={**without, 'detect': detect}))
+    if spec.class_names:
+        with pytest.raises(BundleError, match='graphs has no predict'):
+            open_bundle(folder)
+    else:
+        assert open_bundle(folder).spec.tasks == ('detection',)
 
 
 LIGHT = {'light_channels': 16, 'detail': True, 'correction_channels': 4}
@@ -71,7 +96,8 @@ def test_a_light_net_makes_it_version_2_with_graphs_of_its_own(folder):
     }
     spec = dataclasses.replace(SPEC, **LIGHT)
     write_manifest(dataclasses.replace(bundle, spec=spec, graphs={**GRAPHS, **looking}))
-    assert json.loads((folder / 'manifest.json').read_text())['version'] == 2
+    manifest = json.loads((folder / 'manifest.json').read_text())
+    assert (manifest['version'], 'box_class_names' in manifest['model']) == (2, False)
     read = open_bundle(folder)
     assert (read.spec, read.graphs, read.score_stride) == (spec, {**GRAPHS, **looking}, 8)
     for name in looking:
@@ -144,7 +170,7 @@ SHA = '0' * 64
     'changes, message',
     [
         ({'format': 'other'}, 'is not the manifest of a dff_ros bundle'),
-        ({'version': 3}, 'has format version 3, this program reads up to 2: update dff_ros'),
+        ({'version': 4}, 'has format version 4, this program reads up to 3: update dff_ros'),
         ({'version': '1'}, 'is not the manifest of a dff_ros bundle'),
         ({'version': True}, 'is not the manifest of a dff_ros bundle'),
         ({'hook': 'rm'}, r'unknown or missing entries \(hook\)'),

@@ -7,7 +7,7 @@ import pytest
 
 from dff_ros.errors import ConfigError, ShapeError
 from dff_ros.model_spec import ModelSpec
-from dff_ros.types import Frame
+from dff_ros.types import Detections, Frame
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,16 @@ def test_spec_survives_json():
         ({'flow_source': 'raft'}, "'raft'.*dis, zero, flownet_s"),
         ({'last_stage': 3}, 'last_stage'),
         ({'nominal_size': (8, 480)}, 'nominal_size'),
+        ({'class_names': (), 'class_colours': ()}, 'needs class_names .*, box_class_names .* or both'),
+        ({'box_class_names': ('car', 'car')}, 'each needs a name of its own'),
+        ({'box_class_names': ('car',), 'channels': 15}, 'even number of channels in halves, not 15'),
+        ({'box_class_names': ('car',), 'detection_channels': 31}, 'even number .* not 31'),
+        ({'anchor_scales': ()}, 'anchor_scales.*at least one'),
+        ({'anchor_ratios': (1.0, -1.0)}, 'anchor_ratios.*positive'),
+        ({'anchor_ratios': (float('inf'),)}, 'anchor_ratios.*positive'),
+        ({'num_proposals': 0}, 'num_proposals: got 0, allowed is 1 or more'),
+        ({'box_pooling': 'align'}, "box_pooling: got 'align', allowed is one of cells, smooth"),
+        ({'cell_centre': float('nan')}, 'cell_centre: got nan'),
     ],
 )
 def test_bad_spec_names_the_entry(changes, message):
@@ -61,3 +71,36 @@ def test_spec_with_unknown_or_missing_entries_is_refused():
         ModelSpec.from_dict({**spec().to_dict(), 'depth': 18})
     with pytest.raises(ConfigError, match='class_names'):
         ModelSpec.from_dict({'channels': 4})
+
+
+def test_tasks_and_what_their_heads_see():
+    light = {'light_channels': 16, 'detection_channels': 32, 'box_class_names': ('car',)}
+    assert spec().tasks == ('segmentation',)
+    assert spec(box_class_names=('car',)).tasks == ('segmentation', 'detection')
+    only = spec(class_names=(), class_colours=(), **light)
+    assert (only.tasks, only.head_light, only.light_outputs) == (('detection',), ('middle',), ('middle',))
+    assert spec(**light, detail=True).head_light == ('fine', 'middle')
+    assert spec(light_channels=16, box_class_names=('car',)).light_outputs == ()
+    assert spec(**{**light, 'box_class_names': ()}).light_outputs == ()
+    assert spec(light_channels=16, correction_channels=8).light_outputs == ('middle', 'coarse')
+
+
+def test_a_spec_from_before_detection_has_no_box_classes():
+    values = spec().to_dict()
+    old = {name: values[name] for name in ('class_names', 'class_colours', 'feature_net', 'channels')}
+    assert ModelSpec.from_dict(old) == spec()
+    assert ModelSpec.from_dict(old).box_class_names == ()
+
+
+def test_detections_are_chosen_by_mask_or_number():
+    found = Detections(
+        np.array([[0, 0, 4, 4], [1, 1, 3, 2], [5, 5, 9, 8]], np.float32),
+        np.array([2, 0, 1]),
+        np.array([0.9, 0.8, 0.1], np.float32),
+    )
+    some = found.chosen(found.scores_N > 0.5)
+    assert len(found) == 3 and len(some) == 2 and len(Detections.none()) == 0
+    np.testing.assert_array_equal(some.class_ids_N, [2, 0])
+    np.testing.assert_array_equal(found.chosen(np.array([2, 0])).boxes_xyxy, [[5, 5, 9, 8], [0, 0, 4, 4]])
+    with pytest.raises(ShapeError, match=r'not \(3, 4\), \(2,\), \(3,\)'):
+        Detections(found.boxes_xyxy, some.class_ids_N, found.scores_N)

@@ -17,6 +17,7 @@ from dff_ros.nets.correction import Correction
 from dff_ros.nets.light import LightNet
 from dff_ros.nets.looking import Look, LookingModel
 from dff_ros.nets.resnet import fold_batch_norm, make_feature_net
+from dff_ros.nets.rfcn import DetectionHead, RawDetection
 from dff_ros.nets.segmentation import SegmentationHead
 from dff_ros.nets.warp import propagate, warp
 
@@ -39,7 +40,8 @@ class DffModel(LookingModel):
     `feature_net`: normalised images (B, 3, H, W) -> feature (B, channels, h, w), h = ceil(H / stride).
     `flow_net`: two looks -> flow in cells, scale map; None for hand-made flow.
     `correction`: None if the spec has none: the model is then the paper's.
-    `heads['segmentation']`: feature -> class scores at the feature grid, or at the detail's.
+    `heads`: one for each task of the spec. `heads['segmentation']`: feature -> class scores at the feature
+    grid, or at the detail's; `heads['detection']`: see DetectionHead.
     `feature_options` go to the feature net (`frozen_stages`, `freeze_batch_norm`, `batch_norm`...).
     """
 
@@ -57,22 +59,44 @@ class DffModel(LookingModel):
         self.correction = (
             Correction(spec.channels, widths, spec.correction_channels) if spec.correction_channels else None
         )
-        head = SegmentationHead(spec.channels, spec.num_classes, widths[0] if spec.detail else 0)
-        self.heads = nn.ModuleDict({SegmentationHead.task: head})
+        self.heads = nn.ModuleDict()
+        if SegmentationHead.task in spec.tasks:
+            self.heads[SegmentationHead.task] = SegmentationHead(
+                spec.channels, spec.num_classes, widths[0] if spec.detail else 0
+            )
+        if DetectionHead.task in spec.tasks:
+            self.heads[DetectionHead.task] = DetectionHead(spec, widths[1])
         self.stride = self.feature_net.stride
         self.score_stride = LightNet.stride if spec.detail else self.stride
 
     def forward(self, image: Tensor) -> Tensor:
-        """Per-frame inference: normalised images (B, 3, H, W) -> class scores (B, K, h, w) at
-        `score_stride`.
+        """Per-frame segmentation: normalised images (B, 3, H, W) -> class scores (B, K, h, w) at
+        `score_stride`; ConfigError for a model without it.
         """
         return self.scores(self.feature_net(image), self.look(image))
 
     def scores(self, feature: Tensor, look: Look) -> Tensor:
-        """Class scores (B, K, h, w) at `score_stride` of a feature and the look at the same frame."""
+        """Class scores (B, K, h, w) at `score_stride` of a feature and the look at the same frame.
+
+        ConfigError for a model without segmentation.
+        """
         detail = look.light.fine if self.spec.detail and look.light is not None else None
-        scores: Tensor = self.heads['segmentation'](feature, detail)
+        scores: Tensor = self._head(SegmentationHead.task)(feature, detail)
         return scores
+
+    def detect(self, feature: Tensor, look: Look) -> RawDetection:
+        """What the detection head makes of a feature and the look at the same frame, not yet decoded.
+
+        ConfigError for a model without detection.
+        """
+        middle = look.light.middle if look.light is not None else None
+        raw: RawDetection = self._head(DetectionHead.task)(feature, middle)
+        return raw
+
+    def _head(self, task: str) -> nn.Module:
+        if task not in self.heads:
+            raise ConfigError(f'the model has no head for {task}, only for {", ".join(self.heads)}')
+        return self.heads[task]
 
     def propagate(
         self, current: Look, key: Look, key_feature: Tensor, flow: Tensor | None = None, correct: bool = True
