@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import astuple, fields
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from made_layers import smooth_texture
-from video_files import write_folder, write_frame
+from video_files import write_folder, write_frame, write_mot
 
 from dff_ros.config import replace
 from dff_ros.data.augment_config import AugmentConfig
@@ -34,6 +34,19 @@ def write_video(folder: Path, first: int, count: int) -> Path:
     for number in range(count):
         write_frame(folder / f'{number + 1}.png', first + number, CROP)
     return folder
+
+
+def data_of(batch: PairBatch, which: slice = slice(None)) -> dict[str, object]:
+    """All there is in those pairs of a batch, to be compared."""
+    found: dict[str, object] = {}
+    for field in fields(PairBatch):
+        value = getattr(batch, field.name)[which]
+        if field.name == 'boxes_B':
+            value = [
+                None if boxes is None else [array.tobytes() for array in astuple(boxes)] for boxes in value
+            ]
+        found[field.name] = value if isinstance(value, list) else value.tobytes()
+    return found
 
 
 def greys(batches: list[PairBatch], which: str = 'current_BHW3') -> set[int]:
@@ -120,11 +133,10 @@ def test_batches_depend_on_seed_and_step_only_and_slots_choose_of_them(tmp_path:
     whole = first.train.batch(5)
     repeated, odd = again.train.batch(5), again.train.batch(5, range(1, 8, 2))
     (ahead,) = again.train.ahead(5, 6, range(0, 8, 2))
-    for field in fields(PairBatch):
-        array = getattr(whole, field.name)
-        np.testing.assert_array_equal(getattr(repeated, field.name), array)
-        np.testing.assert_array_equal(getattr(odd, field.name), array[1::2])
-        np.testing.assert_array_equal(getattr(ahead, field.name), array[::2])
+    assert data_of(repeated) == data_of(whole)
+    assert data_of(odd) == data_of(whole, slice(1, None, 2))
+    assert data_of(ahead) == data_of(whole, slice(0, None, 2))
+    assert sum(boxes is not None for boxes in whole.boxes_B) == 1  # of the street
     assert not np.array_equal(first.train.batch(6).current_BHW3, whole.current_BHW3)
     # Labelled and unlabelled frames, made pairs, and a street whose classes are not those of the set.
     assert (whole.offsets_B[4:7] == -1).all() and (whole.offsets_B[[0, 1, 2, 3, 7]] >= 0).all()
@@ -254,3 +266,83 @@ def test_pairs_can_be_made_of_images_without_labels(tmp_path: Path):
     assert set(data.held_out) == {'made'}
     assert not np.array_equal(data.held_out['made'].batch(0).flow_B2HW, batch.flow_B2HW)
     data.close()
+
+
+# ---- boxes
+
+
+@pytest.fixture
+def mot(tmp_path: Path) -> Path:
+    """Twelve frames; in frame n one pedestrian whose left edge is at n - 1, and a region to be ignored."""
+    rows = [f'{number},1,{number},6,10,12,1,1,1\n{number},2,20,2,8,8,0,7,1' for number in range(1, 13)]
+    write_mot(tmp_path / 'mot', '\n'.join(rows), num_frames=12)
+    return tmp_path / 'mot'
+
+
+def test_boxes_teach_beside_labels_and_both_are_held_out(tmp_path: Path, labelled: Path, mot: Path):
+    settings = {'labelled': f'{labelled},mot:{mot}#3-11', 'made_share': 0, 'held_out': 1 / 9}
+    data = open_data(tmp_path, batch=14, **settings)
+    assert data.class_names == tuple('abcdefgh') and data.box_class_names == ('pedestrian',)
+    assert data.labelled is not None and len(data.labelled) == 18
+    seen = set()
+    for step in range(8):
+        batch = data.train.batch(step)
+        assert batch.known_BK.shape == (14, 1)
+        for boxes, is_known, labels, current, key in zip(
+            batch.boxes_B,
+            batch.known_BK[:, 0],
+            batch.labels_BHW,
+            batch.current_BHW3,
+            batch.key_BHW3,
+            strict=True,
+        ):
+            assert (boxes is not None) == is_known == bool((labels == 255).all())
+            if boxes is None:
+                continue
+            number = int(current[24, 32, 0])
+            seen |= {number, int(key[24, 32, 0])}
+            # 32x24 frames in crops of 64x48
+            np.testing.assert_array_equal(
+                boxes.boxes_xyxy, [[2 * number, 12, 2 * number + 20, 36], [40, 4, 56, 20]]
+            )
+            np.testing.assert_array_equal(boxes.is_ignored_N, [False, True])
+    assert seen == set(range(3, 11))
+    held_out = [data.held_out['labelled'].batch(step) for step in range(3)]
+    with_boxes = [
+        int(batch.current_BHW3[number, 24, 32, 0])
+        for batch in held_out
+        for number in np.flatnonzero(batch.known_BK)
+    ]
+    assert set(with_boxes) == {11}
+    assert any((batch.labels_BHW != 255).any() for batch in held_out)
+    data.close()
+
+
+def test_a_set_without_what_is_wanted_is_refused(tmp_path: Path, labelled: Path, mot: Path):
+    with pytest.raises(ConfigError, match='data.labelled: mot:.* has no labelled frames in all'):
+        open_data(tmp_path, labelled=f'mot:{mot}', **{'boxes.classes': ''})
+    with pytest.raises(ConfigError, match='boxes.classes: .* the data has boxes of pedestrian: give'):
+        open_data(tmp_path, labelled=f'mot:{mot}', **{'boxes.classes': 'person'})
+    with pytest.raises(ConfigError, match='mot:.* has no frames with labels, or boxes of the classes wanted'):
+        open_data(tmp_path, labelled=f'{labelled},mot:{mot}', street=2, **{'boxes.classes': 'car'})
+    with pytest.raises(ConfigError, match=r'data\.labelled: got .*@3.*; a data set tells its own frame rate'):
+        open_data(tmp_path, labelled=f'mot:{mot}@3')
+    with pytest.raises(DataError, match='mot:.*mot has no frame 13: its frames are 1 to 12'):
+        open_data(tmp_path, labelled=f'mot:{mot}#13-20')
+
+
+def test_only_boxes_can_be_trained_on(tmp_path: Path, mot: Path):
+    data = open_data(tmp_path, labelled=f'mot:{mot}', street=2, **{'boxes.classes': 'car,pedestrian'})
+    assert data.labelled is None and data.box_class_names == ('car', 'pedestrian')
+    assert data.class_names != ()  # the street's
+    batch = data.train.batch(0)  # labelled 2 or 1, made 2 or 1, street 1
+    known = {tuple(map(bool, row)) for row in batch.known_BK}
+    assert known == {(False, True), (False, False), (True, True)}
+    data.close()
+
+
+def test_without_detection_no_boxes_are_rendered(tmp_path: Path):
+    data = open_data(tmp_path, street=2, **{'boxes.classes': ''})
+    assert data.train.batch(0).boxes_B == (None,) * 4 and data.box_class_names == ()
+    data.close()
+    assert not list((tmp_path / 'street').rglob('boxes*'))

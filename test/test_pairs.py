@@ -169,7 +169,7 @@ def test_any_frame_may_be_the_current_one_where_labels_are_not_needed():
 
 
 def test_a_set_without_currents_or_without_keys_is_refused():
-    with pytest.raises(ConfigError, match='no labelled frames to draw pairs for'):
+    with pytest.raises(ConfigError, match='no frames with labels, or boxes of the classes wanted, to draw'):
         sampler(sequence(5, ()))
     one_hertz = sequence(10, tuple(range(10)), S)
     with pytest.raises(ConfigError, match=r'has any frame 0\.0333333 s and at most 1.5 s before it'):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dff_ros.data import street_pairs
+from dff_ros.data.classes import CAMVID_CLASSES, OBJECT_CLASSES
 from dff_ros.data.street import Street
 from dff_ros.data.street_pairs import StreetPairSpec, open_street_pairs
 from dff_ros.errors import ConfigError, DataError
@@ -62,3 +63,33 @@ def test_flows_beyond_what_is_kept_are_invalid():
     kept, is_valid = street_pairs._unpack(street_pairs._pack(flow, np.array([[True, True, True, False]])))
     np.testing.assert_array_equal(is_valid, [[True, False, True, False]])
     np.testing.assert_array_equal(kept[:, 0], [[1.5, 0, -511.5, 0], [0, 0, 0.25, 0]])
+
+
+def test_boxes_are_added_when_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert open_two(tmp_path)[0].boxes is None
+    monkeypatch.setattr(street_pairs, '_render_street', lambda *_: pytest.fail('rendered again'))
+    pairs = open_street_pairs(tmp_path, 2, 3, 30.0, 9, size=SIZE, processes=1, with_boxes=True)
+    monkeypatch.setattr(street_pairs, '_find_boxes', lambda *_: pytest.fail('found again'))
+    again = open_street_pairs(tmp_path, 2, 3, 30.0, 9, size=SIZE, processes=1, with_boxes=True)
+    spec = StreetPairSpec(num_frames=2, size=SIZE, seed=3, fps=30.0, max_spacing=9)
+    street, num_boxes = Street(spec.street_seed(0), SIZE, 30.0), 0
+    for index in range(2):
+        expected = {
+            (CAMVID_CLASSES[box.class_id], *np.float32(box.xyxy).tolist(), float(np.float32(box.visibility)))
+            for box in street.frame(spec.pair(0, index)[0]).boxes
+        }
+        pair, boxes = again[index], pairs[index].boxes
+        assert pair.box_classes == OBJECT_CLASSES and boxes is not None and not boxes.is_ignored_N.any()
+        found = {
+            (OBJECT_CLASSES[class_id], *edges, visibility)
+            for class_id, edges, visibility in zip(
+                boxes.class_ids_N, boxes.boxes_xyxy.tolist(), boxes.visibility_N.tolist(), strict=True
+            )
+        }
+        assert found == expected
+        num_boxes += len(found)
+    assert num_boxes > 3
+    assert open_two(tmp_path)[0].boxes is None
+    np.save(next(tmp_path.iterdir()) / 'boxes/boxes.npy', np.zeros((2, 3, 6), np.float32))
+    with pytest.raises(DataError, match='has boxes .* not of this set. Delete the folder'):
+        open_street_pairs(tmp_path, 2, 3, 30.0, 9, size=SIZE, processes=1, with_boxes=True)

@@ -37,7 +37,9 @@ def test_frames_labels_boxes_and_flow_are_those_of_the_street(videos: StreetVide
     assert videos.labels(1, 9) is None
     boxes = videos.boxes(1, 9)
     expected = street.frame(9).boxes
-    assert [CAMVID_CLASSES[id_] for id_ in boxes.class_ids_N] == [
+    assert videos.box_class_names == videos.sequences[1].box_classes == ('car', 'pedestrian', 'bicyclist')
+    assert videos.sequences[1].boxed == (0, 4, 8, 12)
+    assert [videos.box_class_names[id_] for id_ in boxes.class_ids_N] == [
         CAMVID_CLASSES[b.class_id] for b in expected
     ]
     np.testing.assert_array_equal(boxes.boxes_xyxy, np.float32([b.xyxy for b in expected]).reshape(-1, 4))

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_ros.data.classes import IGNORE_ID
-from dff_ros.data.file_videos import Clip, FrameFile, LabelFile, Scan
+from dff_ros.data.file_videos import BoxFile, Clip, FrameFile, LabelFile, Scan
 from dff_ros.data.findings import KINDS, Finding
 from dff_ros.data.label_files import read_values
 from dff_ros.data.layouts import detect_layout, layout_named
+from dff_ros.data.video_set import Boxes
 from dff_ros.errors import DataError
 
 ShowProgress = Callable[[int, int], None]
@@ -139,26 +140,23 @@ def check(
 
 def _facts_of(scan: Scan) -> SplitFacts:
     frames = [frame for clip in scan.clips for frame in clip.frames]
-    boxes = [frame.boxes for frame in frames if frame.boxes is not None]
-    num_ignored = sum(int(found.is_ignored_N.sum()) for found in boxes)
     return SplitFacts(
         class_names=scan.class_names,
         num_sequences=len(scan.clips),
         num_frames=len(frames),
         num_labelled=sum(frame.label is not None for frame in frames),
-        num_boxes=sum(len(found.is_ignored_N) for found in boxes) - num_ignored,
-        num_ignored_boxes=num_ignored,
         pixels=np.zeros(len(scan.class_names) + 1, np.int64),
     )
 
 
 @dataclass(slots=True)
 class _Look:
-    """What the files of a frame hold: sizes where they can be read, class pixel counts, what is wrong."""
+    """What the files of a frame hold: sizes where they can be read, pixels by class, boxes, what is wrong."""
 
     size: Size | None = None
     label_size: Size | None = None
     pixels: NDArray[np.int64] | None = None
+    boxes: Boxes | None = None
     problems: list[tuple[str, Path, str]] = field(default_factory=list)
 
 
@@ -167,7 +165,18 @@ def _look_at(frame: FrameFile) -> _Look:
     look.size = _decoded_size(look, frame.path)
     if frame.label is not None:
         _look_at_label(look, frame.label)
+    _look_at_boxes(look, frame.boxes)
     return look
+
+
+def _look_at_boxes(look: _Look, boxes: Boxes | BoxFile | None) -> None:
+    if boxes is None or isinstance(boxes, Boxes):
+        look.boxes = boxes
+        return
+    try:
+        look.boxes = boxes.read()
+    except DataError as error:
+        look.problems.append(('bad_box', boxes.path, str(error).removeprefix(f'{boxes.path} ')))
 
 
 def _look_at_label(look: _Look, label: LabelFile) -> None:
@@ -210,6 +219,10 @@ def _check_clip(root: Path, clip: Clip, looks: Iterator[_Look], facts: SplitFact
             yield Finding(kind, str(path.relative_to(root)), detail)
         if look.pixels is not None:
             facts.pixels += look.pixels
+        if look.boxes is not None:
+            num_ignored = int(look.boxes.is_ignored_N.sum())
+            facts.num_ignored_boxes += num_ignored
+            facts.num_boxes += len(look.boxes.is_ignored_N) - num_ignored
         if look.size is None:
             continue
         facts.sizes[look.size] += 1

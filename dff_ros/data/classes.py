@@ -46,6 +46,9 @@ CAMVID_COLOURS: np.ndarray = np.array(
 )
 CAMVID_COLOURS.setflags(write=False)
 
+OBJECT_CLASSES: tuple[str, ...] = ('car', 'pedestrian', 'bicyclist')
+"""Those of CamVid's classes whose things can be counted."""
+
 SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN, BICYCLIST = range(11)
 
 

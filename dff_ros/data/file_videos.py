@@ -25,14 +25,27 @@ class LabelFile:
     coding: LabelCoding
 
 
+class BoxFile(Protocol):
+    """A file that boxes are read from when they are needed."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        ...
+
+    def read(self) -> Boxes:
+        """The boxes of one frame; DataError where the file cannot be used."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class FrameFile:
-    """A frame, its label map and its boxes, where it has any."""
+    """A frame, its label map and its boxes (or the file that has them), where there are any."""
 
     path: Path
     stamp_ns: int
     label: LabelFile | None = None
-    boxes: Boxes | None = None
+    boxes: Boxes | BoxFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +97,7 @@ class FileVideos:
         self.class_names = scan.class_names
         self.box_class_names = scan.box_class_names
         self.sequences: Sequence[SequenceInfo] = tuple(
-            SequenceInfo(
-                clip.name,
-                tuple(frame.stamp_ns for frame in clip.frames),
-                tuple(index for index, frame in enumerate(clip.frames) if frame.label is not None),
-            )
-            for clip in self._clips
+            _info_of(clip, scan.box_class_names) for clip in self._clips
         )
 
     def frame(self, sequence: int, index: int) -> VideoFrame:
@@ -103,8 +111,20 @@ class FileVideos:
         return None if label is None else label.coding.decode(read_values(label.path), label.path)
 
     def boxes(self, sequence: int, index: int) -> Boxes | None:
-        """The boxes of the frame, if its data set has any."""
-        return self._clips[sequence].frames[index].boxes
+        """The boxes of the frame, if its data set has any; DataError where their file cannot be used."""
+        boxes = self._clips[sequence].frames[index].boxes
+        return boxes if boxes is None or isinstance(boxes, Boxes) else boxes.read()
+
+
+def _info_of(clip: Clip, box_class_names: tuple[str, ...]) -> SequenceInfo:
+    boxed = tuple(index for index, frame in enumerate(clip.frames) if frame.boxes is not None)
+    return SequenceInfo(
+        clip.name,
+        tuple(frame.stamp_ns for frame in clip.frames),
+        tuple(index for index, frame in enumerate(clip.frames) if frame.label is not None),
+        boxed,
+        box_class_names if boxed else (),
+    )
 
 
 def cut(

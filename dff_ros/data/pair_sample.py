@@ -8,6 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dff_ros.data.boxes import mirrored
+from dff_ros.data.video_set import Boxes
 from dff_ros.errors import DataError
 
 MADE = -1
@@ -21,7 +23,8 @@ class PairSample:
     `flow_2HW`: float32, exact backward flow (current -> key), x then y, in pixels; `is_visible_HW`: where
     what is seen in the current frame is seen in the key frame too, so that the flow counts. Without exact
     flow both are None. `offset` counts spacings from key to current. `is_inside_HW`: False
-    where a crop is padding; None: nowhere.
+    where a crop is padding; None: nowhere. `boxes`: the objects of the current frame, None where nobody
+    looked for any; their class ids index `box_classes`, the classes that were looked for.
     """
 
     name: str
@@ -32,6 +35,8 @@ class PairSample:
     is_visible_HW: NDArray[np.bool_] | None = None
     offset: int = MADE
     is_inside_HW: NDArray[np.bool_] | None = None
+    boxes: Boxes | None = None
+    box_classes: tuple[str, ...] = ()
 
     def exact_flow(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """The flow and where it counts; DataError where it is not known."""
@@ -64,6 +69,7 @@ class PairSample:
             flow_2HW=flow,
             is_visible_HW=None if is_visible is None else np.ascontiguousarray(is_visible[:, ::-1]),
             is_inside_HW=None if is_inside is None else np.ascontiguousarray(is_inside[:, ::-1]),
+            boxes=None if self.boxes is None else mirrored(self.boxes, self.current_HW3.shape[1]),
         )
 
 

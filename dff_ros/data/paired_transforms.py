@@ -1,4 +1,4 @@
-"""Seeded changes of a pair of frames: one placement for both frames, labels and flow, then colours."""
+"""Seeded changes of a pair of frames: one placement for both frames, labels, boxes and flow, then colours."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_ros.data.augment_config import AugmentConfig, ColourConfig
+from dff_ros.data.box_config import BoxConfig
+from dff_ros.data.boxes import place_boxes
 from dff_ros.data.classes import IGNORE_ID
 from dff_ros.data.pair_sample import PairSample
 from dff_ros.data.transforms import (
@@ -25,6 +27,7 @@ _EDGE_PX = 1.0
 """Where neighbouring flows differ by more, they are of different surfaces and must not be mixed."""
 
 _OUTSIDE_PX = 1e6
+_BOXES = BoxConfig()
 
 
 def augment_pair(
@@ -35,6 +38,7 @@ def augment_pair(
     independent_colour: bool = False,
     fit: bool = False,
     cover: bool = False,
+    boxes: BoxConfig = _BOXES,
 ) -> PairSample:
     """A random crop (height, width) of a pair with changed colours; labels are all 255 where there are none.
 
@@ -43,7 +47,8 @@ def augment_pair(
     The colours of both frames are changed alike, apart from the grain, or independently.
     """
     height, width = pair.current_HW3.shape[:2]
-    placed = place_pair(pair, draw_placement(config, rng, (height, width), crop, fit, cover), crop)
+    placement = draw_placement(config, rng, (height, width), crop, fit, cover)
+    placed = place_pair(pair, placement, crop, boxes)
     return colour_pair(config, rng, placed, independent_colour)
 
 
@@ -59,9 +64,17 @@ def colour_pair(
     return replace(pair, current_HW3=current, key_HW3=key)
 
 
-def place_pair(pair: PairSample, placement: Placement, crop: tuple[int, int]) -> PairSample:
-    """Frames, labels and flow of a crop (height, width); flow stays backward, in pixels of the crop."""
-    labels = pair.labels_HW
+def place_pair(
+    pair: PairSample, placement: Placement, crop: tuple[int, int], config: BoxConfig = _BOXES
+) -> PairSample:
+    """Frames, labels, boxes and flow of a crop (height, width); flow stays backward, in pixels of the crop.
+
+    Boxes are cut, and ignored where too little is left of them, as `place_boxes` tells.
+    """
+    labels, boxes = pair.labels_HW, pair.boxes
+    if boxes is not None:
+        size = pair.current_HW3.shape[0], pair.current_HW3.shape[1]
+        boxes = place_boxes(boxes, placement, size, crop, config)
     flow, is_visible = pair.flow_2HW, pair.is_visible_HW
     padding = place_labels(np.zeros(pair.current_HW3.shape[:2], np.uint8), placement, crop)
     if flow is not None and is_visible is not None:
@@ -76,6 +89,7 @@ def place_pair(pair: PairSample, placement: Placement, crop: tuple[int, int]) ->
         flow_2HW=flow,
         is_visible_HW=is_visible,
         is_inside_HW=padding == 0,
+        boxes=boxes,
     )
 
 

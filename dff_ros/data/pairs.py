@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dff_ros.data.boxes import renamed
 from dff_ros.data.order import shuffled
 from dff_ros.data.pair_config import PairConfig
 from dff_ros.data.pair_sample import PairSample
@@ -27,7 +28,7 @@ _KEYS = 3
 class PairSource:
     """A video set and how many pairs of each batch come from it.
 
-    `any_current`: every frame is a current one, labelled or not.
+    `any_current`: every frame is a current one, with labels or boxes or without.
     """
 
     videos: VideoSet
@@ -112,11 +113,11 @@ class PairSampler:
 
 
 def currents_of(videos: VideoSet, any_current: bool) -> list[tuple[int, int]]:
-    """(sequence, index) of the labelled frames, or of all."""
+    """(sequence, index) of the frames with labels or boxes, or of all."""
     return [
         (number, index)
         for number, info in enumerate(videos.sequences)
-        for index in (range(len(info)) if any_current else info.labelled)
+        for index in (range(len(info)) if any_current else info.annotated)
     ]
 
 
@@ -132,7 +133,8 @@ def check_usable(videos: VideoSet, config: PairConfig, any_current: bool, name: 
     """ConfigError where a set has no current frame, or none that any other frame can be the key of."""
     currents = currents_of(videos, any_current)
     if not currents:
-        raise ConfigError(f'{name} has no {"" if any_current else "labelled "}frames to draw pairs for')
+        kind = '' if any_current else ' with labels, or boxes of the classes wanted,'
+        raise ConfigError(f'{name} has no frames{kind} to draw pairs for')
     if not has_pairs(videos, config, any_current):
         spacing = f'{config.spacing_s:g} s' if config.spacing_s else f'{config.spacing} frames'
         within = f' and at most {config.max_gap_s:g} s' if config.max_gap_s else ''
@@ -160,7 +162,8 @@ def read_pair(videos: VideoSet, pair: Pair, with_flow: bool = False) -> PairSamp
             f'{key.name} is {key.image_HW3.shape[1]}x{key.image_HW3.shape[0]} pixels, {current.name} of the '
             f'same sequence {size[1]}x{size[0]}: they must be equal'
         )
-    is_labelled = pair.current in videos.sequences[pair.sequence].labelled
+    info = videos.sequences[pair.sequence]
+    is_labelled = pair.current in info.labelled
     labels = read_labels(videos, pair.sequence, pair.current, current) if is_labelled else None
     flow: NDArray[np.float32] | None = None
     is_visible: NDArray[np.bool_] | None = None
@@ -168,4 +171,15 @@ def read_pair(videos: VideoSet, pair: Pair, with_flow: bool = False) -> PairSamp
         flow, is_visible = np.zeros((2, *size), np.float32), np.ones(size, np.bool_)
     elif with_flow and isinstance(videos, FlowVideoSet):
         flow, is_visible = videos.flow(pair.sequence, pair.current, pair.key)
-    return PairSample(current.name, current.image_HW3, key.image_HW3, labels, flow, is_visible, pair.offset)
+    boxes = videos.boxes(pair.sequence, pair.current) if pair.current in info.boxed else None
+    return PairSample(
+        current.name,
+        current.image_HW3,
+        key.image_HW3,
+        labels,
+        flow,
+        is_visible,
+        pair.offset,
+        boxes=None if boxes is None else renamed(boxes, videos.box_class_names, info.box_classes),
+        box_classes=() if boxes is None else info.box_classes,
+    )

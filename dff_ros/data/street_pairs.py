@@ -9,13 +9,23 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
+from dff_ros.data.boxes import boxes_of, renamed
+from dff_ros.data.classes import CAMVID_CLASSES, OBJECT_CLASSES
 from dff_ros.data.pair_sample import PairSample
 from dff_ros.data.street_set import ShowProgress, StreetSetSpec, render_once
+from dff_ros.data.video_set import Boxes
 from dff_ros.errors import ConfigError, DataError
 
 IMAGES_FILE = 'pairs.npy'
 FLOW_FILE = 'flow.npy'
 LABELS_FILE = 'labels.npy'
+BOXES_FILE = 'boxes.npy'
+
+_BOXES_FOLDER = 'boxes'
+"""In that of the set: boxes are added to a set that was rendered without."""
+_MOST_BOXES = 256
+_BOX_COLUMNS = 6
+"""Edges x1, y1, x2, y2, class id, visibility; all 0 behind the last box."""
 
 _STEPS_PER_PX = 64
 """Flow is kept as whole 1 / this of a pixel: half the room of float32, and images tell no finer."""
@@ -49,11 +59,13 @@ class StreetPairSpec(StreetSetSpec):
 class StreetPairs:
     """The rendered pairs in a folder; DataError where files are missing, damaged or of another set."""
 
-    def __init__(self, folder: Path, spec: StreetPairSpec) -> None:
+    def __init__(self, folder: Path, spec: StreetPairSpec, with_boxes: bool = False) -> None:
         try:
             self._images = np.load(folder / IMAGES_FILE, mmap_mode='r')
             self._flow = np.load(folder / FLOW_FILE, mmap_mode='r')
             self._labels = np.load(folder / LABELS_FILE, mmap_mode='r')
+            boxes = folder / _BOXES_FOLDER / BOXES_FILE
+            self._boxes = np.load(boxes, mmap_mode='r') if with_boxes else None
         except (OSError, ValueError, EOFError) as error:
             raise DataError(
                 f'the rendered street in {folder} is unusable: {error}. Delete the folder'
@@ -64,6 +76,8 @@ class StreetPairs:
         expected = tuple((spec.num_frames, *shape) for shape in ((2, *size, 3), (2, *size), size))
         if found != expected:
             raise DataError(f'{folder} has arrays {found}, which are not of this set. Delete the folder')
+        if self._boxes is not None and self._boxes.shape != (spec.num_frames, _MOST_BOXES, _BOX_COLUMNS):
+            raise DataError(f'{folder} has boxes {self._boxes.shape}, not of this set. Delete the folder')
 
     def __len__(self) -> int:
         return len(self._images)
@@ -74,7 +88,18 @@ class StreetPairs:
         current_number, key_number = self._spec.pair(*self._spec.place(index))
         flow, is_visible = _unpack(self._flow[index])
         offset = current_number - key_number
-        return PairSample(f'street pair {index}', current, key, labels, flow, is_visible, offset)
+        boxes = None if self._boxes is None else _unpack_boxes(self._boxes[index])
+        return PairSample(
+            f'street pair {index}',
+            current,
+            key,
+            labels,
+            flow,
+            is_visible,
+            offset,
+            boxes=boxes,
+            box_classes=() if boxes is None else OBJECT_CLASSES,
+        )
 
 
 def open_street_pairs(
@@ -86,10 +111,12 @@ def open_street_pairs(
     show: ShowProgress | None = None,
     size: tuple[int, int] = (360, 480),
     processes: int | None = None,
+    with_boxes: bool = False,
 ) -> StreetPairs:
     """The set in `cache`, rendered now if it is not there; `show(done, total)` is called as pairs are done.
 
-    The pairs depend on the arguments and the renderer only. Raises ConfigError on fewer than 1 pair,
+    The pairs depend on the arguments and the renderer only. A set that was rendered without boxes gets them
+    when they are first asked for. Raises ConfigError on fewer than 1 pair,
     DataError where the disk refuses.
     """
     if num_pairs < 1:
@@ -102,7 +129,10 @@ def open_street_pairs(
         LABELS_FILE: ('uint8', size),
     }
     render_once(folder, spec, arrays, _render_street, show, processes)
-    return StreetPairs(folder, spec)
+    if with_boxes:
+        boxes = {BOXES_FILE: ('float32', (_MOST_BOXES, _BOX_COLUMNS))}
+        render_once(folder / _BOXES_FOLDER, spec, boxes, _find_boxes, show, processes)
+    return StreetPairs(folder, spec, with_boxes)
 
 
 def _render_street(folder: Path, spec: StreetPairSpec, street: int) -> int:
@@ -122,6 +152,29 @@ def _render_street(folder: Path, spec: StreetPairSpec, street: int) -> int:
         images[sample], labels[sample] = (frame.image_HW3, drive.frame(key).image_HW3), frame.labels_HW
         flows[sample] = _pack(*drive.flow(current, key))
     return len(samples)
+
+
+def _find_boxes(folder: Path, spec: StreetPairSpec, street: int) -> int:
+    import cv2
+
+    from dff_ros.data.street import Street
+
+    cv2.setNumThreads(1)
+    found = open_memmap(folder / BOXES_FILE, 'r+')
+    drive = Street(spec.street_seed(street), spec.size, spec.fps)
+    samples = spec.frames(street)
+    for position, sample in enumerate(samples):
+        boxes = drive.frame(spec.pair(street, position)[0]).boxes
+        nearest = sorted(boxes, key=lambda box: box.xyxy[3] - box.xyxy[1], reverse=True)[:_MOST_BOXES]
+        for row, box in enumerate(nearest):
+            found[sample, row] = *box.xyxy, box.class_id, box.visibility
+    return len(samples)
+
+
+def _unpack_boxes(rows: NDArray[np.float32]) -> Boxes:
+    used = rows[rows[:, 2] > 0]
+    boxes = boxes_of(used[:, :4], used[:, 4], visibility_N=used[:, 5])
+    return renamed(boxes, CAMVID_CLASSES, OBJECT_CLASSES)
 
 
 def _pack(flow_2HW: NDArray[np.float32], is_valid_HW: NDArray[np.bool_]) -> NDArray[np.int16]:

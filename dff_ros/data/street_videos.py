@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_ros.data.classes import CAMVID_CLASSES
+from dff_ros.data.boxes import boxes_of, renamed
+from dff_ros.data.classes import CAMVID_CLASSES, OBJECT_CLASSES
 from dff_ros.data.street import Street
+from dff_ros.data.street.simulation import Box
 from dff_ros.data.street_config import StreetVideosConfig
 from dff_ros.data.video_set import Boxes, SequenceInfo, VideoFrame
 
@@ -24,14 +27,14 @@ class StreetVideos:
     """
 
     class_names = CAMVID_CLASSES
-    box_class_names = CAMVID_CLASSES
+    box_class_names = OBJECT_CLASSES
 
     def __init__(self, config: StreetVideosConfig) -> None:
         self._config = config
         stamps_ns = tuple(round(index * 1e9 / config.fps) for index in range(config.frames))
         labelled = tuple(range(0, config.frames, config.every))
         self.sequences = tuple(
-            SequenceInfo(f'street_{config.seed + number}', stamps_ns, labelled)
+            SequenceInfo(f'street_{config.seed + number}', stamps_ns, labelled, labelled, OBJECT_CLASSES)
             for number in range(config.sequences)
         )
         self._lock = Lock()
@@ -54,14 +57,7 @@ class StreetVideos:
     def boxes(self, sequence: int, index: int) -> Boxes:
         """The visible extent of every vehicle and person."""
         with self._lock:
-            boxes = self._street(sequence).frame(self._checked(index)).boxes
-        return Boxes(
-            boxes_xyxy=np.array([box.xyxy for box in boxes], np.float32).reshape(-1, 4),
-            class_ids_N=np.array([box.class_id for box in boxes], np.int64),
-            track_ids_N=np.array([box.id for box in boxes], np.int64),
-            visibility_N=np.array([box.visibility for box in boxes], np.float32),
-            is_ignored_N=np.zeros(len(boxes), np.bool_),
-        )
+            return street_boxes(self._street(sequence).frame(self._checked(index)).boxes)
 
     def flow(self, sequence: int, current: int, key: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Exact backward flow (2, H, W) and where (H, W) its target is in the key frame and not hidden."""
@@ -77,3 +73,14 @@ class StreetVideos:
     def _make(self, sequence: int) -> Street:
         config = self._config
         return Street(config.seed + sequence, (config.height, config.width), config.fps)
+
+
+def street_boxes(boxes: Sequence[Box]) -> Boxes:
+    """The street's boxes of the `OBJECT_CLASSES`."""
+    found = boxes_of(
+        [box.xyxy for box in boxes],
+        [box.class_id for box in boxes],
+        track_ids_N=[box.id for box in boxes],
+        visibility_N=[box.visibility for box in boxes],
+    )
+    return renamed(found, CAMVID_CLASSES, OBJECT_CLASSES)

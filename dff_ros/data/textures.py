@@ -8,14 +8,16 @@ from dff_ros.data.video_set import VideoSet, read_labels
 
 
 class VideoTextures:
-    """The labelled frames of `labelled` with their labels, then all frames of `unlabelled`."""
+    """The annotated frames of `labelled`, with their label maps, then all frames of `unlabelled`."""
 
     def __init__(self, labelled: VideoSet | None, unlabelled: VideoSet | None) -> None:
         self._where: list[tuple[VideoSet, int, int, bool]] = []
         for videos, any_frame in ((labelled, False), (unlabelled, True)):
-            if videos is not None:
-                where = currents_of(videos, any_frame)
-                self._where += [(videos, sequence, index, not any_frame) for sequence, index in where]
+            if videos is None:
+                continue
+            for sequence, index in currents_of(videos, any_frame):
+                has_labels = not any_frame and index in videos.sequences[sequence].labelled
+                self._where.append((videos, sequence, index, has_labels))
 
     def __len__(self) -> int:
         return len(self._where)

@@ -33,17 +33,19 @@ class VideoRequest:
 
 def parse_requests(text: str, setting: str) -> list[VideoRequest]:
     """`PATH[#FIRST-LAST][@FPS]`, separated by commas; ConfigError names the setting and the item."""
-    requests = []
-    for item in filter(None, map(str.strip, text.split(','))):
-        match = _OPTIONS.match(item)
-        first, last = (int(match[name]) if match and match[name] else None for name in ('first', 'last'))
-        fps = float(match['fps']) if match and match['fps'] else None
-        if match is None or fps == 0 or (first is not None and last is not None and not 0 < first <= last):
-            raise ConfigError(
-                f'{setting}: got {item!r}, expected PATH, PATH#FIRST-LAST (frames, counted from 1), PATH@FPS'
-            )
-        requests.append(VideoRequest(Path(match['path']).expanduser(), first or 1, last, fps))
-    return requests
+    return [parse_request(item, setting) for item in filter(None, map(str.strip, text.split(',')))]
+
+
+def parse_request(item: str, setting: str) -> VideoRequest:
+    """One item of `parse_requests`."""
+    match = _OPTIONS.match(item)
+    first, last = (int(match[name]) if match and match[name] else None for name in ('first', 'last'))
+    fps = float(match['fps']) if match and match['fps'] else None
+    if match is None or fps == 0 or (first is not None and last is not None and not 0 < first <= last):
+        raise ConfigError(
+            f'{setting}: got {item!r}, expected PATH, PATH#FIRST-LAST (frames, counted from 1), PATH@FPS'
+        )
+    return VideoRequest(Path(match['path']).expanduser(), first or 1, last, fps)
 
 
 def open_unlabelled(request: VideoRequest, cache: Path, show: ShowProgress | None = None) -> FileVideos:

@@ -35,11 +35,21 @@ class Boxes:
 
 @dataclass(frozen=True, slots=True)
 class SequenceInfo:
-    """An uninterrupted stretch of video: ascending stamps, and the numbers of the frames that have labels."""
+    """An uninterrupted stretch of video: ascending stamps, and the numbers of the frames that have labels.
+
+    `boxed` are the numbers of those in which somebody looked for objects, of the classes `box_classes`.
+    """
 
     name: str
     stamps_ns: tuple[int, ...]
     labelled: tuple[int, ...]
+    boxed: tuple[int, ...] = ()
+    box_classes: tuple[str, ...] = ()
+
+    @property
+    def annotated(self) -> tuple[int, ...]:
+        """The numbers of the frames with labels or boxes, ascending."""
+        return tuple(sorted({*self.labelled, *self.boxed}))
 
     def __len__(self) -> int:
         return len(self.stamps_ns)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from dff_ros.config import to_flat
-from dff_ros.data.file_videos import FileVideos
+from dff_ros.data.video_set import VideoSet
 from dff_ros.nets.dff import DffModel
 from dff_ros.training import run_log
 from dff_ros.training.batches import Source
@@ -152,7 +152,7 @@ def _evaluate(config: DffTrainConfig, model: DffModel, log: run_log.RunLog) -> d
     return found
 
 
-def _measure(model: DffModel, videos: FileVideos, data: str, split: str) -> dict[str, object]:
+def _measure(model: DffModel, videos: VideoSet, data: str, split: str) -> dict[str, object]:
     counts = evaluate_frames(model, videos, data, split)
     name = f'{data}_{split}'
     found: dict[str, object] = {name: counts.summary(model.spec.class_names)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +56,7 @@ def parts_of(batch: PairBatch, num_parts: int) -> list[PairBatch]:
     """The batch in so many parts of nearly equal size, or fewer where it has no more pairs."""
     size = len(batch.offsets_B)
     numbers = np.array_split(np.arange(size), min(num_parts, size))
-    return [_taken(batch, part) for part in numbers]
+    return [batch.taken(part) for part in numbers]
 
 
 def to_pairs(
@@ -102,9 +101,3 @@ def hand_made_flow(name: str, stride: int) -> HandFlow | None:
     if name == 'zero':
         return lambda current, key: np.zeros((2, *grid_size(current.shape[:2], stride)), np.float32)
     return None
-
-
-def _taken(batch: PairBatch, numbers: NDArray[np.int64]) -> PairBatch:
-    """The pairs of those numbers, in that order."""
-    arrays = {field.name: getattr(batch, field.name)[numbers] for field in dataclasses.fields(batch)}
-    return PairBatch(**arrays)

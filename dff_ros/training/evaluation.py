@@ -11,16 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dff_ros.backends.runner import image_taps
-from dff_ros.data.file_videos import FileVideos
 from dff_ros.data.samples import LabelledImages
-from dff_ros.data.video_set import LabelledFrames
+from dff_ros.data.video_set import LabelledFrames, VideoSet
 from dff_ros.errors import ConfigError, DataError
 from dff_ros.evaluation.metrics import ConfusionMatrix
 from dff_ros.geometry import network_size, upsample_matrix
 from dff_ros.nets.dff import DffModel
 from dff_ros.nets.graphs import Resample
 from dff_ros.nets.segmentation import upsample_scores
-from dff_ros.training.labelled_data import data_name, evaluation_splits, open_labelled
+from dff_ros.training.labelled_data import data_name, evaluation_splits, open_labelled, whole_set
 from dff_ros.training.progress import progress_bar
 
 ResultT = TypeVar('ResultT')
@@ -47,7 +46,7 @@ def evaluate_splits(
     folders: Sequence[str],
     setting: str,
     class_names: tuple[str, ...],
-    measure: Callable[[FileVideos, str, str], ResultT],
+    measure: Callable[[VideoSet, str, str], ResultT],
 ) -> Iterator[tuple[str, str, ResultT]]:
     """(name of the data set, split, result) of each split that a finished run is evaluated on.
 
@@ -58,7 +57,7 @@ def evaluate_splits(
         name = data_name(folder)
         for split in evaluation_splits(folder):
             try:
-                videos = open_labelled([folder], split, setting).sets[0]
+                videos = open_labelled([whole_set(folder)], split, setting).sets[0]
                 if videos.class_names != class_names:
                     raise DataError(f'its classes are {", ".join(videos.class_names)}')
                 result = measure(videos, name, split)
@@ -68,7 +67,7 @@ def evaluate_splits(
             yield name, split, result
 
 
-def evaluate_frames(model: DffModel, videos: FileVideos, name: str, split: str) -> ConfusionMatrix:
+def evaluate_frames(model: DffModel, videos: VideoSet, name: str, split: str) -> ConfusionMatrix:
     """`evaluate` on the labelled frames, with a progress bar."""
     with progress_bar(f'evaluating {name} {split}') as bar:
         return evaluate(model, LabelledFrames(videos), bar.show)

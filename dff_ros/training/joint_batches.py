@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dff_ros.data.augment_config import AugmentConfig
-from dff_ros.data.classes import CAMVID_CLASSES, Colours, class_colours
-from dff_ros.data.kept_videos import FrameMemory, KeptVideos, VideoPart, hold_out_labelled, hold_out_tail
+from dff_ros.data.classes import CAMVID_CLASSES, OBJECT_CLASSES, Colours, class_colours
+from dff_ros.data.kept_videos import (
+    FrameMemory,
+    KeptVideos,
+    VideoPart,
+    hold_out_labelled,
+    hold_out_tail,
+    whole_sequences,
+)
 from dff_ros.data.motion import LayeredPairs
 from dff_ros.data.pairs import PairSource, check_usable, has_pairs
 from dff_ros.data.textures import VideoTextures
@@ -41,8 +48,9 @@ _AS_IT_IS = AugmentConfig(
 @dataclass(frozen=True)
 class JointData:
     """`held_out` has batches of one kind each, without augmentation and without end; its frames are never in
-    `train`. `labelled` are the labelled frames of training, None without; `class_names` what labels mean
-    (empty: there are none), `class_colours` how the data draws them (empty: it does not say).
+    `train`. `labelled` are the frames of training with label maps, None without; `class_names` what these
+    mean (empty: there are none), `class_colours` how the data draws them (empty: it does not say);
+    `box_class_names` are the classes of boxes (empty: no detection).
     """
 
     train: PairBatches
@@ -50,6 +58,7 @@ class JointData:
     labelled: LabelledFrames | None
     class_names: tuple[str, ...]
     class_colours: Colours = ()
+    box_class_names: tuple[str, ...] = ()
 
     def close(self) -> None:
         """Stop the threads."""
@@ -63,6 +72,12 @@ class _Videos:
 
     train: VideoPart | None = None
     held_out: VideoPart | None = None
+
+    @property
+    def labelled(self) -> LabelledFrames | None:
+        """The frames of training with label maps."""
+        frames = None if self.train is None else LabelledFrames(self.train)
+        return frames if frames else None
 
 
 def open_joint_data(
@@ -99,46 +114,61 @@ class _Opener:
         self._memory = FrameMemory(data.memory_mib)
 
     def open(self) -> JointData:
-        labelled, classes = self._open_labelled()
+        classes, unlabelled_sets = self._open_labelled(), self._open_unlabelled('unlabelled')
         self._class_names = classes.class_names
-        unlabelled = self._open_unlabelled('unlabelled', UNLABELLED in self._counts)
-        images = self._open_unlabelled('made_images', MADE in self._counts)
+        self._box_classes = self._choose_boxes((*classes.sets, *unlabelled_sets))
+        labelled = self._labelled_videos(classes.sets)
+        unlabelled = self._unlabelled_videos(unlabelled_sets)
+        images = self._unlabelled_videos(self._open_unlabelled('made_images'))
         videos = {LABELLED: labelled, UNLABELLED: unlabelled}
         train = [self._video_kind(videos, self._counts), *self._other_kinds(labelled, images)]
         return JointData(
-            PairBatches([kind for kind in train if kind is not None], self._workers),
-            {
-                name: PairBatches([kind], self._workers)
-                for name, kind in self._held_out_kinds(videos, images).items()
-            },
-            LabelledFrames(labelled.train) if labelled.train is not None else None,
+            self._batches([kind for kind in train if kind is not None]),
+            {name: self._batches([kind]) for name, kind in self._held_out_kinds(videos, images).items()},
+            labelled.labelled,
             classes.class_names,
             classes.class_colours,
+            self._box_classes,
         )
 
-    def _open_labelled(self) -> tuple[_Videos, LabelledSets]:
-        """The labelled sets, and their classes or else those of the street."""
-        data = self._data
-        found = open_labelled(path_list(data.labelled), data.split, 'data.labelled')
-        for path, videos in zip(path_list(data.labelled), found.sets, strict=True):
-            check_usable(videos, data.pairs, False, path)
-        if found.sets:
-            return _Videos(*hold_out_labelled(self._kept(found.sets), data.held_out)), found
-        names = CAMVID_CLASSES if data.street else ()
-        return _Videos(), LabelledSets((), names, class_colours(names))
+    def _batches(self, kinds: Sequence[PairKind]) -> PairBatches:
+        return PairBatches(kinds, self._workers, self._box_classes)
 
-    def _open_unlabelled(self, setting: str, is_used: bool) -> _Videos:
-        sets = []
+    def _open_labelled(self) -> LabelledSets:
+        """The labelled sets, and the classes of their labels or else those of the street."""
+        data = self._data
+        found = open_labelled(path_list(data.labelled), data.split, 'data.labelled', data.boxes.is_used)
+        if found.class_names or not data.street:
+            return found
+        return replace(found, class_names=CAMVID_CLASSES, class_colours=class_colours(CAMVID_CLASSES))
+
+    def _open_unlabelled(self, setting: str) -> list[VideoSet]:
+        sets: list[VideoSet] = []
+        is_used = {'unlabelled': UNLABELLED, 'made_images': MADE}[setting] in self._counts
         for request in parse_requests(getattr(self._data, setting), f'data.{setting}') if is_used else ():
             with progress_bar(f'unpacking {request.path.name}') as bar:
                 videos = open_unlabelled(request, Path(self._data.video_cache), bar.show)
             if setting == 'unlabelled':
                 check_usable(videos, self._data.pairs, True, str(request.path))
             sets.append(videos)
-        return _Videos(*hold_out_tail(self._kept(sets), self._data.held_out)) if sets else _Videos()
+        return sets
+
+    def _choose_boxes(self, sets: Sequence[VideoSet]) -> tuple[str, ...]:
+        """The model's classes of boxes, of those that the data has."""
+        known = [name for videos in sets for info in videos.sequences for name in info.box_classes]
+        return self._data.boxes.chosen((*known, *(OBJECT_CLASSES if STREET in self._counts else ())))
 
     def _kept(self, sets: Sequence[VideoSet]) -> KeptVideos:
-        return KeptVideos(sets, self._crop[0] * self._crop[1], self._memory)
+        return KeptVideos(sets, self._crop[0] * self._crop[1], self._memory, self._box_classes)
+
+    def _labelled_videos(self, sets: Sequence[VideoSet]) -> _Videos:
+        videos, data = self._kept(sets), self._data
+        for path, which in zip(path_list(data.labelled), videos.sets, strict=True):
+            check_usable(whole_sequences(videos, which), data.pairs, False, path)
+        return _Videos(*hold_out_labelled(videos, data.held_out, videos.sets)) if sets else _Videos()
+
+    def _unlabelled_videos(self, sets: Sequence[VideoSet]) -> _Videos:
+        return _Videos(*hold_out_tail(self._kept(sets), self._data.held_out)) if sets else _Videos()
 
     def _video_kind(self, videos: dict[str, _Videos], counts: dict[str, int]) -> PairKind | None:
         sources = [
@@ -148,7 +178,8 @@ class _Opener:
         ]
         if not sources:
             return None
-        return VideoPairs(sources, self._data.pairs, self._augment, self._crop, self._seed)
+        data = self._data
+        return VideoPairs(sources, data.pairs, self._augment, self._crop, self._seed, boxes=data.boxes)
 
     def _other_kinds(self, labelled: _Videos, images: _Videos) -> list[PairKind]:
         kinds: list[PairKind] = []
@@ -166,7 +197,9 @@ class _Opener:
             is_any = name == UNLABELLED
             if found.held_out is not None and has_pairs(found.held_out, data.pairs, is_any):
                 source = PairSource(found.held_out, batch, is_any)
-                kinds[name] = VideoPairs([source], data.pairs, _AS_IT_IS, self._crop, self._seed)
+                kinds[name] = VideoPairs(
+                    [source], data.pairs, _AS_IT_IS, self._crop, self._seed, boxes=data.boxes
+                )
         textures = VideoTextures(videos[LABELLED].held_out, images.held_out)
         if MADE in self._counts and len(textures):
             kinds[MADE] = MadePairs(self._made(textures, _AS_IT_IS, _HELD_OUT_STREAM), batch)
@@ -190,6 +223,9 @@ class _Opener:
     def _street(self, num_pairs: int, seed: int, per_batch: int, augment: AugmentConfig) -> PairKind:
         data = self._data
         spacing = max(data.pairs.max_offset, 1)
-        pairs = rendered_pairs(self._street_cache, num_pairs, seed, data.street_fps, spacing, self._crop)
+        with_boxes = not set(OBJECT_CLASSES).isdisjoint(self._box_classes)
+        pairs = rendered_pairs(
+            self._street_cache, num_pairs, seed, data.street_fps, spacing, self._crop, with_boxes
+        )
         has_labels = self._class_names == CAMVID_CLASSES
-        return AugmentedPairs(pairs, per_batch, data.pairs, augment, self._crop, seed, has_labels)
+        return AugmentedPairs(pairs, per_batch, data.pairs, augment, self._crop, seed, has_labels, data.boxes)

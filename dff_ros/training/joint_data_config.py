@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from dff_ros.config import Validated, param
+from dff_ros.data.box_config import BoxConfig
 from dff_ros.data.motion_config import MotionConfig
 from dff_ros.data.pair_config import PairConfig
 from dff_ros.errors import ConfigError
@@ -19,7 +20,9 @@ class JointDataConfig(Validated):
     """Where pairs come from, and how many of each kind a batch has."""
 
     labelled: str = param(
-        '', 'Data sets with labels, LAYOUT:PATH or PATH, separated by commas; all with the same classes'
+        '',
+        'Data sets with labels or boxes, LAYOUT:PATH or PATH, separated by commas; label maps all of the '
+        'same classes; PATH#FIRST-LAST takes some frames of each sequence (from 1)',
     )
     split: str = param('train', 'Their split')
     unlabelled: str = param(
@@ -40,7 +43,7 @@ class JointDataConfig(Validated):
     street_share: int = param(1, 'Pairs of the simulated street, likewise', minimum=0, maximum=4096)
     held_out: float = param(
         0.1,
-        'Share of the labelled frames, and of each unlabelled video, that is never trained on',
+        'Share of the labelled frames of each set, and of each unlabelled video, that is never trained on',
         minimum=0.0,
         maximum=0.9,
     )
@@ -48,6 +51,7 @@ class JointDataConfig(Validated):
         2048, 'Decoded frames are kept in memory up to so much', minimum=0, maximum=1_000_000, unit='MiB'
     )
     video_cache: str = param('runs/cache/videos', 'Folder for unpacked video files')
+    boxes: BoxConfig = dataclasses.field(default_factory=BoxConfig)
     pairs: PairConfig = dataclasses.field(default_factory=PairConfig)
     motion: MotionConfig = dataclasses.field(default_factory=MotionConfig)
 

@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from dff_ros.data.augment_config import AugmentConfig
+from dff_ros.data.box_config import BoxConfig
 from dff_ros.data.order import shuffled
 from dff_ros.data.pair_config import PairConfig
 from dff_ros.data.pair_sample import ExactPairs, PairSample
@@ -28,6 +29,7 @@ _FLIP = 11
 """The same."""
 _AUGMENT_RENDERED = 12
 """The same."""
+_BOXES = BoxConfig()
 
 
 class PairKind(Protocol):
@@ -39,11 +41,13 @@ class PairKind(Protocol):
 
 
 class PairBatches(BatchStream[PairSample, PairBatch]):
-    """Batches of some kinds of pairs, in that order."""
+    """Batches of some kinds of pairs, in that order, for a model with these classes of boxes."""
 
-    def __init__(self, kinds: Sequence[PairKind], workers: int) -> None:
+    def __init__(
+        self, kinds: Sequence[PairKind], workers: int, box_class_names: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(workers)
-        self._kinds = kinds
+        self._kinds, self._box_class_names = kinds, box_class_names
 
     def jobs(self, step: int) -> list[Callable[[], PairSample]]:
         """What makes each pair of a step's batch."""
@@ -51,13 +55,14 @@ class PairBatches(BatchStream[PairSample, PairBatch]):
 
     def gather(self, items: Sequence[PairSample]) -> PairBatch:
         """The pairs as a batch."""
-        return stack_pairs(items)
+        return stack_pairs(items, self._box_class_names)
 
 
 class VideoPairs:
     """Random crops of pairs of frames of videos, with exact flow where it is known and wanted.
 
-    A scale of 1 is that at which a frame has the area of the crop; frames without labels always cover it.
+    A scale of 1 is that at which a frame has the area of the crop; frames of which nothing is told always
+    cover it.
     Raises ConfigError as PairSampler.
     """
 
@@ -69,6 +74,7 @@ class VideoPairs:
         crop: tuple[int, int],
         seed: int,
         with_flow: bool = True,
+        boxes: BoxConfig = _BOXES,
     ) -> None:
         self._sampler = PairSampler(sources, pairs, seed)
         self._config = config
@@ -76,6 +82,7 @@ class VideoPairs:
         self._crop = crop
         self._seed = seed
         self._with_flow = with_flow
+        self._boxes = boxes
 
     def picks(self, step: int) -> list[Pair]:
         """The pairs of a step's batch."""
@@ -88,8 +95,11 @@ class VideoPairs:
     def _make(self, step: int, slot: int, pair: Pair) -> PairSample:
         rng = np.random.default_rng((self._seed, _AUGMENT, step, slot))
         sample = self._sampler.read(pair, self._with_flow)
-        cover = sample.labels_HW is None  # nothing is learnt from a rim without a picture
-        return augment_pair(self._config, rng, sample, self._crop, self._independent_colour, True, cover)
+        # Nothing is learnt from a rim without a picture.
+        cover = sample.labels_HW is None and sample.boxes is None
+        return augment_pair(
+            self._config, rng, sample, self._crop, self._independent_colour, True, cover, self._boxes
+        )
 
 
 class MadePairs:
@@ -132,7 +142,7 @@ class RenderedPairs(_ShuffledPairs):
 
 class AugmentedPairs(_ShuffledPairs):
     """`per_batch` random crops of a finite set, in a new order every epoch; some of them still, as
-    `pairs.same` and `pairs.max_offset` say. Without `has_labels` labels are left out.
+    `pairs.same` and `pairs.max_offset` say. Without `has_labels` label maps are left out.
     """
 
     def __init__(
@@ -144,8 +154,10 @@ class AugmentedPairs(_ShuffledPairs):
         crop: tuple[int, int],
         seed: int,
         has_labels: bool = True,
+        boxes: BoxConfig = _BOXES,
     ) -> None:
         super().__init__(pairs, per_batch, seed)
+        self._boxes = boxes
         self._config, self._augment, self._crop, self._has_labels = config, augment, crop, has_labels
 
     def _make(self, step: int, slot: int, index: int) -> PairSample:
@@ -156,4 +168,5 @@ class AugmentedPairs(_ShuffledPairs):
         same, others = self._config.same, self._config.max_offset
         if others == 0 or rng.random() * (same + others) < same:
             pair = pair.still()
-        return augment_pair(self._augment, rng, pair, self._crop, self._config.independent_colour, fit=True)
+        independent = self._config.independent_colour
+        return augment_pair(self._augment, rng, pair, self._crop, independent, fit=True, boxes=self._boxes)

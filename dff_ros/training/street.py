@@ -12,8 +12,16 @@ HELD_OUT_STREET = 2**31
 
 
 def rendered_pairs(
-    cache: str | Path, num_pairs: int, seed: int, fps: float, max_spacing: int, size: tuple[int, int]
+    cache: str | Path,
+    num_pairs: int,
+    seed: int,
+    fps: float,
+    max_spacing: int,
+    size: tuple[int, int],
+    with_boxes: bool = False,
 ) -> StreetPairs:
     """As `open_street_pairs`, with a progress bar."""
     with progress_bar('rendering the street') as bar:
-        return open_street_pairs(Path(cache), num_pairs, seed, fps, max_spacing, bar.show, size)
+        return open_street_pairs(
+            Path(cache), num_pairs, seed, fps, max_spacing, bar.show, size, with_boxes=with_boxes
+        )
