@@ -214,6 +214,22 @@ def test_camvid_is_cut_between_recordings_and_at_pauses(tmp_path: Path):
     assert found == inside  # each pair within a sequence, none across
 
 
+def test_camvid_s_label_maps_give_boxes(tmp_path: Path):
+    write_camvid_video(tmp_path, ('0001TP_006690', '0001TP_006720'))
+    labels = np.zeros(SIZE, np.uint8)
+    labels[10:18, 4:16], labels[12:22, 24:28] = 8, 9
+    cv2.imwrite(str(tmp_path / 'labels/train/0001TP_006720.png'), labels)
+    videos = open_videos(str(tmp_path), 'train')
+    (info,) = videos.sequences
+    assert videos.box_class_names == info.box_classes == ('car', 'pedestrian', 'bicyclist')
+    assert info.boxed == (0, 1)
+    boxes = videos.boxes(0, 1)
+    assert boxes is not None
+    np.testing.assert_array_equal(boxes.boxes_xyxy, [[4, 10, 16, 18], [24, 12, 28, 22]])
+    np.testing.assert_array_equal(boxes.class_ids_N, [0, 1])
+    np.testing.assert_array_equal(boxes.is_ignored_N, [False, False])
+
+
 # ---- Cityscapes
 
 

@@ -165,7 +165,8 @@ def _look_at(frame: FrameFile) -> _Look:
     look.size = _decoded_size(look, frame.path)
     if frame.label is not None:
         _look_at_label(look, frame.label)
-    _look_at_boxes(look, frame.boxes)
+    if not look.problems:
+        _look_at_boxes(look, frame.boxes)
     return look
 
 
@@ -173,6 +174,8 @@ def _look_at_boxes(look: _Look, boxes: Boxes | BoxFile | None) -> None:
     if boxes is None or isinstance(boxes, Boxes):
         look.boxes = boxes
         return
+    if not boxes.path.is_file():
+        return  # the layout has reported it
     try:
         look.boxes = boxes.read()
     except DataError as error:

@@ -1,7 +1,11 @@
-"""CamVid as video: its recordings, cut where frames are not evenly spaced."""
+"""CamVid as video: its recordings, cut where frames are not evenly spaced.
+
+Boxes of cars, pedestrians and bicyclists are made of its label maps, which tell no instances: `label_boxes`.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -14,10 +18,25 @@ from dff_ros.data.camvid import (
     read_list,
     recording_and_number,
 )
-from dff_ros.data.classes import CAMVID_CLASSES, class_colours
+from dff_ros.data.classes import CAMVID_CLASSES, OBJECT_CLASSES, class_colours
 from dff_ros.data.file_videos import FrameFile, LabelFile, Scan, cut
+from dff_ros.data.label_boxes import label_boxes
+from dff_ros.data.label_files import read_values
 from dff_ros.data.numbering import median_step, runs
+from dff_ros.data.video_set import Boxes
 from dff_ros.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class LabelBoxes:
+    """The boxes of a label map."""
+
+    path: Path
+
+    def read(self) -> Boxes:
+        """The boxes of the OBJECT_CLASSES; DataError as of a label map."""
+        labels = CODING.decode(read_values(self.path), self.path)
+        return label_boxes(labels, CAMVID_CLASSES, OBJECT_CLASSES)
 
 
 def matches(root: Path) -> bool:
@@ -32,7 +51,7 @@ def splits(root: Path) -> tuple[str, ...]:
 
 def scan(root: Path, split: str) -> Scan:
     """The recordings of a split; a pause in one is a break."""
-    found = Scan(CAMVID_CLASSES, class_colours=class_colours(CAMVID_CLASSES))
+    found = Scan(CAMVID_CLASSES, OBJECT_CLASSES, class_colours=class_colours(CAMVID_CLASSES))
     try:
         named = [(*recording_and_number(name), name) for name in read_list(root, split)]
     except DataError as error:
@@ -56,7 +75,7 @@ def _add_recording(found: Scan, root: Path, split: str, recording: str, named: l
             if not path.is_file():
                 found.report('missing_file', path.relative_to(root))
         stamp_ns = (number - numbers[0]) * 10**9 // RATE_HZ
-        frames.append(FrameFile(image, stamp_ns, LabelFile(label, CODING)))
+        frames.append(FrameFile(image, stamp_ns, LabelFile(label, CODING), LabelBoxes(label)))
     parts = runs(numbers, median_step(numbers))
     for part in parts[1:]:
         before, after = numbers[part.start - 1], numbers[part.start]
