@@ -24,7 +24,7 @@ EXTRAS = {
     'export': ['torch>=2.11', 'safetensors', 'onnx', 'onnxscript'],
     'opencv': ['opencv-python-headless'],
     'video': ['av'],
-    'tools': ['rich', 'matplotlib', 'pillow'],
+    'tools': ['rich', 'matplotlib', 'pillow', 'pycocotools'],
     'test': ['pytest', 'hypothesis', 'rosbags', 'rosbags-image', 'torchmetrics'],
     'lint': ['ruff', 'mypy', 'types-PyYAML'],
 }

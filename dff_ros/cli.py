@@ -22,6 +22,7 @@ _EXTRA_OF_MODULE = {
     'onnx': 'export',
     'onnxruntime': 'onnxruntime',
     'onnxscript': 'export',
+    'pycocotools': 'tools',
     'rich': 'tools',
     'safetensors': 'torch',
     'torch': 'torch',

@@ -1,12 +1,12 @@
-"""The methods of an evaluation: what each propagates with, and the backends behind them."""
+"""The contenders of an evaluation: the backends behind its methods, and how long they take."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import Generic, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,57 +14,47 @@ from numpy.typing import NDArray
 from dff_ros.backends.base import Backend, available_cores, choose_backend, open_backend
 from dff_ros.bundle import Bundle
 from dff_ros.config import DffConfig, replace
-from dff_ros.errors import BackendUnavailableError, ConfigError
-from dff_ros.evaluation.speed import StageCost
-from dff_ros.evaluation.table import METHODS, MethodScores
+from dff_ros.errors import BackendUnavailableError
+from dff_ros.eval_task import AnswerT, EvalTask, Predict
+from dff_ros.evaluation.speed import StageCost, StageTimes
 from dff_ros.geometry import network_size
+from dff_ros.methods import CLOCKWORK, Setup, setups_of
 from dff_ros.model_spec import HAND_MADE_FLOWS, ModelSpec
 from dff_ros.timing import ms_since
 from dff_ros.types import KeyFeature
 
 Key = KeyFeature[object, object]
-LabelMap = NDArray[np.uint8]
-
-CLOCKWORK = 'clockwork'
-
-_FLOWS = {'dff': 'bundle', 'copy': 'zero', 'dis': 'dis', CLOCKWORK: CLOCKWORK}
-_PLAIN, _CORRECTED = '-plain', '-corrected'
-
-
-class Setup(NamedTuple):
-    """What a method propagates with: a setting `flow` or stage reuse, and whether the result is corrected."""
-
-    flow: str
-    is_corrected: bool
 
 
 @dataclass(slots=True)
-class Contender:
-    """One way to propagate, and everything counted about it. `flow`: the source in use, empty for none.
+class Contender(Generic[AnswerT]):
+    """One way to propagate, and its times. `flow`: the source in use, empty for none.
 
     `gmac`: multiply-adds of its stages, None where they are not counted.
     """
 
+    setup: Setup
     backend: Backend[object, object]
-    scores: MethodScores
+    predict: Predict[AnswerT]
+    times: StageTimes
     flow: str
     gmac: StageCost | None
 
-    def propagate(self, image: NDArray[np.uint8], key: Key, offset: int) -> LabelMap:
-        """The label map of an image from a key frame `offset` frames before it."""
+    def propagate(self, image: NDArray[np.uint8], key: Key, offset: int) -> AnswerT:
+        """The answer to an image from a key frame `offset` frames before it."""
         start_ns = time.perf_counter_ns()
         propagation = self.backend.propagate(image, key)
         propagate_ms = ms_since(start_ns)
         start_ns = time.perf_counter_ns()
-        answer = predict(self.backend, propagation.feature, image)
-        self.scores.times.add_propagated(offset, propagate_ms, ms_since(start_ns))
+        answer = self.predict(self.backend, propagation.feature, image)
+        self.times.add_propagated(offset, propagate_ms, ms_since(start_ns))
         return answer
 
 
-class Family:
+class Family(Generic[AnswerT]):
     """Contenders that share key frames: the first one's backend extracts them for all."""
 
-    def __init__(self, contenders: Sequence[Contender]) -> None:
+    def __init__(self, contenders: Sequence[Contender[AnswerT]]) -> None:
         self.contenders = contenders
         self.extractor = contenders[0].backend
 
@@ -75,22 +65,22 @@ class Family:
             key = contender.backend.adopt(image, key)
         return key
 
-    def answer(self, image: NDArray[np.uint8]) -> tuple[LabelMap, Key]:
+    def answer(self, image: NDArray[np.uint8]) -> tuple[AnswerT, Key]:
         """Per-frame inference with its times, and the key frame."""
         start_ns = time.perf_counter_ns()
         key = self.extractor.extract(image)
         extract_ms = ms_since(start_ns)
         start_ns = time.perf_counter_ns()
-        direct = predict(self.extractor, key.feature, image)
+        direct = self.contenders[0].predict(self.extractor, key.feature, image)
         predict_ms = ms_since(start_ns)
         for contender in self.contenders:
             start_ns = time.perf_counter_ns()
             key = contender.backend.adopt(image, key)
-            contender.scores.times.add_key(extract_ms + ms_since(start_ns), predict_ms)
+            contender.times.add_key(extract_ms + ms_since(start_ns), predict_ms)
         return direct, key
 
 
-class Field:
+class Field(Generic[AnswerT]):
     """All contenders of an evaluation, open and warmed up; closed by `close`.
 
     Several methods can be one contender, as `dff` and `dis` where the bundle's own flow is DIS. `notes` say
@@ -102,14 +92,14 @@ class Field:
         self,
         bundle: Bundle,
         config: DffConfig,
+        task: EvalTask[AnswerT],
         methods: Sequence[str] | None,
         size: tuple[int, int],
         num_offsets: int,
     ) -> None:
         self.notes: list[str] = []
-        names = default_methods(bundle.spec) if methods is None else dict.fromkeys(methods)
-        setups = {method: setup_of(method, bundle.spec) for method in names}
-        opened: dict[Setup, Contender] = {}
+        setups = setups_of(methods, bundle.spec, task.name)
+        opened: dict[Setup, Contender[AnswerT]] = {}
         with ExitStack() as stack:
             for setup in dict.fromkeys(setups.values()):
                 try:
@@ -121,52 +111,21 @@ class Field:
                     continue
                 stack.callback(backend.close)
                 backend.warm_up(size)
-                scores = MethodScores(num_offsets, bundle.spec.num_classes)
-                flow = '' if setup.flow == CLOCKWORK else bundle.spec.flow_in_use(setup.flow)
-                opened[setup] = Contender(backend, scores, flow, count_gmac(bundle.spec, size, setup))
+                opened[setup] = Contender(
+                    setup,
+                    backend,
+                    task.predict,
+                    StageTimes(num_offsets),
+                    flow='' if setup.flow == CLOCKWORK else bundle.spec.flow_in_use(setup.flow),
+                    gmac=count_gmac(bundle.spec, size, setup),
+                )
             self._stack = stack.pop_all()
         self.by_method = {method: opened[setup] for method, setup in setups.items() if setup in opened}
         self.families = [Family([opened[setup] for setup in family]) for family in _families(opened)]
 
-    @property
-    def contenders(self) -> Iterator[Contender]:
-        """Each once, in the order in which they run."""
-        return (contender for family in self.families for contender in family.contenders)
-
     def close(self) -> None:
         """Free the backends; calling it twice is harmless."""
         self._stack.close()
-
-
-def predict(backend: Backend[object, object], feature: object, image: NDArray[np.uint8]) -> LabelMap:
-    """The label map of an image, at its size."""
-    size = image.shape[0], image.shape[1]
-    return backend.predict(feature, size, size).label_map_HW
-
-
-def default_methods(spec: ModelSpec) -> tuple[str, ...]:
-    """The paper's methods, and the bundle's own without its correction if it has one."""
-    plain = (f'dff{_PLAIN}',) if spec.correction_channels else ()
-    return ('dff', *plain, 'copy', 'dis', CLOCKWORK)
-
-
-def setup_of(method: str, spec: ModelSpec) -> Setup:
-    """What is behind a method; equal setups run once. Hand-made flow of the bundle is named for that.
-
-    Raises ConfigError for an unknown method, and for one that needs a correction branch which the bundle
-    lacks.
-    """
-    if method not in METHODS:
-        raise ConfigError(f'unknown method {method!r}; known are {", ".join(METHODS)}')
-    is_named = method.endswith((_PLAIN, _CORRECTED))
-    if is_named and not spec.correction_channels:
-        raise ConfigError(f'method {method}: the bundle has no correction branch; leave the method out')
-    own = method.removesuffix(_PLAIN).removesuffix(_CORRECTED)
-    flow = _FLOWS[own]
-    if flow == 'bundle' and spec.flow_source in HAND_MADE_FLOWS:
-        flow = spec.flow_source
-    is_corrected = method == 'dff' or method.endswith(_CORRECTED)
-    return Setup(flow, is_corrected and spec.correction_channels > 0)
 
 
 def count_gmac(spec: ModelSpec, size: tuple[int, int], setup: Setup) -> StageCost | None:

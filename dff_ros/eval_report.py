@@ -1,60 +1,119 @@
-"""How an evaluation is shown: a table for the terminal, and accuracy against offset and against speed."""
+"""How an evaluation is shown on a terminal: accuracy and cost of each method and interval."""
 
 from __future__ import annotations
 
-import io
-import itertools
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from dff_ros.evaluation.table import Row
-from dff_ros.report import write_whole
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 Report = Mapping[str, object]
+Row = Mapping[str, object]
 
-_ACCURACY = ('mIoU', 'loss', 'worst', 'agree', 'steady')
 _COST = ('ms', 'speed', 'eq. 7', 'GMAC')
 _STAGES = ('extract', 'propagate', 'predict')
-_LEGEND = (
-    'l: key interval; mIoU in %: mean over the offsets 0 to l-1, each frame as key frame in its turn; worst: '
-    'the lowest, and at which offset; agree: % of pixels labelled as per frame; steady: % that keep their '
-    'label along DIS flow; ms: mean of a frame; speed: measured speed-up over per frame in the same runtime; '
+_COST_LEGEND = (
+    'ms: mean of a frame; speed: measured speed-up over per frame in the same runtime; '
     "eq. 7: the same from the stages' medians; GMAC: 10^9 multiply-adds of a frame"
 )
-_DPI = 120
-_STYLES = (('o', '-'), ('s', '--'), ('^', ':'), ('D', '-.'), ('v', '--'), ('P', '-.'), ('X', ':'))
-"""Marker and dashes of each method in turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """The accuracies of a task: their headers, of a row and of the per-frame line, and in words."""
+
+    headers: tuple[str, ...]
+    cells: Callable[[Row], list[str]]
+    per_frame: Callable[[Report], list[str]]
+    legend: str
+
+
+def _segmentation_cells(row: Row) -> list[str]:
+    names = ('agreement', 'consistency')
+    return [*_accuracy_cells(row, 'miou'), *(_number(row[name], 1) for name in names)]
+
+
+def _detection_cells(row: Row) -> list[str]:
+    return [*_accuracy_cells(row, 'ap50'), _number(row['ap'], 1)]
+
+
+def _accuracy_cells(row: Row, name: str) -> list[str]:
+    offset = row['worst_offset']
+    worst = '-' if offset is None else f'{_number(row[f"worst_{name}"], 1)} @{offset}'
+    return [_number(row[name], 1), _number(row['loss'], 1), worst]
+
+
+_MEAN = (
+    'mean over the offsets 0 to l-1, each frame as key frame in its turn; worst: the lowest, and at which '
+    'offset'
+)
+_SHOWN = {
+    'segmentation': _Shown(
+        ('mIoU', 'loss', 'worst', 'agree', 'steady'),
+        _segmentation_cells,
+        lambda report: [
+            _number(report['per_frame_miou'], 1), '', '', '', _number(report['per_frame_consistency'], 1)
+        ],
+        f'l: key interval; mIoU in %: {_MEAN}; agree: % of pixels labelled as per frame; steady: % that keep '
+        f'their label along DIS flow; {_COST_LEGEND}',
+    ),
+    'detection': _Shown(
+        ('AP50', 'loss', 'worst', 'AP'),
+        _detection_cells,
+        lambda report: [_number(report['per_frame_ap50'], 1), '', '', _number(report['per_frame_ap'], 1)],
+        f'l: key interval; AP50 in %: {_MEAN}; AP: mean over IoU 0.50 to 0.95; slow, medium, fast: by motion '
+        f'IoU, above 0.9, to 0.7, below; {_COST_LEGEND}',
+    ),
+}  # fmt: skip
 
 
 def print_report(console: Console, report: Report) -> None:
     """Print the per-frame line and one for each method and interval above 1, then the stages' times."""
-    rows = _rows(report)
-    table = _table(_title(report), ('method', 'l'), (*_ACCURACY, *_COST))
-    table.add_row(*_per_frame_cells(report))
+    rows, shown = rows_of(report), _SHOWN[cast(str, report['task'])]
+    table = _table(title_of(report), ('method', 'l'), (*shown.headers, *_COST))
+    cost = [_number(report['per_frame_ms'], 1), '', '', _number(report['per_frame_gmac'], 2)]
+    table.add_row('per frame', '1', *shown.per_frame(report), *cost)
     for method in dict.fromkeys(row['method'] for row in rows):
         table.add_section()
         for row in rows:
-            if row['method'] == method and row['interval'] > 1:
-                table.add_row(*_cells(row))
+            if row['method'] == method and cast(int, row['interval']) > 1:
+                table.add_row(cast(str, method), str(row['interval']), *shown.cells(row), *_cost_cells(row))
     console.print(table)
-    console.print(_LEGEND, style='dim', highlight=False)
+    console.print(shown.legend, style='dim', highlight=False)
     console.print()
+    if report['task'] == 'detection':
+        _print_parts(console, report)
     stages = _table('Stages, medians in ms', ('method', 'flow', 'runtime'), _STAGES)
     for row in {row['method']: row for row in rows}.values():
-        times_ms = (row['ms_extract'], row['ms_propagate'], row['ms_predict'])
-        cells = (_number(time_ms, 2) for time_ms in times_ms)
-        stages.add_row(row['method'], row['flow'] or '-', row['runtime'], *cells)
+        cells = (_number(row[f'ms_{stage}'], 2) for stage in _STAGES)
+        stages.add_row(
+            cast(str, row['method']), cast(str, row['flow']) or '-', cast(str, row['runtime']), *cells
+        )
     console.print(stages)
     for note in cast('list[str]', report['notes']):
         console.print(note, markup=False, highlight=False)
+
+
+def _print_parts(console: Console, report: Report) -> None:
+    """AP50 of each class, where there are several, and of slow, medium and fast objects."""
+
+    def parts(row: Row, prefix: str = '') -> dict[str, object]:
+        classes = cast('dict[str, object]', row[f'{prefix}ap50_per_class'])
+        motions = cast('dict[str, object]', row[f'{prefix}ap50_by_motion'])
+        return {**(classes if len(classes) > 1 else {}), **motions}
+
+    per_frame = parts(report, 'per_frame_')
+    table = _table('AP50 in %', ('method', 'l'), tuple(per_frame))
+    table.add_row('per frame', '1', *(_number(value, 1) for value in per_frame.values()))
+    for row in rows_of(report):
+        if cast(int, row['interval']) > 1:
+            cells = (_number(value, 1) for value in parts(row).values())
+            table.add_row(cast(str, row['method']), str(row['interval']), *cells)
+    console.print(table)
+    console.print()
 
 
 def _table(title: str, names: Sequence[str], numbers: Sequence[str]) -> Table:
@@ -68,7 +127,8 @@ def _table(title: str, names: Sequence[str], numbers: Sequence[str]) -> Table:
     return table
 
 
-def _title(report: Report) -> str:
+def title_of(report: Report) -> str:
+    """What was measured on what, in one line."""
     split = f', {report["split"]}' if report.get('split') else ''
     frames = f', {report["frames"]}' if report.get('frames') else ''
     state = '' if report['complete'] else ', not complete'
@@ -81,90 +141,13 @@ def _title(report: Report) -> str:
     )
 
 
-def _per_frame_cells(report: Report) -> list[str]:
-    accuracy = [_number(report['per_frame_miou'], 1), '', '', '', _number(report['per_frame_consistency'], 1)]
-    cost = [_number(report['per_frame_ms'], 1), '', '', _number(report['per_frame_gmac'], 2)]
-    return ['per frame', '1', *accuracy, *cost]
-
-
-def _cells(row: Row) -> list[str]:
-    worst = '-' if row['worst_offset'] is None else f'{_number(row["worst_miou"], 1)} @{row["worst_offset"]}'
-    accuracy = [_number(row['miou'], 1), _number(row['loss'], 1), worst]
-    likeness = [_number(row['agreement'], 1), _number(row['consistency'], 1)]
+def _cost_cells(row: Row) -> list[str]:
     cost = [_number(row['ms_per_frame'], 1), _number(row['speedup'], 2), _number(row['eq7'], 2)]
-    return [
-        row['method'], str(row['interval']), *accuracy, *likeness, *cost, _number(row['gmac_per_frame'], 2)
-    ]  # fmt: skip
+    return [*cost, _number(row['gmac_per_frame'], 2)]
 
 
-def plot(report: Report, path: Path) -> None:
-    """Write a PNG: accuracy by offset, and accuracy by speed-up with a point for each interval.
-
-    Accuracy is mIoU, or agreement with per-frame inference where there are no labels. Speed-up is over
-    per-frame inference in the method's own runtime, so that all of them can be compared. DffError where the
-    file cannot be written.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    rows = _rows(report)
-    is_labelled = bool(report['labelled'])
-    figure = Figure(figsize=(11, 4.5), layout='constrained')
-    FigureCanvasAgg(figure)
-    by_offset, by_speed = figure.subplots(1, 2)
-    # Another style for each method besides its colour: a bundle whose own flow is DIS has two equal curves.
-    for method, style in zip(dict.fromkeys(row['method'] for row in rows), itertools.cycle(_STYLES)):
-        _draw(by_offset, by_speed, [row for row in rows if row['method'] == method], is_labelled, style)
-    accuracy = 'mIoU in %' if is_labelled else 'pixels labelled as per frame, in %'
-    if is_labelled:
-        for axes in (by_offset, by_speed):
-            axes.axhline(cast(float, report['per_frame_miou']), color='grey', ls='--', label='per frame')
-    by_offset.locator_params(axis='x', integer=True)
-    by_offset.set(xlabel='offset: frames since the key frame', ylabel=accuracy)
-    by_speed.set(
-        xlabel='measured speed-up over per-frame inference (numbers: key interval)',
-        ylabel=f'{accuracy}, mean over the offsets',
-    )
-    for axes in (by_offset, by_speed):
-        axes.grid(alpha=0.3)
-    figure.legend(
-        *by_offset.get_legend_handles_labels(), loc='outside lower center', ncols=8, fontsize='small'
-    )
-    figure.suptitle(_title(report), fontsize='small')
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format='png', dpi=_DPI)
-    write_whole(path, buffer.getvalue())
-
-
-def _draw(
-    by_offset: Axes, by_speed: Axes, rows: Sequence[Row], is_labelled: bool, style: tuple[str, str]
-) -> None:
-    """Add one method; the row of the longest interval has all offsets."""
-    marker, dashes = style
-    offsets = rows[-1]['by_offset' if is_labelled else 'agreement_by_offset'] or []
-    points = [(offset, value) for offset, value in enumerate(offsets) if value is not None]
-    by_offset.plot(*zip(*points, strict=True), marker=marker, ms=4, ls=dashes, label=rows[-1]['method'])
-    speed = [
-        (row['speedup'], accuracy, row['interval'])
-        for row in rows
-        if row['speedup'] and (accuracy := row['miou' if is_labelled else 'agreement']) is not None
-    ]
-    (line,) = by_speed.plot(
-        [item[0] for item in speed], [item[1] for item in speed], marker=marker, ms=5, ls=dashes
-    )
-    for speedup, accuracy, interval in speed:
-        if interval > 1:  # there all methods are per-frame inference
-            by_speed.annotate(
-                f'{interval}',
-                (speedup, accuracy),
-                (4, 3),
-                textcoords='offset points',
-                fontsize='small',
-                color=line.get_color(),
-            )
-
-
-def _rows(report: Report) -> list[Row]:
+def rows_of(report: Report) -> list[Row]:
+    """Of all methods and intervals."""
     return cast('list[Row]', report['rows'])
 
 

@@ -7,19 +7,23 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from types import TracebackType
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dff_ros.backends.base import available_cores
-from dff_ros.bundle import open_bundle
+from dff_ros.bundle import Bundle, open_bundle
 from dff_ros.cache import KeyFrameCache
 from dff_ros.config import DffConfig
-from dff_ros.contenders import Contender, Family, Field, Key, LabelMap
+from dff_ros.contenders import Contender, Family, Field, Key
 from dff_ros.errors import ConfigError
+from dff_ros.eval_detection import DetectionTask
+from dff_ros.eval_segmentation import SegmentationTask
+from dff_ros.eval_task import EvalTask
 from dff_ros.evaluation.offsets import rounded
-from dff_ros.evaluation.table import Row
-from dff_ros.label_motion import LabelMotion, Step
+from dff_ros.evaluation.table import Name, cost
+from dff_ros.model_spec import TASKS
 from dff_ros.sources import FrameSource, SourceFrame
 from dff_ros.types import Frame
 
@@ -31,12 +35,12 @@ class _Candidate:
         self._image = image
         self._keys: dict[int, Key] = {}
 
-    def answer(self, number: int, family: Family) -> LabelMap:
+    def answer(self, number: int, family: Family[object]) -> object:
         """Per-frame inference; the key frame is kept."""
         direct, self._keys[number] = family.answer(self._image)
         return direct
 
-    def key(self, number: int, family: Family) -> Key:
+    def key(self, number: int, family: Family[object]) -> Key:
         """The key frame of family `number`."""
         if number not in self._keys:
             self._keys[number] = family.extract(self._image)
@@ -50,10 +54,12 @@ class Evaluator:
     `max(intervals) - 1` frames after it is propagated once by each contender. Intervals and methods share
     them. A frame that cannot follow the one before it (another sequence, `keyframe.max_gap_s`, size, stamp)
     begins a new sequence, as it resets a stream.
-    Of a source with labels only the frames that have one are answered, and only their key frames extracted,
-    unless `answer_all`; without them, or with `use_labels` false, there is agreement alone.
-    Raises ConfigError for an unknown method, labels of other classes than the bundle's, or a source that does
-    not end or is too short, and the errors of bundle, backend and source as they are.
+    Of a source with a truth of the task (labels, boxes) only the frames that have one are answered, and only
+    their key frames extracted, unless `answer_all`; label maps can also be evaluated without it, or with
+    `use_labels` false: there is agreement alone.
+    Raises ConfigError for an unknown method or task, a bundle without the head, labels or boxes of other
+    classes than the bundle's, and a source that does not end or is too short, and the errors of bundle,
+    backend and source as they are.
     """
 
     def __init__(
@@ -62,6 +68,7 @@ class Evaluator:
         source: FrameSource,
         *,
         intervals: Sequence[int],
+        task: str = TASKS[0],
         methods: Sequence[str] | None = None,
         num_frames: int | None = None,
         use_labels: bool = True,
@@ -72,17 +79,15 @@ class Evaluator:
         self.num_frames = _checked_length(source, self._num_offsets, num_frames)
         self._bundle = open_bundle(config.bundle)
         self._config, self._source = config, source
-        self._has_labels = use_labels and _has_labels(source, self._bundle.spec.class_names)
-        self._skips_unlabelled = self._has_labels and not answer_all
+        self._task = _make_task(task, self._bundle, config, source, self._num_offsets, use_labels)
+        self._skips_unlabelled = self._task.has_truth and not answer_all
         self._admission: KeyFrameCache[object, object] = KeyFrameCache()
         self._candidates: deque[_Candidate] = deque(maxlen=self._num_offsets - 1)
-        self._before: dict[int, list[LabelMap]] = {}
         self._num_done = self._num_answered = self._num_sequences = 0
         self._wall_s = 0.0
         self._is_complete = False
-        self._field = Field(self._bundle, config, methods, source.size, self._num_offsets)
+        self._field = Field(self._bundle, config, self._task, methods, source.size, self._num_offsets)
         self._main = self._field.families[0]
-        self._motion = LabelMotion(self._main.extractor.info.num_threads)
 
     def frames(self) -> Iterator[int]:
         """Score one frame after the other; yields how many are done."""
@@ -100,77 +105,55 @@ class Evaluator:
         cause = self._admission.admit(frame, self._config.keyframe.max_gap_s)
         if cause is not None or self._num_done == 0:
             self._candidates.clear()
-            self._forget_before()
+            self._task.forget()
             self._num_sequences += 1
 
     def _take(self, item: SourceFrame) -> None:
         candidate = _Candidate(item.image_HW3)
-        if self._skips_unlabelled and item.labels_HW is None:
-            self._forget_before()
+        if self._skips_unlabelled and not self._task.is_labelled(item):
+            self._task.forget()
         else:
             self._score_frame(item, candidate)
             self._num_answered += 1
         self._candidates.append(candidate)
 
-    def _forget_before(self) -> None:
-        """The next answers are not compared with any before them."""
-        self._before.clear()
-        self._motion.reset()
-
     def _score_frame(self, item: SourceFrame, candidate: _Candidate) -> None:
         """Answer a frame as key frame and from each one kept, newest (offset 1) first."""
         image = item.image_HW3
-        step = self._motion.step(image)
-        direct: LabelMap | None = None
+        self._task.begin(item, self._num_done, self._num_sequences)
+        direct: object = None
         for number, family in enumerate(self._field.families):
             own = candidate.answer(number, family)
             direct = own if direct is None else direct
             keys = [earlier.key(number, family) for earlier in reversed(self._candidates)]
             for contender in family.contenders:
                 propagated = (contender.propagate(image, key, offset) for offset, key in enumerate(keys, 1))
-                self._count(contender, item, [direct, *propagated], step)
-
-    def _count(
-        self, contender: Contender, item: SourceFrame, answers: list[LabelMap], step: Step | None
-    ) -> None:
-        scores = contender.scores
-        for offset, answer in enumerate(answers):
-            scores.agreement.update(offset, answers[0], answer)
-            if self._has_labels and item.labels_HW is not None:
-                scores.accuracy.update(offset, item.labels_HW, answer)
-        before = self._before.get(id(contender))
-        if step is not None and before is not None:
-            before_N = [answer.ravel()[step.before_N] for answer in before]
-            now_N = [answer.ravel()[step.now_N] for answer in answers]
-            scores.consistency.count(before_N, now_N)
-        self._before[id(contender)] = answers
+                self._task.count(contender.setup, [direct, *propagated])
 
     def report(self) -> dict[str, object]:
         """The figures so far, as JSON takes them; accuracies in percent. `complete`: the source was read to
         its end (or as far as was asked).
         """
         info, main = self._main.extractor.info, self._main.contenders[0]
-        direct, gmac = self._row('', main, 1), main.gmac
+        direct, gmac = cost(main.times, main.gmac, 1), main.gmac
         return {
             'rows': [
                 self._row(method, contender, interval)
                 for method, contender in self._field.by_method.items()
                 for interval in self._intervals
             ],
-            'per_frame_miou': direct['miou'],
-            'per_frame_iou_per_class': direct['iou_per_class'],
-            'per_frame_consistency': direct['consistency'],
+            **self._task.summary(main.setup),
             'per_frame_ms': direct['ms_per_frame'],
             'per_frame_gmac': direct['gmac_per_frame'],
             'gmac': None
             if gmac is None
             else {stage: rounded(getattr(gmac, stage), 4) for stage in ('extract', 'propagate', 'predict')},
+            'task': self._task.name,
             'bundle': self._bundle.name,
             'num_frames': self._num_done,
             'num_answered': self._num_answered,
             'num_sequences': self._num_sequences,
             'complete': self._is_complete,
-            'labelled': main.scores.is_labelled,
             'size': list(self._source.size),
             'backend': info.name,
             'device': info.device,
@@ -178,13 +161,16 @@ class Evaluator:
             'num_threads': info.num_threads,
             'cores': available_cores(),
             'wall_s': round(self._wall_s, 1),
-            'notes': list(self._field.notes),
+            'notes': [*self._task.notes, *self._field.notes],
         }
 
-    def _row(self, method: str, contender: Contender, interval: int) -> Row:
-        runtime, class_names = contender.backend.info.runtime, self._bundle.spec.class_names
-        scores = contender.scores
-        return scores.row(method, contender.flow, runtime, interval, class_names, contender.gmac)
+    def _row(self, method: str, contender: Contender[object], interval: int) -> dict[str, object]:
+        runtime = contender.backend.info.runtime
+        name: Name = {
+            'method': method, 'flow': contender.flow, 'runtime': runtime, 'interval': interval
+        }  # fmt: skip
+        figures = self._task.figures(contender.setup, interval)
+        return {**name, **figures, **cost(contender.times, contender.gmac, interval)}
 
     def close(self) -> None:
         """Free the backends; calling it twice is harmless."""
@@ -199,22 +185,16 @@ class Evaluator:
         self.close()
 
 
-def _has_labels(source: FrameSource, class_names: tuple[str, ...]) -> bool:
-    """Whether its labels are of the bundle's classes; ConfigError where they are of others."""
-    found = source.class_names
-    if not found or found == class_names:
-        return bool(found)
-    missing = [name for name in class_names if name not in found]
-    unknown = [name for name in found if name not in class_names]
-    differing = [
-        *([f'the data lack {", ".join(missing)}'] if missing else []),
-        *([f'the bundle lacks {", ".join(unknown)}'] if unknown else []),
-    ]
-    raise ConfigError(
-        f"{source.name}: its classes are not the bundle's ({'; '.join(differing) or 'their order differs'}); "
-        f'evaluate a bundle trained on them, or ignore the labels (--no-labels) for agreement with per-frame '
-        f'inference alone'
-    )
+def _make_task(
+    name: str, bundle: Bundle, config: DffConfig, source: FrameSource, num_offsets: int, use_labels: bool
+) -> EvalTask[object]:
+    if name not in TASKS:
+        raise ConfigError(f'unknown task {name!r}; known are {", ".join(TASKS)}')
+    if name == 'detection':
+        return cast('EvalTask[object]', DetectionTask(bundle, source, num_offsets, nms_iou=0.3))
+    num_threads = config.num_threads or available_cores()
+    task = SegmentationTask(bundle, source, num_offsets, use_labels=use_labels, num_threads=num_threads)
+    return cast('EvalTask[object]', task)
 
 
 def _checked_length(source: FrameSource, num_offsets: int, num_frames: int | None) -> int | None:

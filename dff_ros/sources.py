@@ -11,9 +11,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_ros.data.classes import CAMVID_CLASSES
+from dff_ros.data.classes import CAMVID_CLASSES, OBJECT_CLASSES
 from dff_ros.data.images import IMAGE_SUFFIXES, images_in, read_image
 from dff_ros.data.layouts import LAYOUTS, find_layout
+from dff_ros.data.video_set import Boxes
 from dff_ros.errors import ConfigError, ConversionError
 
 _NS_PER_S = 10**9
@@ -27,7 +28,7 @@ STREET = 'street'
 @dataclass(frozen=True, slots=True)
 class SourceFrame:
     """One frame: `image_HW3` uint8 RGB, C-contiguous; `labels_HW` uint8 class ids with 255 unlabelled, or
-    None.
+    None; `boxes` its objects, or None where nobody looked for any.
 
     `stamp_ns` is the time within the source, `name` says which frame it is in words (file, frame number).
     Frames of different `sequence` do not follow each other.
@@ -38,6 +39,7 @@ class SourceFrame:
     labels_HW: NDArray[np.uint8] | None
     name: str
     sequence: str = ''
+    boxes: Boxes | None = None
 
 
 class FrameSource(Protocol):
@@ -45,8 +47,9 @@ class FrameSource(Protocol):
 
     `size` is the (height, width) of the first frame (others may differ), `fps` the nominal rate, `num_frames`
     None where the end is not known (street, cameras, some videos), `class_names` what label ids mean (empty:
-    no labels), `is_rendered` whether frames and labels are computed, which takes time, rather than read. An
-    unreadable frame raises ConversionError or DataError naming the file.
+    no labels), `box_class_names` those of boxes (empty: no boxes, or not asked for), `is_rendered` whether
+    frames and labels are computed, which takes time, rather than read. An unreadable frame raises
+    ConversionError or DataError naming the file.
     """
 
     name: str
@@ -54,6 +57,7 @@ class FrameSource(Protocol):
     size: tuple[int, int]
     num_frames: int | None
     class_names: tuple[str, ...]
+    box_class_names: tuple[str, ...]
     is_rendered: bool
 
     def __iter__(self) -> Iterator[SourceFrame]:
@@ -66,23 +70,29 @@ class FrameSource(Protocol):
 
 
 class StreetSource:
-    """The simulated street, endless, with exact labels; frame i depends on seed, size and fps only."""
+    """The simulated street, endless, with exact labels and boxes; frame i depends on seed, size and fps
+    only.
+    """
 
     num_frames: int | None = None
     class_names = CAMVID_CLASSES
     is_rendered = True
 
-    def __init__(self, seed: int, size: tuple[int, int], fps: float) -> None:
+    def __init__(self, seed: int, size: tuple[int, int], fps: float, with_boxes: bool = False) -> None:
         from dff_ros.data.street import Street
 
+        self.box_class_names = OBJECT_CLASSES if with_boxes else ()
         self.name, self.size, self.fps = STREET, size, fps
         self._street = Street(seed=seed, size=size, fps=fps)
 
     def __iter__(self) -> Iterator[SourceFrame]:
+        from dff_ros.data.street_videos import street_boxes
+
         index = 0
         while True:
-            frame = self._street.frame(index)
-            yield SourceFrame(frame.image_HW3, frame.stamp_ns, frame.labels_HW, f'street {index}')
+            frame, name = self._street.frame(index), f'street {index}'
+            boxes = street_boxes(frame.boxes) if self.box_class_names else None
+            yield SourceFrame(frame.image_HW3, frame.stamp_ns, frame.labels_HW, name, boxes=boxes)
             index += 1
 
     def labels(self, index: int) -> NDArray[np.uint8] | None:
@@ -96,6 +106,7 @@ class ImageFolderSource:
     """
 
     class_names: tuple[str, ...] = ()
+    box_class_names: tuple[str, ...] = ()
     is_rendered = False
 
     def __init__(self, folder: Path, fps: float) -> None:
@@ -123,6 +134,7 @@ class VideoSource:
     """A video file, or a V4L2 camera where `device` is true."""
 
     class_names: tuple[str, ...] = ()
+    box_class_names: tuple[str, ...] = ()
     is_rendered = False
 
     def __init__(self, path: str, *, device: bool = False, options: dict[str, str] | None = None) -> None:
@@ -153,21 +165,23 @@ def open_source(
     seed: int = 0,
     size: tuple[int, int] | None = None,
     fps: float | None = None,
+    with_boxes: bool = False,
 ) -> FrameSource:
     """The source that a word or path names: `street`, `/dev/videoN`, a data set of any layout that
     `dff data check` knows (`LAYOUT:PATH` says which), a folder of images, a video file.
 
     `split` chooses in a data set (None: `val`, or the only one), `seed` the street. `fps` is for the street,
     cameras and folders of images; a video and a data set keep their own. `size` (height, width) is for the
-    street and cameras. ConfigError for a size elsewhere and where nothing has that name; ConversionError or
-    DataError, naming the file, where it cannot be read.
+    street and cameras. `with_boxes`: frames come with the boxes that the source has. ConfigError for a size
+    elsewhere and where nothing has that name; ConversionError or DataError, naming the file, where it cannot
+    be read.
     """
     if fps is not None and not 0 < fps <= 1000:
         raise ConfigError(f'frames per second must be above 0 and at most 1000, got {fps:g}')
     if text == STREET:
-        return StreetSource(seed, size or _STREET_SIZE, fps or _DEFAULT_FPS)
+        return StreetSource(seed, size or _STREET_SIZE, fps or _DEFAULT_FPS, with_boxes)
     if text.partition(':')[0] in LAYOUTS and ':' in text and size is None:
-        return _open_data_set(text, split)
+        return _open_data_set(text, split, with_boxes)
     if re.fullmatch(r'/dev/video\d+', text):
         return _open_camera(text, size, fps)
     if size is not None:
@@ -177,7 +191,9 @@ def open_source(
     path = Path(text).expanduser()
     if path.is_dir():
         is_data_set = find_layout(path) is not None
-        return _open_data_set(text, split) if is_data_set else ImageFolderSource(path, fps or _DEFAULT_FPS)
+        if is_data_set:
+            return _open_data_set(text, split, with_boxes)
+        return ImageFolderSource(path, fps or _DEFAULT_FPS)
     if not path.exists():
         raise ConfigError(
             f'there is no source {text!r}: give {STREET}, a video file, a folder of images, a data set '
@@ -200,10 +216,10 @@ class SourceRequest:
         return open_source(self.text, split=self.split, seed=self.seed, fps=self.fps)
 
 
-def _open_data_set(text: str, split: str | None) -> FrameSource:
+def _open_data_set(text: str, split: str | None, with_boxes: bool) -> FrameSource:
     from dff_ros.video_set_source import VideoSetSource
 
-    return VideoSetSource(text, split)
+    return VideoSetSource(text, split, with_boxes)
 
 
 def _open_camera(text: str, size: tuple[int, int] | None, fps: float | None) -> FrameSource:

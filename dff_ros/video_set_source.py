@@ -22,7 +22,7 @@ _DEFAULT_FPS = 30.0
 
 class VideoSetSource:
     """The sequences of one split of a data set, one after the other, with the labels of those frames that
-    have them.
+    have them, and their boxes if `with_boxes` is true.
 
     Each further sequence begins a minute after the one before, so that stamps never go backward and a stream
     that plays them sees the pause. Raises DataError as `open_videos`, and for a split without a frame.
@@ -30,11 +30,12 @@ class VideoSetSource:
 
     is_rendered = False
 
-    def __init__(self, text: str, split: str | None = None) -> None:
+    def __init__(self, text: str, split: str | None = None, with_boxes: bool = False) -> None:
         self.split = split or usual_split(text)
         self._videos = open_videos(text, self.split)
         self.name = f'{named_root(text)[0]}:{self.split}'
         self.class_names = self._videos.class_names
+        self.box_class_names = self._videos.box_class_names if with_boxes else ()
         sequences = self._videos.sequences
         self._where = [(number, index) for number, info in enumerate(sequences) for index in range(len(info))]
         if not self._where:
@@ -53,9 +54,11 @@ class VideoSetSource:
                 frame = self._videos.frame(number, index)
                 is_labelled = index in info.labelled
                 labels = read_labels(self._videos, number, index, frame) if is_labelled else None
+                boxes = self._videos.boxes(number, index) if self.box_class_names else None
                 name = Path(frame.name).stem
                 stamp_ns += start_ns - info.stamps_ns[0]
-                yield SourceFrame(np.ascontiguousarray(frame.image_HW3), stamp_ns, labels, name, info.name)
+                image = np.ascontiguousarray(frame.image_HW3)
+                yield SourceFrame(image, stamp_ns, labels, name, info.name, boxes)
             start_ns = stamp_ns + _PAUSE_NS
 
     def labels(self, index: int) -> NDArray[np.uint8] | None:
@@ -92,7 +95,7 @@ class RangeSource:
         self._source, self._frames = source, frames
         self.name = f'{source.name}, frames {frames.first}-{frames.last}'
         self.fps, self.size, self.is_rendered = source.fps, source.size, source.is_rendered
-        self.class_names = source.class_names
+        self.class_names, self.box_class_names = source.class_names, source.box_class_names
         self.num_frames: int | None = frames.last - frames.first + 1
 
     def __iter__(self) -> Iterator[SourceFrame]:

@@ -9,74 +9,21 @@ import types
 import cv2
 import numpy as np
 import pytest
-from fake_backend import FakeBackend
+from eval_helpers import SPEC, Clip, StaleBackend, evaluated, numbered_clip, row
 from PIL import Image
 from tiny_models import moving_clip, texture
 
-from dff_ros import cli, contenders, eval_report, evaluator
+from dff_ros import cli, contenders, evaluator, methods
 from dff_ros.backends.base import open_backend
 from dff_ros.backends.clockwork import ClockworkBackend
 from dff_ros.config import DffConfig, KeyframeConfig, replace
-from dff_ros.data.classes import CAMVID_CLASSES, CAMVID_COLOURS
+from dff_ros.data.classes import CAMVID_CLASSES
 from dff_ros.engine import Engine
 from dff_ros.errors import BackendUnavailableError, ConfigError
+from dff_ros.eval_plot import plot
 from dff_ros.evaluation.metrics import ConfusionMatrix
-from dff_ros.evaluator import Evaluator
 from dff_ros.label_motion import LabelMotion
-from dff_ros.model_spec import ModelSpec
-from dff_ros.sources import SourceFrame
-from dff_ros.types import Frame, KeyFeature, Propagation
-
-SPEC = ModelSpec(
-    class_names=CAMVID_CLASSES,
-    class_colours=tuple(tuple(colour) for colour in CAMVID_COLOURS.tolist()),
-    nominal_size=(32, 48),
-    flow_source='flownet_half',
-)
-
-
-class StaleBackend(FakeBackend):
-    """As FakeBackend, but propagates the key's number plus its flow's error, within the 11 classes."""
-
-    def __init__(self, flow: str, calls: list[str]) -> None:
-        super().__init__(calls=calls)
-        self.flow = flow
-        self.error = {'bundle': 0, 'zero': 1, 'dis': 2, 'clockwork': 3}[flow]
-
-    def propagate(self, image_HW3, key: KeyFeature[int, int]) -> Propagation[int]:
-        self.calls.append(f'{self.flow} {key.feature}->{self._number(image_HW3)}')
-        number = (key.feature + self.error) % 11
-        return Propagation(number, np.ones((2, 3), np.float32), motion_px=0.0, coverage=1.0)
-
-
-class Clip:
-    """A source in memory: images, and label maps or None, 1/15 s apart unless `stamps_s` says otherwise."""
-
-    name, fps, is_rendered = 'clip', 15.0, False
-
-    def __init__(self, images, labels=None, class_names=(), stamps_s=None):
-        self.images, self.maps, self.class_names = images, labels, class_names
-        self.stamps_s = stamps_s or [index / 15 for index in range(len(images))]
-        self.size, self.num_frames = images[0].shape[:2], len(images)
-        self.sequences = [''] * len(images)
-
-    def __iter__(self):
-        for index, image in enumerate(self.images):
-            labels = self.maps[index] if self.maps else None
-            stamp_ns = round(self.stamps_s[index] * 10**9)
-            yield SourceFrame(image, stamp_ns, labels, f'{index}', self.sequences[index])
-
-    def labels(self, index):
-        return self.maps[index] if self.maps else None
-
-
-def numbered_clip(numbers, **changes) -> Clip:
-    """Images filled with their number; the label map has that class, and class 10 in the lower half."""
-    images = [np.full((32, 48, 3), number, np.uint8) for number in numbers]
-    maps = [np.full((32, 48), number, np.uint8) for number in numbers]
-    for labels in maps:
-        labels[16:] = 10
-    return Clip(images, **{'labels': maps, 'class_names': CAMVID_CLASSES, **changes})
+from dff_ros.types import Frame
 
 
 def open_stale(calls):
@@ -90,18 +37,6 @@ def calls(monkeypatch):
     bundle = types.SimpleNamespace(spec=SPEC, name='fake', stride=16)
     monkeypatch.setattr(evaluator, 'open_bundle', lambda name: bundle)
     monkeypatch.setattr(contenders, '_open_backend', open_stale(found))
-    return found
-
-
-def evaluated(source, methods, intervals, config=None, **changes) -> dict[str, object]:
-    with Evaluator(config or DffConfig(), source, methods=methods, intervals=intervals, **changes) as found:
-        done = list(found.frames())
-        assert done == list(range(1, len(done) + 1)) and found.num_frames in (None, len(done))
-    return found.report()
-
-
-def row(report, method, interval):
-    (found,) = [r for r in report['rows'] if (r['method'], r['interval']) == (method, interval)]
     return found
 
 
@@ -248,7 +183,7 @@ def test_an_offset_that_never_reaches_a_label_has_no_figure(calls, tmp_path):
     report = evaluated(source, ('dff',), (2, 3))
     assert row(report, 'dff', 3)['by_offset'] == [50.0 / 2, 0.0, None]
     assert (row(report, 'dff', 2)['miou'], row(report, 'dff', 3)['miou']) == (12.5, None)
-    eval_report.plot({**report, 'data': 'clip'}, tmp_path / 'p.png')
+    plot({**report, 'data': 'clip'}, tmp_path / 'p.png')
     assert (tmp_path / 'p.png').stat().st_size > 10_000
 
 
@@ -285,13 +220,13 @@ def test_methods_that_need_a_correction_are_refused_without_one(calls):
 )
 def test_defaults_have_the_paper_s_baselines_uncorrected(source, setups):
     spec = dataclasses.replace(SPEC, flow_source=source, light_channels=8, correction_channels=8)
-    methods = contenders.default_methods(spec)
-    assert methods == ('dff', 'dff-plain', 'copy', 'dis', 'clockwork')
-    assert [contenders.setup_of(method, spec) for method in methods[:4]] == setups
-    assert contenders.setup_of('copy-corrected', spec) == ('zero', True)
-    assert contenders.setup_of('dis-corrected', spec) == ('dis', True)
-    assert contenders.default_methods(SPEC) == ('dff', 'copy', 'dis', 'clockwork')
-    assert contenders.setup_of('dff', SPEC) == ('bundle', False)
+    names = methods.default_methods(spec)
+    assert names == ('dff', 'dff-plain', 'copy', 'dis', 'clockwork')
+    assert [methods.setup_of(method, spec) for method in names[:4]] == setups
+    assert methods.setup_of('copy-corrected', spec) == ('zero', True)
+    assert methods.setup_of('dis-corrected', spec) == ('dis', True)
+    assert methods.default_methods(SPEC) == ('dff', 'copy', 'dis', 'clockwork')
+    assert methods.setup_of('dff', SPEC) == ('bundle', False)
 
 
 def test_stage_reuse_is_left_out_where_torch_is_not_installed(calls, monkeypatch):

@@ -11,8 +11,9 @@ from dff_ros.errors import ConfigError, ShapeError
 from dff_ros.evaluation.consistency import Consistency
 from dff_ros.evaluation.metrics import ConfusionMatrix
 from dff_ros.evaluation.offsets import OffsetScores
+from dff_ros.evaluation.segmentation import SegmentationScores
 from dff_ros.evaluation.speed import StageCost, StageTimes
-from dff_ros.evaluation.table import MethodScores
+from dff_ros.evaluation.table import cost
 
 NAMES = ('road', 'car', 'pole')
 
@@ -128,15 +129,14 @@ def test_measured_times_are_means_over_offsets_of_means_over_frames():
 
 
 def test_a_row_has_every_figure():
-    scores = MethodScores(2, 3)
+    scores, times = SegmentationScores(2, NAMES), StageTimes(2)
     for offset, predicted in enumerate(('0011', '0111')):
         scores.accuracy.update(offset, labels('0011'), labels(predicted))
         scores.agreement.update(offset, labels('0011'), labels(predicted))
     scores.consistency.count([labels('00')[0]] * 2, [labels('00')[0], labels('01')[0]])
-    scores.times.add_key(90.0, 10.0)
-    scores.times.add_propagated(1, 10.0, 10.0)
-    assert scores.row('dff', 'flownet_s', 'torch 2', 2, NAMES, StageCost(8.0, 1.0, 0.5)) == {
-        'method': 'dff', 'flow': 'flownet_s', 'runtime': 'torch 2', 'interval': 2,
+    times.add_key(90.0, 10.0)
+    times.add_propagated(1, 10.0, 10.0)
+    assert {**scores.figures(2), **cost(times, StageCost(8.0, 1.0, 0.5), 2)} == {
         'miou': 79.17, 'loss': 20.83,
         'iou_per_class': {'road': 75.0, 'car': 83.33, 'pole': None}, 'by_offset': [100.0, 58.33],
         'worst_offset': 1, 'worst_miou': 58.33, 'agreement': 87.5, 'agreement_miou': 79.17,
@@ -147,10 +147,10 @@ def test_a_row_has_every_figure():
 
 
 def test_a_row_without_labels_and_without_counts():
-    scores = MethodScores(1, 3)
+    scores, times = SegmentationScores(1, NAMES), StageTimes(1)
     scores.agreement.update(0, labels('01'), labels('01'))
-    scores.times.add_key(90.0, 10.0)
-    row = scores.row('copy', 'zero', 'torch 2', 1, NAMES, None)
+    times.add_key(90.0, 10.0)
+    row = {**scores.figures(1), **cost(times, None, 1)}
     unknown = ('miou', 'loss', 'iou_per_class', 'by_offset', 'worst_offset', 'worst_miou', 'consistency')
     for name in (*unknown, 'ms_propagate', 'gmac_per_frame', 'eq7_gmac'):
         assert row[name] is None, name

@@ -12,14 +12,18 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / 'dff_ros'
 
-RUNTIMES = {'torch', 'onnxruntime', 'onnx', 'rclpy', 'cv2', 'av', 'matplotlib'}
+RUNTIMES = {'torch', 'onnxruntime', 'onnx', 'rclpy', 'cv2', 'av', 'matplotlib', 'pycocotools'}
 ALLOWED = {  # the runtimes that a module, or all modules of a package, may import; the rest is ring 0: none
     'backends.clockwork': {'torch', 'cv2'},
     'backends.dis': {'cv2'},
     'backends.onnx': {'onnxruntime', 'cv2'},
     'backends.torch': {'torch', 'cv2'},
+    'contenders': {'cv2', 'av'},
     'data': {'cv2'},
     'draw': {'cv2'},
+    'eval_detection': {'cv2', 'av'},
+    'eval_segmentation': {'cv2', 'av'},
+    'eval_task': {'cv2', 'av'},
     'evaluator': {'cv2', 'av'},
     'export': {'torch', 'onnx', 'onnxruntime', 'cv2'},
     'label_motion': {'cv2'},

@@ -99,6 +99,12 @@ def test_boxes_alone_are_no_label_maps(tmp_path):
     source = open_source(f'mot:{tmp_path}')
     assert (source.class_names, source.split, source.fps) == ((), 'all', 20.0)
     assert [(int(frame.image_HW3.max()), frame.labels_HW) for frame in source] == [(1, None), (2, None)]
+    assert source.box_class_names == () and next(iter(source)).boxes is None
+    source = open_source(f'mot:{tmp_path}', with_boxes=True)
+    assert source.box_class_names == ('pedestrian',)
+    assert [frame.boxes.boxes_xyxy.tolist() for frame in source] == [[[3, 4, 13, 16]], []]
+    part = FrameRange(2, 2).of(source)
+    assert part.box_class_names == ('pedestrian',) and [len(frame.boxes.class_ids_N) for frame in part] == [0]
 
 
 def test_a_split_is_asked_for_where_none_is_usual(own_video):
@@ -185,6 +191,19 @@ def test_video_gives_its_frames_and_stamps(tmp_path):
     np.testing.assert_allclose([frame.image_HW3.mean() for frame in frames], [10, 110, 210], atol=4)
 
 
+def test_street_has_exact_boxes():
+    source = open_source('street', seed=1, size=(96, 128), with_boxes=True)
+    assert source.box_class_names == ('car', 'pedestrian', 'bicyclist')
+    frame = next(iter(source))
+    cars = frame.boxes.boxes_xyxy[frame.boxes.class_ids_N == 0]
+    rows, columns = np.nonzero(frame.labels_HW == CAMVID_CLASSES.index('car'))
+    assert len(cars) and len(rows)
+    x1, y1, x2, y2 = cars.T
+    is_inside = (columns[:, None] >= x1 - 1) & (columns[:, None] < x2 + 1)
+    is_inside &= (rows[:, None] >= y1 - 1) & (rows[:, None] < y2 + 1)
+    assert is_inside.any(1).all()  # every pixel of a car is in one's box
+
+
 def test_street_is_seeded_labelled_and_endless():
     source = open_source('street', seed=3, size=(48, 64), fps=10.0)
     frames = list(itertools.islice(source, 3))
@@ -192,6 +211,7 @@ def test_street_is_seeded_labelled_and_endless():
     assert (source.num_frames, source.size, source.is_rendered) == (None, (48, 64), True)
     assert [frame.stamp_ns // MS for frame in frames] == [0, 100, 200]
     assert again[0].image_HW3.shape == (360, 480, 3)
+    assert frames[0].boxes is None and source.box_class_names == ()
     for index, frame in enumerate(frames):
         assert frame.labels_HW.max() < len(CAMVID_CLASSES) or (frame.labels_HW == 255).any()
         np.testing.assert_array_equal(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dff_ros.bundle import Bundle
 from dff_ros.config import DffConfig
 from dff_ros.errors import BackendUnavailableError
-from dff_ros.types import ContextT, FeatureT, KeyFeature, Propagation, Segmentation
+from dff_ros.types import ContextT, Detections, FeatureT, KeyFeature, Propagation, Segmentation
 
 if TYPE_CHECKING:
     from dff_ros.backends.flow import FlowSource
@@ -36,7 +36,8 @@ class BackendInfo:
 
 
 class Backend(Protocol[FeatureT, ContextT]):
-    """Three verbs over opaque handles, called from one thread at a time.
+    """Three verbs over opaque handles, called from one thread at a time. `detect` is the `predict` of the task
+    detection.
 
     Images are (H, W, 3) uint8 RGB, C-contiguous, of any size from MIN_SIDE up. Handles own their memory: a
     cached key feature stays valid until the caller drops it, whatever is computed in between.
@@ -74,7 +75,16 @@ class Backend(Protocol[FeatureT, ContextT]):
         self, feature: FeatureT, source_size: tuple[int, int], output_size: tuple[int, int]
     ) -> Segmentation:
         """Run the segmentation head; the label map has `output_size`. `source_size` is the image's (height,
-        width).
+        width). ConfigError where the bundle has no segmentation.
+        """
+        ...
+
+    def detect(
+        self, feature: FeatureT, source_size: tuple[int, int], nms_iou: float, score_threshold: float
+    ) -> Detections:
+        """Run the detection head: objects with a score above the threshold, in pixels of the source image,
+        at most the model's `max_boxes`. Of two of a class that overlap by more than `nms_iou` the better one
+        stays. ConfigError where the bundle has no detection.
         """
         ...
 

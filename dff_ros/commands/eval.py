@@ -11,6 +11,7 @@ from dff_ros.config import DffConfig, replace
 from dff_ros.errors import ConfigError
 from dff_ros.evaluation.table import METHODS
 from dff_ros.flags import add_flags, given_flags, positive, seed
+from dff_ros.model_spec import TASKS
 
 if TYPE_CHECKING:
     from dff_ros.evaluator import Evaluator
@@ -29,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='SOURCE',
         help='a data set (PATH, or LAYOUT:PATH as camvid:PATH; "dff data check" knows them), a video file, a '
         'folder of images or street; without labels there is agreement with per-frame inference',
+    )
+    parser.add_argument(
+        '--task', choices=TASKS, default=TASKS[0], help=f'what to evaluate (default: {TASKS[0]})'
     )
     parser.add_argument('--split', help='split of a data set (default: val, or the only one)')
     parser.add_argument(
@@ -78,13 +82,16 @@ def run(args: argparse.Namespace) -> int:
     from dff_ros.evaluator import Evaluator
     from dff_ros.sources import open_source
 
+    _check_task(args)
     _check_outputs(args)
-    whole = open_source(args.data, split=args.split, seed=args.seed)
+    with_boxes = args.task == 'detection'
+    whole = open_source(args.data, split=args.split, seed=args.seed, with_boxes=with_boxes)
     source = whole if args.frames is None else args.frames.of(whole)
     failure: BaseException | None = None
     with Evaluator(
         replace(DffConfig(), given_flags(args)),
         source,
+        task=args.task,
         methods=args.methods,
         intervals=args.intervals,
         num_frames=args.num_frames,
@@ -95,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
             _score_all(evaluator)
         except (Exception, KeyboardInterrupt) as error:
             failure = error
-    report = evaluator.report()
+    report = _report(evaluator)
     try:
         if report['num_frames']:
             split = getattr(whole, 'split', None)  # where the data has any
@@ -116,10 +123,18 @@ def _score_all(evaluator: Evaluator) -> None:
             progress.update(bar, completed=num_done)
 
 
+def _report(evaluator: Evaluator) -> dict[str, object]:
+    from rich.console import Console
+
+    with Console(stderr=True).status('scoring'):  # average precision of many frames takes a while
+        return evaluator.report()
+
+
 def _show(args: argparse.Namespace, report: dict[str, object]) -> None:
     from rich.console import Console
 
-    from dff_ros.eval_report import plot, print_report
+    from dff_ros.eval_plot import plot
+    from dff_ros.eval_report import print_report
     from dff_ros.report import write_json
 
     if args.json:
@@ -133,6 +148,18 @@ def _show(args: argparse.Namespace, report: dict[str, object]) -> None:
     if args.plot is not None:
         plot(report, args.plot)
         say(args.plot)
+
+
+def _check_task(args: argparse.Namespace) -> None:
+    import importlib.util
+
+    if args.task != 'detection':
+        return
+    for flag, is_given in (('--no-labels', args.no_labels), ('--all-frames', args.all_frames)):
+        if is_given:
+            raise ConfigError(f'{flag} is for segmentation: of detection nothing is told without true boxes')
+    if importlib.util.find_spec('pycocotools') is None:
+        raise ConfigError('--task detection needs pycocotools: pip install "dff_ros[tools]"')
 
 
 def _check_outputs(args: argparse.Namespace) -> None:

@@ -44,25 +44,44 @@ class OffsetScores:
 
     def score(self, interval: int) -> IntervalScore:
         """Over the offsets 0..interval-1; ConfigError beyond the offsets counted."""
-        if not 1 <= interval <= len(self.by_offset):
-            raise ConfigError(f'interval: got {interval}, allowed is from 1 to {len(self.by_offset)}')
+        check_interval(interval, len(self.by_offset))
         matrices = self.by_offset[:interval]
         by_offset = tuple(matrix.miou() for matrix in matrices)
-        iou_LK = np.stack([matrix.iou_per_class() for matrix in matrices])
-        seen = [(value, offset) for offset, value in enumerate(by_offset) if not math.isnan(value)]
         return IntervalScore(
             miou=mean(by_offset),
             pixel_accuracy=mean(matrix.pixel_accuracy() for matrix in matrices),
-            iou_per_class=tuple(mean(column[~np.isnan(column)].tolist()) for column in iou_LK.T),
+            iou_per_class=known_means([matrix.iou_per_class().tolist() for matrix in matrices]),
             by_offset=by_offset,
-            worst_offset=min(seen)[1] if seen else None,
+            worst_offset=worst_offset(by_offset),
         )
+
+
+def check_interval(interval: int, num_offsets: int) -> None:
+    """ConfigError for an interval with offsets that were not counted."""
+    if not 1 <= interval <= num_offsets:
+        raise ConfigError(f'interval: got {interval}, allowed is from 1 to {num_offsets}')
+
+
+def worst_offset(by_offset: Sequence[float]) -> int | None:
+    """That of the lowest figure (the smallest of equals); None where all are NaN."""
+    known = [(value, offset) for offset, value in enumerate(by_offset) if not math.isnan(value)]
+    return min(known)[1] if known else None
 
 
 def mean(values: Iterable[float]) -> float:
     """Arithmetic mean; NaN of nothing, and where a value is NaN."""
     kept = list(values)
     return math.fsum(kept) / len(kept) if kept else math.nan
+
+
+def known_mean(values: Iterable[float]) -> float:
+    """Arithmetic mean of those that are not NaN; NaN without any."""
+    return mean(value for value in values if not math.isnan(value))
+
+
+def known_means(rows: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """`known_mean` of each column."""
+    return tuple(known_mean(column) for column in zip(*rows, strict=True))
 
 
 def rounded(value: float, digits: int = 2) -> float | None:
