@@ -34,6 +34,11 @@ class KeyFrameCache(Generic[FeatureT, ContextT]):
         """The key frame in use, or None."""
         return self._slot
 
+    @property
+    def number(self) -> int:
+        """Running number of the frame admitted last, from 0; drops do not change it."""
+        return self._number
+
     def drop(self) -> None:
         """Forget the key frame and everything known of earlier frames."""
         self._slot = None

@@ -17,6 +17,9 @@ from dff_ros.errors import DffError, ShapeError
 if TYPE_CHECKING:  # the node draws overlays without Pillow; only panels write text
     from PIL import ImageFont
 
+    from dff_ros.overlay import Overlay
+    from dff_ros.types import Detections
+
 _BACKGROUND = (24, 26, 30)
 _TEXT = (232, 234, 237)
 _FAINT = (150, 156, 166)
@@ -96,7 +99,7 @@ class Caption:
 
 class Panel:
     """Draws image | overlay side by side, a header above, the class legend below; key frames have an amber
-    frame.
+    frame. The overlay has the class colours and boxes of what ran on the frame.
 
     The layout is that of images of `size` (height, width); other images are scaled into it, with borders.
     `shape` is the (height, width, 3) of every panel, with even sides. Use from one thread.
@@ -105,15 +108,12 @@ class Panel:
     def __init__(
         self,
         size: tuple[int, int],
-        class_names: tuple[str, ...],
-        colours_N3: NDArray[np.uint8],
+        overlay: Overlay,
         *,
-        alpha: float = 0.5,
         interval: int | None = None,
     ) -> None:
         self._size = size
-        self._colours = colours_N3
-        self._alpha = alpha
+        self._overlay = overlay
         self._interval = interval
         height, width = size
         self._text_px = max(_MIN_TEXT_PX, round(min(height / 22, width / 26)))
@@ -121,7 +121,7 @@ class Panel:
         self._border = max(3, self._text_px // 4)
         self._header_height = self._text_px + 2 * self._pad
         total_width = _even(2 * width + 3 * self._border)
-        legend = _draw_legend(class_names, colours_N3, total_width, self._text_px, self._pad)
+        legend = _draw_legend(*overlay.legend(), total_width, self._text_px, self._pad)
         top = self._header_height + self._border
         total_height = _even(top + height + self._border + legend.shape[0])
         self._canvas = np.full((total_height, total_width, 3), _BACKGROUND, np.uint8)
@@ -140,13 +140,17 @@ class Panel:
         self.shape = self._canvas.shape
 
     def draw(
-        self, image_HW3: NDArray[np.uint8], label_map_HW: NDArray[np.uint8], caption: Caption
+        self,
+        image_HW3: NDArray[np.uint8],
+        label_map_HW: NDArray[np.uint8] | None,
+        caption: Caption,
+        found: Detections | None = None,
     ) -> NDArray[np.uint8]:
-        """The panel of one frame, a new array."""
+        """The panel of one frame, a new array; None where a task did not run."""
         out = self._canvas.copy()
         self._draw_header(out, caption)
         colour = _KEY if caption.is_key else _PROPAGATED
-        overlay = blend(image_HW3, label_map_HW, self._colours, self._alpha)
+        overlay = self._overlay.draw(image_HW3, label_map_HW, found)
         height, width = self._size
         for area in self._borders:
             out[area] = colour

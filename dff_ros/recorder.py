@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -12,45 +13,55 @@ from numpy.typing import NDArray
 
 from dff_ros.draw import Caption, Panel
 from dff_ros.model_spec import ModelSpec
+from dff_ros.overlay import Overlay
+from dff_ros.types import Detections
 from dff_ros.video import VideoWriter
 
 _MAX_QUEUE_BYTES = 256 << 20
 _MIN_CLASS_SHARE = 0.002
 _WARM_UP_FRAMES = 5
 
-Item = tuple[NDArray[np.uint8], NDArray[np.uint8], Caption, int]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shot:
+    """A frame for the video; `label_map_HW` and `detections` are None where the task did not run on it."""
+
+    image_HW3: NDArray[np.uint8]
+    label_map_HW: NDArray[np.uint8] | None
+    detections: Detections | None
+    caption: Caption
+    stamp_ns: int
 
 
 class Recorder:
     """Writes image | overlay panels to a video; a context manager that finishes the file.
 
     At most 256 MB of frames wait; a frame beyond that is left out of the video and counted in `num_skipped`.
-    `still` is the panel of a propagated frame that shows the most classes, None before the first.
+    `still` is the panel of a propagated frame that shows the most classes and boxes, None before the first.
     """
 
     def __init__(self, path: Path, fps: float, spec: ModelSpec, *, alpha: float, interval: int) -> None:
         self.num_skipped = 0
         self.still: NDArray[np.uint8] | None = None
         self._best_richness = (False, False, -1)
-        self._spec = spec
-        self._alpha = alpha
+        self._num_classes = spec.num_classes
+        self._overlay = Overlay(spec, alpha)
         self._interval = interval
         self._writer = VideoWriter(path, fps)
         self._panel: Panel | None = None
         self._failure: Exception | None = None
         self._is_cut = False
-        self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Shot | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name='recorder', daemon=True)
         self._thread.start()
 
-    def put(
-        self, image_HW3: NDArray[np.uint8], label_map_HW: NDArray[np.uint8], caption: Caption, stamp_ns: int
-    ) -> None:
-        """Hand over a frame; never blocks. The arrays must not be changed afterwards."""
-        if self._queue.qsize() * (image_HW3.nbytes + label_map_HW.nbytes) > _MAX_QUEUE_BYTES:
+    def put(self, shot: Shot) -> None:
+        """Hand over a frame; never blocks. Its arrays must not be changed afterwards."""
+        labels_bytes = 0 if shot.label_map_HW is None else shot.label_map_HW.nbytes
+        if self._queue.qsize() * (shot.image_HW3.nbytes + labels_bytes) > _MAX_QUEUE_BYTES:
             self.num_skipped += 1
             return
-        self._queue.put((image_HW3, label_map_HW, caption, stamp_ns))
+        self._queue.put(shot)
 
     def check(self) -> None:
         """Raise what the thread failed with (disk full), if it did."""
@@ -67,33 +78,30 @@ class Recorder:
         self.check()
 
     def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
+        while (shot := self._queue.get()) is not None:
             if self._failure is None and not self._is_cut:
                 try:
-                    self._write(*item)
+                    self._write(shot)
                 except Exception as error:  # raised again by check and close
                     self._failure = error
 
-    def _write(
-        self, image_HW3: NDArray[np.uint8], label_map_HW: NDArray[np.uint8], caption: Caption, stamp_ns: int
-    ) -> None:
+    def _write(self, shot: Shot) -> None:
         if self._panel is None:
-            colours_N3 = np.array(self._spec.class_colours, np.uint8)
-            size = (image_HW3.shape[0], image_HW3.shape[1])
-            self._panel = Panel(
-                size, self._spec.class_names, colours_N3, alpha=self._alpha, interval=self._interval
-            )
-        picture = self._panel.draw(image_HW3, label_map_HW, caption)
-        richness = self._richness(label_map_HW, caption)
+            size = (shot.image_HW3.shape[0], shot.image_HW3.shape[1])
+            self._panel = Panel(size, self._overlay, interval=self._interval)
+        picture = self._panel.draw(shot.image_HW3, shot.label_map_HW, shot.caption, shot.detections)
+        richness = self._richness(shot)
         if richness > self._best_richness:
             self._best_richness, self.still = richness, picture
-        self._writer.write(picture, stamp_ns)
+        self._writer.write(picture, shot.stamp_ns)
 
-    def _richness(self, label_map_HW: NDArray[np.uint8], caption: Caption) -> tuple[bool, bool, int]:
-        """How well a frame would do as the still: past the first ones, propagated, many classes."""
-        counts = np.bincount(label_map_HW.ravel()[::4], minlength=256)[: self._spec.num_classes]
-        num_seen = int((counts * 4 > _MIN_CLASS_SHARE * label_map_HW.size).sum())
-        return caption.number >= _WARM_UP_FRAMES, not caption.is_key, num_seen
+    def _richness(self, shot: Shot) -> tuple[bool, bool, int]:
+        """How well a frame would do as the still: past the first ones, propagated, many classes and boxes."""
+        num_seen = 0 if shot.detections is None else len(shot.detections.scores_N)
+        if shot.label_map_HW is not None:
+            counts = np.bincount(shot.label_map_HW.ravel()[::4], minlength=256)[: self._num_classes]
+            num_seen += int((counts * 4 > _MIN_CLASS_SHARE * shot.label_map_HW.size).sum())
+        return shot.caption.number >= _WARM_UP_FRAMES, not shot.caption.is_key, num_seen
 
     def __enter__(self) -> Recorder:
         return self

@@ -23,8 +23,8 @@ from dff_ros.errors import DffError
 from dff_ros.evaluation.metrics import percentiles
 from dff_ros.output_files import PART
 
-STAGES = ('extract', 'propagate', 'flow', 'warp', 'predict')
-"""Stages with a time of their own; flow and warp are parts of propagate."""
+STAGES = ('extract', 'propagate', 'flow', 'warp', 'predict', 'predict_segmentation', 'predict_detection')
+"""Stages with a time of their own; flow and warp are parts of propagate, the tasks' of predict."""
 
 _PLAIN_PERIOD_S = 2.0
 _LIVE_HZ = 4
@@ -35,7 +35,9 @@ class FrameStatistics:
 
     def __init__(self) -> None:
         self._latency_ms = {True: array('f'), False: array('f')}
+        self._num_idle = 0
         self._age_sum = 0
+        self._num_boxes: list[int] = []
         self._stage_sum: Counter[str] = Counter()
         self._stage_count: Counter[str] = Counter()
         self.reset_causes: Counter[str] = Counter()
@@ -48,10 +50,19 @@ class FrameStatistics:
         age_frames: int,
         stages_ms: Mapping[str, float],
         reset_cause: str = '',
+        num_boxes: int | None = None,
+        is_idle: bool = False,
     ) -> None:
-        """Count one answered frame; a stage of 0 ms did not run."""
-        self._latency_ms[is_key].append(latency_ms)
-        self._age_sum += age_frames
+        """Count one answered frame; a stage of 0 ms did not run. `num_boxes` is None where detection did not
+        run; an idle frame, on which no task ran, has no part in latencies and ages.
+        """
+        if is_idle:
+            self._num_idle += 1
+        else:
+            self._latency_ms[is_key].append(latency_ms)
+            self._age_sum += age_frames
+        if num_boxes is not None:
+            self._num_boxes.append(num_boxes)
         for stage, spent_ms in stages_ms.items():
             if spent_ms > 0:
                 self._stage_sum[stage] += spent_ms  # type: ignore[assignment]
@@ -61,32 +72,44 @@ class FrameStatistics:
 
     @property
     def num_frames(self) -> int:
-        """Frames answered."""
-        return len(self._latency_ms[True]) + len(self._latency_ms[False])
+        """Frames answered, idle ones too."""
+        return self._num_worked + self._num_idle
 
     @property
     def num_keys(self) -> int:
         """Key frames among them."""
         return len(self._latency_ms[True])
 
+    @property
+    def _num_worked(self) -> int:
+        return len(self._latency_ms[True]) + len(self._latency_ms[False])
+
     def mean_latency_ms(self) -> float | None:
-        """Over all frames; None before the first."""
+        """Over all frames, an idle one as 0; None before the first that is not idle."""
         total = sum(sum(values) for values in self._latency_ms.values())
-        return total / self.num_frames if self.num_frames else None
+        return total / self.num_frames if self._num_worked else None
 
     def latency_ms(self) -> dict[str, float | None]:
-        """p50 and p99 over all frames."""
+        """p50 and p99 over all frames but the idle ones."""
         return _rounded(percentiles(self._latency_ms[True] + self._latency_ms[False]))
 
     def age_frames_mean(self) -> float | None:
         """Mean number of frames since the key frame in use; a key frame's own is 0."""
-        return round(self._age_sum / self.num_frames, 3) if self.num_frames else None
+        return round(self._age_sum / self._num_worked, 3) if self._num_worked else None
+
+    def detection(self) -> dict[str, object] | None:
+        """How many frames were searched for objects, and the mean number of boxes; None where none was."""
+        if not self._num_boxes:
+            return None
+        mean = sum(self._num_boxes) / len(self._num_boxes)
+        return {'frames': len(self._num_boxes), 'boxes_mean': round(mean, 3)}
 
     def summary(self) -> dict[str, object]:
         """The fields that a run and a demo have in common."""
         return {
             'processed': self.num_frames,
             'key_frames': self.num_keys,
+            'idle_frames': self._num_idle,
             'latency_ms': self.latency_ms(),
             'latency_ms_key': _rounded(percentiles(self._latency_ms[True])),
             'latency_ms_propagated': _rounded(percentiles(self._latency_ms[False])),
@@ -96,6 +119,7 @@ class FrameStatistics:
                 for stage in STAGES
                 if self._stage_count[stage]
             },
+            'detection': self.detection(),
             'reset_causes': dict(sorted(self.reset_causes.items())),
         }
 
@@ -152,6 +176,8 @@ def _rows(report: Mapping[str, object]) -> list[tuple[str, str]]:
     processed, keys = cast(int, report['processed']), cast(int, report['key_frames'])
     ratio = f' ({100 * keys / processed:.1f} %)' if processed else ''
     rows += [('processed', str(processed)), ('key frames', f'{keys}{ratio}, interval {report["interval"]}')]
+    if report.get('idle_frames'):
+        rows.append(('idle, no task due', str(report['idle_frames'])))
     rows += [('frames/s', _number(report['fps'], 1))]
     if 'camera_fps' in report:
         rows += [('frames/s of the camera', _number(report['camera_fps'], 1))]
@@ -169,6 +195,9 @@ def _rows(report: Mapping[str, object]) -> list[tuple[str, str]]:
     stages = cast('Mapping[str, float]', report['stages_ms'])
     rows.append(('stages, mean', ', '.join(f'{name} {value:.1f} ms' for name, value in stages.items())))
     rows.append(('age, mean', f'{_number(report["age_frames_mean"], 2)} frames'))
+    if detection := cast('Mapping[str, object] | None', report.get('detection')):
+        mean = _number(detection['boxes_mean'], 2)
+        rows.append(('boxes, mean', f'{mean} on {detection["frames"]} frames'))
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import time
@@ -10,16 +11,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
 from dff_ros.backends.base import available_cores, open_backend
+from dff_ros.box_file import BoxWriter
 from dff_ros.bundle import open_bundle
 from dff_ros.config import DffConfig
 from dff_ros.draw import Caption, Panel, write_png
 from dff_ros.engine import Engine
+from dff_ros.errors import ConfigError
 from dff_ros.evaluation.metrics import ConfusionMatrix
+from dff_ros.overlay import Overlay
 from dff_ros.report import STAGES, FrameStatistics
 from dff_ros.sources import FrameSource, SourceFrame
+from dff_ros.tasks import DETECTION, SEGMENTATION, TaskPlan, plan_tasks
 from dff_ros.types import Frame, StepResult
 from dff_ros.video import VideoWriter
 
@@ -27,12 +30,19 @@ from dff_ros.video import VideoWriter
 class Runner:
     """Answers the frames of a source and keeps what a report needs; a context manager.
 
-    `video` takes the annotated panels, `labels_folder` the label maps as `NUMBER.png` of class ids; None
-    writes nothing. Raises the errors of bundle, backend, source and writers as they are.
+    `video` takes the annotated panels, `labels_folder` the label maps as `NUMBER.png` of class ids, `boxes`
+    the detections (`BoxWriter`); None writes nothing. Raises the errors of bundle, backend, source and
+    writers as they are, and ConfigError where a task is off whose answers are to be written.
     """
 
     def __init__(
-        self, config: DffConfig, source: FrameSource, *, video: Path | None, labels_folder: Path | None
+        self,
+        config: DffConfig,
+        source: FrameSource,
+        *,
+        video: Path | None,
+        labels_folder: Path | None,
+        boxes: Path | None = None,
     ) -> None:
         self.source = source
         self._config = config
@@ -43,18 +53,17 @@ class Runner:
         self._statistics = FrameStatistics()
         bundle = open_bundle(config.bundle)
         self._spec = bundle.spec
-        is_scored = source.class_names == self._spec.class_names
+        self._plan = plan_tasks(config, self._spec)
+        _check_is_on(SEGMENTATION, self._plan, labels_folder)
+        _check_is_on(DETECTION, self._plan, boxes)
+        self._box_writer = None if boxes is None else BoxWriter(boxes, self._spec.box_class_names)
+        is_scored = SEGMENTATION in self._plan.tasks and source.class_names == self._spec.class_names
         self._confusion = ConfusionMatrix(self._spec.num_classes) if is_scored else None
-        self._panel = Panel(
-            source.size,
-            self._spec.class_names,
-            np.array(self._spec.class_colours, np.uint8),
-            alpha=config.overlay.alpha,
-            interval=config.keyframe.interval,
-        )
+        overlay = Overlay(self._spec, config.overlay.alpha)
+        self._panel = Panel(source.size, overlay, interval=config.keyframe.interval)
         self._backend = open_backend(bundle, config)
         try:
-            self._engine: Engine[Any, Any] = Engine(self._backend, config.keyframe)
+            self._engine: Engine[Any, Any] = Engine(self._backend, config.keyframe, self._plan)
             self._backend.warm_up(source.size)
         except BaseException:
             self._backend.close()
@@ -72,15 +81,17 @@ class Runner:
 
     def _record(self, index: int, item: SourceFrame, result: StepResult) -> None:
         timings = dataclasses.asdict(result.timings)
-        labels = result.segmentation.label_map_HW
         self._statistics.add(
             is_key=result.is_key,
             latency_ms=result.timings.total_ms,
             age_frames=result.age_frames,
             stages_ms={stage: timings[f'{stage}_ms'] for stage in STAGES},
             reset_cause=result.reset_cause.value if result.reset_cause else '',
+            num_boxes=None if result.detections is None else len(result.detections.scores_N),
+            is_idle=result.is_idle,
         )
-        if self._confusion is not None and item.labels_HW is not None:
+        labels = None if result.segmentation is None else result.segmentation.label_map_HW
+        if self._confusion is not None and item.labels_HW is not None and labels is not None:
             self._confusion.update(item.labels_HW, labels)
         if self._writer is not None:
             caption = Caption(
@@ -89,14 +100,18 @@ class Runner:
                 age_frames=result.age_frames,
                 latency_ms=result.timings.total_ms,
             )
-            self._writer.write(self._panel.draw(item.image_HW3, labels, caption), item.stamp_ns)
-        if self._labels_folder is not None:
+            panel = self._panel.draw(item.image_HW3, labels, caption, result.detections)
+            self._writer.write(panel, item.stamp_ns)
+        if self._labels_folder is not None and labels is not None:
             write_png(self._labels_folder / f'{index:06d}.png', labels)
             self._num_label_files += 1
+        if self._box_writer is not None:
+            self._box_writer.write(index, (item.image_HW3.shape[0], item.image_HW3.shape[1]), result)
 
     def written(self) -> list[Path]:
         """The outputs that are there: the video once it is closed, the folder with any label map."""
-        paths = [self._writer.path] if self._writer is not None and self._writer.is_written else []
+        writers = (self._writer, self._box_writer)
+        paths = [writer.path for writer in writers if writer is not None and writer.is_written]
         return [*paths, self._labels_folder] if self._labels_folder and self._num_label_files else paths
 
     def report(self) -> dict[str, object]:
@@ -112,6 +127,7 @@ class Runner:
             'fps': round(num_frames / self._elapsed_s, 2) if self._elapsed_s else None,
             'engine_fps': None if not mean_ms else round(1000 / mean_ms, 2),
             **accuracy,
+            'tasks': list(self._plan.tasks),
             'interval': self._config.keyframe.interval,
             'source': self.source.name,
             'size': list(self.source.size),
@@ -124,12 +140,12 @@ class Runner:
         }
 
     def close(self) -> None:
-        """Finish the video and free the backend; calling it twice is harmless."""
-        try:
-            if self._writer is not None:
-                self._writer.close()
-        finally:
-            self._backend.close()
+        """Finish the files and free the backend; calling it twice is harmless."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._backend.close)
+            for writer in (self._writer, self._box_writer):
+                if writer is not None:
+                    stack.callback(writer.close)
 
     def __enter__(self) -> Runner:
         return self
@@ -138,3 +154,8 @@ class Runner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _check_is_on(task: str, plan: TaskPlan, target: Path | None) -> None:
+    if target is not None and task not in plan.tasks:
+        raise ConfigError(f'nothing to write to {target}: {task} does not run, only {", ".join(plan.tasks)}')

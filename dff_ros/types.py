@@ -167,7 +167,7 @@ class ResetCause(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timings:
-    """Milliseconds spent on one frame; a stage that did not run is 0."""
+    """Milliseconds spent on one frame; a stage that did not run is 0. `predict_ms` is the sum over tasks."""
 
     extract_ms: float = 0.0
     propagate_ms: float = 0.0
@@ -175,12 +175,19 @@ class Timings:
     warp_ms: float = 0.0
     correct_ms: float = 0.0
     predict_ms: float = 0.0
+    predict_segmentation_ms: float = 0.0
+    predict_detection_ms: float = 0.0
     total_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """The answer to one frame. `age_frames` and `age_s` are 0 on a key frame."""
+    """The answer to one frame. `age_frames` and `age_s` are 0 on a key frame.
+
+    `segmentation` and `detections` are None where the task was not due, is off, or is not in the bundle; an
+    image without objects has Detections of length 0. A frame for which no task was due is idle: nothing was
+    computed, so `motion_px` and `coverage` are None.
+    """
 
     stamp_ns: int
     frame_id: str
@@ -190,7 +197,13 @@ class StepResult:
     reset_cause: ResetCause | None
     age_frames: int
     age_s: float
-    motion_px: float
-    coverage: float
-    segmentation: Segmentation
+    motion_px: float | None = None
+    coverage: float | None = None
+    segmentation: Segmentation | None = None
+    detections: Detections | None = None
     timings: Timings = field(default_factory=Timings)
+
+    @property
+    def is_idle(self) -> bool:
+        """No task was due."""
+        return self.segmentation is None and self.detections is None

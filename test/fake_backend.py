@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_ros.backends.base import BackendInfo
-from dff_ros.types import Frame, KeyFeature, Propagation, Segmentation
+from dff_ros.types import Detections, Frame, KeyFeature, Propagation, Segmentation
 
 
 def numbered_frame(number: int, **changes: object) -> Frame:
@@ -22,12 +22,25 @@ def numbered_frame(number: int, **changes: object) -> Frame:
     return Frame(**{**values, **changes})  # type: ignore[arg-type]
 
 
+def fake_boxes(feature: int) -> Detections:
+    """Three boxes, as wide as the feature's number, of classes 0, 1, 0 and scores 0.9, 0.625, 0.25."""
+    boxes = [(0, 4 + 8 * index, 1 + feature % 40, 10.5 + 8 * index) for index in range(3)]
+    return Detections(
+        np.array(boxes, np.float32), np.array([0, 1, 0]), np.array([0.9, 0.625, 0.25], np.float32)
+    )
+
+
 @dataclass
 class FakeBackend:
-    """Key feature: the number n of the image. Propagated: 100 + n of the key. Label map: filled with it."""
+    """Key feature: the number n of the image. Propagated: 100 + n of the key. Label map: filled with it.
+
+    Boxes: those of `fake_boxes`, none of the features in `nothing_on`.
+    """
 
     calls: list[str] = field(default_factory=list)
     fail_on: set[int] = field(default_factory=set)
+    nothing_on: set[int] = field(default_factory=set)
+    fail_to_detect: set[int] = field(default_factory=set)
 
     @property
     def info(self) -> BackendInfo:
@@ -55,6 +68,16 @@ class FakeBackend:
         self, feature: int, source_size: tuple[int, int], output_size: tuple[int, int]
     ) -> Segmentation:
         return Segmentation(np.full(output_size, feature, np.uint8), np.full(output_size, 200, np.uint8))
+
+    def detect(
+        self, feature: int, source_size: tuple[int, int], nms_iou: float, score_threshold: float
+    ) -> Detections:
+        self.calls.append(f'detect {feature} {source_size} iou {nms_iou:g} score {score_threshold:g}')
+        if feature in self.fail_to_detect:
+            raise RuntimeError(f'no boxes of feature {feature}')
+        found = fake_boxes(feature)
+        kept = found.scores_N > (2.0 if feature in self.nothing_on else score_threshold)
+        return Detections(found.boxes_xyxy[kept], found.class_ids_N[kept], found.scores_N[kept])
 
     def warm_up(self, size: tuple[int, int]) -> None:
         self.calls.append(f'warm_up {size}')

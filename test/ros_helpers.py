@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 import time
@@ -20,19 +21,22 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
-from vision_msgs.msg import LabelInfo
+from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from dff_ros.config import DffConfig
 from dff_ros.engine import Engine
 from dff_ros.model_spec import ModelSpec
 from dff_ros.ros.conversions import diagnostic_values, fill_image, ns_to_stamp, stamp_to_ns
 from dff_ros.ros.node import DffNode
+from dff_ros.ros.publishers import Publishers
 from dff_ros.ros.worker import Model
+from dff_ros.tasks import SEGMENTATION, plan_tasks
 
 TIMEOUT_S = 20.0
 SPEC = ModelSpec(
     class_names=('road', 'car'), class_colours=((10, 20, 30), (200, 100, 0)), nominal_size=(32, 48)
 )
+BOX_SPEC = dataclasses.replace(SPEC, box_class_names=('car', 'pedestrian'))
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
@@ -70,9 +74,13 @@ class GatedBackend(FakeBackend):
         return super()._number(image_HW3)
 
 
-def fake_model(backend: FakeBackend) -> Callable[[DffConfig], Model]:
+def fake_model(backend: FakeBackend, spec: ModelSpec = SPEC) -> Callable[[DffConfig], Model]:
     """An `open_model` that gives this backend."""
-    return lambda config: Model('fake', Engine(backend, config.keyframe), SPEC)
+
+    def open_model(config: DffConfig) -> Model:
+        return Model('fake', Engine(backend, config.keyframe, plan_tasks(config, spec)), spec)
+
+    return open_model
 
 
 class Peer(Node):
@@ -84,10 +92,12 @@ class Peer(Node):
         self.news = threading.Condition()
         self.label_maps: list[Image] = []
         self.overlays: list[Image] = []
+        self.box_arrays: list[Detection2DArray] = []
         self.statuses: list[DiagnosticArray] = []
         self.label_infos: list[LabelInfo] = []
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self.create_subscription(Image, 'dff/segmentation', self._record(self.label_maps), 100)
+        self.create_subscription(Detection2DArray, 'dff/detections', self._record(self.box_arrays), 100)
         self.create_subscription(DiagnosticArray, 'dff/status', self._record(self.statuses), 100)
         self.create_subscription(LabelInfo, 'dff/label_info', self._record(self.label_infos), latched)
         self.is_viewer = overlay
@@ -143,10 +153,12 @@ class Graph:
         thread.start()
         self._running.append((node, executor, thread))
 
-    def start_node(self, backend: FakeBackend, **parameters: object) -> DffNode:
-        """A started DffNode on a fake backend; parameters with `__` for the dot."""
+    def start_node(self, backend: FakeBackend, spec: ModelSpec = SPEC, **parameters: object) -> DffNode:
+        """A started DffNode on a fake backend and model; parameters with `__` for the dot."""
         overrides = [Parameter(name.replace('__', '.'), value=value) for name, value in parameters.items()]
-        node = DffNode(open_model=fake_model(backend), context=self.context, parameter_overrides=overrides)
+        node = DffNode(
+            open_model=fake_model(backend, spec), context=self.context, parameter_overrides=overrides
+        )
         node.start(self.exit_codes.append)
         self.spin(node)
         return node
@@ -158,19 +170,22 @@ class Graph:
         self._peers.append(peer)
         wait_until(lambda: peer.camera.get_subscription_count(), 'the node to subscribe')
         wait_until(self._are_outputs_matched, 'the outputs to match')
-        peer.wait_for(lambda: peer.label_infos, 'label_info')
+        if SEGMENTATION in self._outputs()._spec.tasks:
+            peer.wait_for(lambda: peer.label_infos, 'label_info')
         return peer
+
+    def _outputs(self) -> Publishers:
+        (outputs,) = (node._publishers_out for node, *_ in self._running if isinstance(node, DffNode))
+        return outputs
 
     def _are_outputs_matched(self) -> bool:
         """Whether every output of the node has all its readers: what it publishes now reaches them."""
-        (outputs,) = (node._publishers_out for node, *_ in self._running if isinstance(node, DffNode))
         num_viewers = sum(peer.is_viewer for peer in self._peers)
-        expected = (
-            (outputs._segmentation, len(self._peers)),
-            (outputs._status, len(self._peers)),
-            (outputs._overlay, num_viewers),
+        return all(
+            publisher.get_subscription_count()
+            >= (num_viewers if topic == 'dff/overlay' else len(self._peers))
+            for topic, publisher in self._outputs()._advertised.items()
         )
-        return all(publisher.get_subscription_count() >= number for publisher, number in expected)
 
     def close(self) -> None:
         """Stop everything."""

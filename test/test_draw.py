@@ -9,9 +9,14 @@ from PIL import Image
 from dff_ros.data.classes import CAMVID_CLASSES, CAMVID_COLOURS
 from dff_ros.draw import Caption, Panel, blend, colourise, mark_key, write_png
 from dff_ros.errors import DffError, ShapeError
+from dff_ros.model_spec import ModelSpec
+from dff_ros.overlay import Overlay
 
 COLOURS = np.array([(10, 20, 30), (200, 100, 0)], np.uint8)
 LABELS = np.array([[0, 1], [255, 1]], np.uint8)
+SPEC = ModelSpec(
+    class_names=CAMVID_CLASSES, class_colours=tuple(tuple(colour) for colour in CAMVID_COLOURS.tolist())
+)
 AMBER = (255, 176, 32)
 
 
@@ -78,7 +83,7 @@ def find(panel: np.ndarray, picture: np.ndarray) -> tuple[int, int]:
 
 def test_panel_shows_image_and_overlay_untouched_side_by_side(scene):
     image, labels = scene
-    panel = Panel((120, 160), CAMVID_CLASSES, CAMVID_COLOURS, alpha=0.5, interval=5)
+    panel = Panel((120, 160), Overlay(SPEC, 0.5), interval=5)
     picture = panel.draw(image, labels, caption())
     image_at = find(picture, image)
     overlay_at = find(picture, blend(image, labels, CAMVID_COLOURS, 0.5))
@@ -88,7 +93,7 @@ def test_panel_shows_image_and_overlay_untouched_side_by_side(scene):
 
 
 def test_key_frames_have_an_amber_border_and_others_not(scene):
-    panel = Panel((120, 160), CAMVID_CLASSES, CAMVID_COLOURS)
+    panel = Panel((120, 160), Overlay(SPEC))
     key, other = (panel.draw(*scene, caption(is_key=is_key)) for is_key in (True, False))
     top, left = find(key, scene[0])
     for row, column in ((top + 60, left - 1), (top - 1, left + 80), (top + 120, left + 80)):
@@ -100,7 +105,7 @@ def test_key_frames_have_an_amber_border_and_others_not(scene):
 
 
 def test_header_tells_number_age_and_latency_apart(scene):
-    panel = Panel((120, 160), CAMVID_CLASSES, CAMVID_COLOURS, interval=5)
+    panel = Panel((120, 160), Overlay(SPEC), interval=5)
     base = panel.draw(*scene, caption())
     np.testing.assert_array_equal(base, panel.draw(*scene, caption()))
     for changes in ({'number': 6}, {'age_frames': 3}, {'latency_ms': 40.0}, {'latency_ms': None}):
@@ -110,14 +115,14 @@ def test_header_tells_number_age_and_latency_apart(scene):
 
 
 def test_legend_has_a_swatch_of_every_class_below_the_pictures(scene):
-    picture = Panel((120, 160), CAMVID_CLASSES, CAMVID_COLOURS).draw(*scene, caption())
+    picture = Panel((120, 160), Overlay(SPEC)).draw(*scene, caption())
     legend = picture[find(picture, scene[0])[0] + 120 :].reshape(-1, 3)
     for name, colour in zip(CAMVID_CLASSES, CAMVID_COLOURS, strict=True):
         assert (legend == colour).all(axis=1).sum() >= 36, name
 
 
 def test_an_image_of_another_size_is_scaled_into_the_same_panel():
-    panel = Panel((120, 160), CAMVID_CLASSES, CAMVID_COLOURS)
+    panel = Panel((120, 160), Overlay(SPEC))
     picture = panel.draw(np.full((60, 40, 3), 77, np.uint8), np.zeros((60, 40), np.uint8), caption())
     assert picture.shape == panel.shape
     assert ((picture == 77).all(axis=2).sum()) == 120 * 80

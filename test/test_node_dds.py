@@ -61,6 +61,8 @@ def test_status_tells_key_age_times_and_totals_with_the_header_of_the_image(grap
         'age_frames': '0',
         'age_s': '0.000',
         'coverage': '1.000',
+        'tasks': 'segmentation',
+        'num_detections': '',
         'interval': '2',
         'backend': 'fake',
         'device': 'cpu',
@@ -291,7 +293,7 @@ def test_overlay_is_drawn_only_while_someone_listens(graph, monkeypatch):
         drawn.append(args[3])
         return blend(*args)
 
-    monkeypatch.setattr('dff_ros.ros.publishers.blend', counting_blend)
+    monkeypatch.setattr('dff_ros.overlay.blend', counting_blend)
     graph.start_node(FakeBackend(), overlay__alpha=0.25)
     peer = graph.start_peer()
     peer.ask(image_message(0))

@@ -37,11 +37,13 @@ def test_summary(statistics):
     assert statistics.summary() == {
         'processed': 10,
         'key_frames': 2,
+        'idle_frames': 0,
         'latency_ms': {'p50': 16.5, 'p99': 50.0},
         'latency_ms_key': {'p50': 50.0, 'p99': 50.0},
         'latency_ms_propagated': {'p50': 15.0, 'p99': 18.93},
         'age_frames_mean': 2.0,
         'stages_ms': {'extract': 40.0, 'propagate': 6.0, 'predict': 2.0},
+        'detection': None,
         'reset_causes': {'gap': 1},
     }
     assert statistics.mean_latency_ms() == pytest.approx(

@@ -74,7 +74,7 @@ def test_every_frame_is_answered_written_and_counted(backend, video, tmp_path, c
     assert report['miou'] is None and report['iou_per_class'] is None
     assert (report['source'], report['backend'], report['size']) == (str(video), 'fake', [32, 48])
     assert report['latency_ms']['p50'] <= report['latency_ms']['p99']
-    assert set(report['stages_ms']) == {'extract', 'propagate', 'predict'}
+    assert set(report['stages_ms']) == {'extract', 'propagate', 'predict', 'predict_segmentation'}
     assert report['fps'] > 0 and report['reset_causes'] == {}
     with VideoReader(out) as reader:
         stamps = [stamp_ns // 10**6 for _, stamp_ns in reader]

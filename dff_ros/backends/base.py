@@ -88,6 +88,14 @@ class Backend(Protocol[FeatureT, ContextT]):
         """
         ...
 
+    def detect(
+        self, feature: FeatureT, source_size: tuple[int, int], nms_iou: float, score_threshold: float
+    ) -> Detections:
+        """Run the detection head: boxes in pixels of the source image of `source_size` (height, width), best
+        first.
+        """
+        ...
+
     def warm_up(self, size: tuple[int, int]) -> None:
         """Run each verb once at an image size, so that the first real frame is not slower than the others."""
         ...

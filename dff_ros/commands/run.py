@@ -1,4 +1,4 @@
-"""`dff run`: segment a video, a folder, a data set or the simulated street, without ROS."""
+"""`dff run`: answer a video, a folder, a data set or the simulated street, without ROS."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dff_ros.flags import add_config_flags, config_from_flags, positive, seed
 if TYPE_CHECKING:
     from dff_ros.runner import Runner
 
-SUMMARY = 'Segment a video, a folder of images, a CamVid split, a camera or the simulated street.'
+SUMMARY = 'Segment and detect in a video, folder of images, CamVid split, camera or the simulated street.'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--json', action='store_true', help='print the figures as JSON instead of a table')
     parser.add_argument('--report', type=Path, metavar='FILE', help='save the figures as JSON')
     parser.add_argument('--labels-out', type=Path, metavar='DIR', help='label maps as PNG of class ids')
+    parser.add_argument(
+        '--boxes',
+        type=Path,
+        metavar='FILE',
+        help='detections: .jsonl, a line for each frame; .json, the results that COCO tools read',
+    )
     add_config_flags(parser)
 
 
@@ -41,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     config = config_from_flags(args)
     source = open_source(args.source, split=args.split, seed=args.seed)
     failure: BaseException | None = None
-    runner = Runner(config, source, video=args.out, labels_folder=args.labels_out)
+    runner = Runner(config, source, video=args.out, labels_folder=args.labels_out, boxes=args.boxes)
     try:
         with runner:
             _answer_all(runner, args.num_frames)
@@ -58,12 +64,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
+    from dff_ros import box_file
     from dff_ros.output_files import check_outputs, source_path
     from dff_ros.video import SUFFIXES
 
     inputs = [source_path(args.source), *([] if args.config is None else [args.config])]
-    outputs = {'--out': args.out, '--report': args.report, '--labels-out': args.labels_out}
-    check_outputs(inputs, outputs, {'--out': SUFFIXES, '--report': ('.json',)})
+    outputs = {
+        '--out': args.out,
+        '--report': args.report,
+        '--labels-out': args.labels_out,
+        '--boxes': args.boxes,
+    }
+    suffixes = {'--out': SUFFIXES, '--report': ('.json',), '--boxes': box_file.SUFFIXES}
+    check_outputs(inputs, outputs, suffixes)
 
 
 def _show(args: argparse.Namespace, report: dict[str, object], written: list[Path]) -> None:
@@ -88,5 +101,5 @@ def _answer_all(runner: Runner, num_frames: int | None) -> None:
     from rich.progress import track
 
     total = min((n for n in (num_frames, runner.source.num_frames) if n is not None), default=None)
-    for _ in track(runner.answers(num_frames), 'segmenting', total, console=Console(stderr=True)):
+    for _ in track(runner.answers(num_frames), 'frames', total, console=Console(stderr=True)):
         pass

@@ -11,10 +11,10 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
-from vision_msgs.msg import LabelInfo, VisionClass
+from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, ObjectHypothesisWithPose, VisionClass
 
 from dff_ros.errors import ConversionError
-from dff_ros.types import Frame
+from dff_ros.types import Detections, Frame
 
 _NS_PER_S = 1_000_000_000
 
@@ -124,6 +124,45 @@ def to_label_info(class_names: Sequence[str], stamp: Time, threshold: float = 0.
         VisionClass(class_id=number, class_name=name) for number, name in enumerate(class_names)
     ]
     return message
+
+
+def to_detection_array(header: Header, found: Detections, class_names: Sequence[str]) -> Detection2DArray:
+    """Boxes as centre and size in pixels of the source image, best first; class_id is the class's name.
+
+    Array and detections have the header. `id` and the pose of the hypothesis stay empty.
+    """
+    message = Detection2DArray(header=header)
+    values = zip(found.boxes_xyxy.tolist(), found.class_ids_N.tolist(), found.scores_N.tolist(), strict=True)
+    for (left, top, right, bottom), class_id, score in values:
+        hypothesis = ObjectHypothesisWithPose()
+        hypothesis.hypothesis.class_id = class_names[class_id]
+        hypothesis.hypothesis.score = score
+        detection = Detection2D(header=header, results=[hypothesis])
+        box = detection.bbox
+        box.center.position.x, box.center.position.y = (left + right) / 2, (top + bottom) / 2
+        box.size_x, box.size_y = right - left, bottom - top
+        message.detections.append(detection)
+    return message
+
+
+def to_detections(message: Detection2DArray, class_names: Sequence[str]) -> Detections:
+    """Back from `to_detection_array`; ConversionError on a class that is not among the names."""
+    boxes, class_ids, scores = [], [], []
+    for detection in message.detections:
+        box, hypothesis = detection.bbox, detection.results[0].hypothesis
+        if hypothesis.class_id not in class_names:
+            raise ConversionError(
+                f'a detection of class {hypothesis.class_id!r}; known are {", ".join(class_names)}'
+            )
+        x, y, half_x, half_y = box.center.position.x, box.center.position.y, box.size_x / 2, box.size_y / 2
+        boxes.append((x - half_x, y - half_y, x + half_x, y + half_y))
+        class_ids.append(class_names.index(hypothesis.class_id))
+        scores.append(hypothesis.score)
+    return Detections(
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array(class_ids, np.int64),
+        np.array(scores, np.float32),
+    )
 
 
 def to_diagnostics(

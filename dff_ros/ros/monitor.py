@@ -5,24 +5,26 @@ from __future__ import annotations
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
-from numpy.typing import NDArray
 from rclpy.event_handler import QoSSubscriptionMatchedInfo, SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
+from vision_msgs.msg import Detection2DArray
 
 from dff_ros.errors import DffError
 from dff_ros.report import STAGES, FrameStatistics
 from dff_ros.ros.accounts import Accounts, node_drops
+from dff_ros.ros.answer import Answer
 from dff_ros.ros.camera import FINISHED
-from dff_ros.ros.conversions import diagnostic_values, stamp_to_ns, to_frame
-from dff_ros.ros.status import DROPPED, KEY
+from dff_ros.ros.conversions import diagnostic_values, stamp_to_ns, to_detections, to_frame
+from dff_ros.ros.publishers import TASK_TOPICS
+from dff_ros.ros.status import DROPPED, IDLE, KEY
+from dff_ros.tasks import DETECTION, SEGMENTATION
 
 _DEPTH = 200
 _MAX_OPEN = 4096
@@ -31,34 +33,22 @@ _MIN_IMAGES = 16
 _FPS_WINDOW = 60
 
 
-@dataclass(slots=True)
-class Answer:
-    """One published frame, as far as its parts have come: `index` is its number in the source.
-
-    `image_HW3` stays None where the image did not reach the monitor, or had to be given up for memory.
-    """
-
-    stamp_ns: int
-    index: int | None = None
-    image_HW3: NDArray[np.uint8] | None = None
-    label_map_HW: NDArray[np.uint8] | None = None
-    facts: Mapping[str, str] | None = None
-    latency_ms: float = 0.0
-
-    @property
-    def is_answered(self) -> bool:
-        """Label map and status have come."""
-        return self.label_map_HW is not None and self.facts is not None
-
-
 class Monitor(Node):
     """Subscribes to camera and node; calls `on_answer` once for each answered frame, in order of completion.
 
-    Latency runs from the image's stamp to the receipt of its label map where `is_live` (stamps are
-    wall-clock), else it is the node's own, from the receipt of the image to the published label map.
+    Latency runs from the image's stamp to the receipt of the last task's answer where `is_live` (stamps are
+    wall-clock), else it is the node's own, from the receipt of the image to the published answers.
+    `box_class_names` are those of the node's bundle.
     """
 
-    def __init__(self, on_answer: Callable[[Answer], None], *, is_live: bool, **options: Any) -> None:
+    def __init__(
+        self,
+        on_answer: Callable[[Answer], None],
+        *,
+        is_live: bool,
+        box_class_names: tuple[str, ...] = (),
+        **options: Any,
+    ) -> None:
         super().__init__('dff_monitor', **options)
         self.statistics = FrameStatistics()
         self.totals: Mapping[str, str] = {}
@@ -69,15 +59,17 @@ class Monitor(Node):
         self.last_news_s = time.monotonic()
         self._on_answer = on_answer
         self._is_live = is_live
+        self._box_class_names = box_class_names
         self._open: OrderedDict[int, Answer] = OrderedDict()
         self._answered_s: deque[float] = deque(maxlen=_FPS_WINDOW)
         self._first_answer_s: float | None = None
-        self._num_label_maps = 0
+        self._num_answered = 0
         self._camera_times: list[tuple[int, int]] = []
         self._num_publishers: dict[str, int] = {}
         for kind, topic, callback, reliability in (
             (Image, 'image', self._on_image, ReliabilityPolicy.BEST_EFFORT),
-            (Image, 'dff/segmentation', self._on_label_map, ReliabilityPolicy.RELIABLE),
+            (Image, TASK_TOPICS[SEGMENTATION], self._on_label_map, ReliabilityPolicy.RELIABLE),
+            (Detection2DArray, TASK_TOPICS[DETECTION], self._on_detections, ReliabilityPolicy.RELIABLE),
             (DiagnosticArray, 'dff/status', self._on_status, ReliabilityPolicy.RELIABLE),
             (DiagnosticArray, 'dff_camera/status', self._on_camera, ReliabilityPolicy.RELIABLE),
         ):
@@ -91,7 +83,7 @@ class Monitor(Node):
 
     @property
     def num_processed(self) -> int:
-        """Frames whose label map and status have come."""
+        """Frames whose answers and status have come."""
         return self.statistics.num_frames + sum(answer.is_answered for answer in self._open.values())
 
     @property
@@ -106,7 +98,7 @@ class Monitor(Node):
         start_s, count = (
             (self._answered_s[0], len(self._answered_s))
             if recent
-            else (self._first_answer_s, self._num_label_maps)
+            else (self._first_answer_s, self._num_answered)
         )
         return (count - 1) / max(self._answered_s[-1] - start_s, 1e-9)
 
@@ -166,15 +158,14 @@ class Monitor(Node):
         self._settle(answer)
 
     def _on_label_map(self, message: Image) -> None:
-        now_ns = time.time_ns()
-        self.last_news_s = time.monotonic()
-        answer = self._part(message)
-        answer.label_map_HW = np.frombuffer(message.data, np.uint8).reshape(message.height, message.width)
-        answer.latency_ms = (now_ns - answer.stamp_ns) / 1e6
-        self._answered_s.append(self.last_news_s)
-        self._num_label_maps += 1
-        if self._first_answer_s is None:
-            self._first_answer_s = self.last_news_s
+        label_map = np.frombuffer(message.data, np.uint8).reshape(message.height, message.width)
+        answer = self._timed_part(message)
+        answer.label_map_HW = label_map
+        self._settle(answer)
+
+    def _on_detections(self, message: Detection2DArray) -> None:
+        answer = self._timed_part(message)
+        answer.detections = to_detections(message, self._box_class_names)
         self._settle(answer)
 
     def _on_status(self, message: DiagnosticArray) -> None:
@@ -182,11 +173,23 @@ class Monitor(Node):
         self.totals = diagnostic_values(message)
         if self.totals['state'] == DROPPED:
             return
+        self._answered_s.append(self.last_news_s)
+        self._num_answered += 1
+        if self._first_answer_s is None:
+            self._first_answer_s = self.last_news_s
         answer = self._part(message)
         answer.facts = self.totals
         self._settle(answer)
 
-    def _part(self, message: Image | DiagnosticArray) -> Answer:
+    def _timed_part(self, message: Image | Detection2DArray) -> Answer:
+        """The answer that a task's message belongs to: the last one to come makes its latency."""
+        now_ns = time.time_ns()
+        self.last_news_s = time.monotonic()
+        answer = self._part(message)
+        answer.latency_ms = (now_ns - answer.stamp_ns) / 1e6
+        return answer
+
+    def _part(self, message: Image | Detection2DArray | DiagnosticArray) -> Answer:
         stamp_ns = stamp_to_ns(message.header.stamp)
         if stamp_ns not in self._open:
             self._open[stamp_ns] = Answer(stamp_ns)
@@ -208,9 +211,9 @@ class Monitor(Node):
 
     def _finish(self, answer: Answer) -> None:
         del self._open[answer.stamp_ns]
-        if answer.facts is None or answer.label_map_HW is None:
-            return  # an image without an answer: the node's counts say why
         facts = answer.facts
+        if facts is None or not answer.is_answered:
+            return  # an image without an answer: the node's counts say why
         if not self._is_live:
             answer.latency_ms = float(facts['latency_ms'])
         self.statistics.add(
@@ -219,5 +222,7 @@ class Monitor(Node):
             age_frames=int(facts['age_frames']),
             stages_ms={stage: float(facts[f'{stage}_ms']) for stage in STAGES},
             reset_cause=facts['reset_cause'],
+            num_boxes=None if answer.detections is None else len(answer.detections.scores_N),
+            is_idle=facts['state'] == IDLE,
         )
         self._on_answer(answer)

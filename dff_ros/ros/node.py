@@ -1,7 +1,7 @@
-"""The lifecycle node: image in; label map, class names, overlay and status out.
+"""The lifecycle node: image in; label map, class names, boxes, overlay and status out.
 
-Topics, relative to the node's namespace: `image`; `dff/segmentation`, `dff/label_info`, `dff/overlay`,
-`dff/status`.
+Topics, relative to the node's namespace: `image`; `dff/segmentation`, `dff/label_info`, `dff/detections`,
+`dff/overlay`, `dff/status`.
 The executor's callbacks only store; one engine thread converts, computes and publishes.
 """
 
@@ -18,6 +18,7 @@ from sensor_msgs.msg import Image
 
 from dff_ros.config import DffConfig, Parameter, walk
 from dff_ros.errors import DffError
+from dff_ros.model_spec import ModelSpec
 from dff_ros.ros import process, qos
 from dff_ros.ros.mailbox import Mailbox
 from dff_ros.ros.parameters import (
@@ -33,6 +34,7 @@ from dff_ros.ros.parameters import (
 from dff_ros.ros.pipeline import Pipeline, Received
 from dff_ros.ros.publishers import Publishers
 from dff_ros.ros.worker import EngineWorker, Model, open_model
+from dff_ros.tasks import plan_tasks
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -50,6 +52,7 @@ class DffNode(LifecycleNode):
         super().__init__('dff_node', **options)
         self._open_model = open_model
         self._worker: EngineWorker[Received] | None = None
+        self._spec: ModelSpec | None = None
         self._publishers_out: Publishers | None = None
         self._pipeline: Pipeline | None = None
         self._subscription: Subscription | None = None
@@ -62,6 +65,7 @@ class DffNode(LifecycleNode):
             read_config(self),
             self._reconfigure,
             is_unconfigured=lambda: self._worker is None,
+            check=self._check_against_model,
             others=self._qos_parameters,
         )
 
@@ -134,8 +138,9 @@ class DffNode(LifecycleNode):
             self._mailbox, lambda: self._open_model(config), pipeline.answer, pipeline.fail
         )
         model = self._worker.start()
-        publishers.publish_label_info(model.spec.class_names, self.get_clock().now().to_msg())
-        self._log_start(model, config)
+        self._spec = model.spec
+        publishers.open_tasks(model.spec, self.get_clock().now().to_msg())
+        self._log_start(model, config, publishers.topics)
 
     def _log_failure(self, what: str, error: Exception) -> None:
         """One fatal line; rclpy would swallow the exception."""
@@ -163,6 +168,11 @@ class DffNode(LifecycleNode):
         if self._pipeline is not None:
             self._pipeline.count_lost(event.total_count_change)
 
+    def _check_against_model(self, config: DffConfig) -> None:
+        """ConfigError for a task or class that the loaded model lacks; before there is one, anything goes."""
+        if self._spec is not None:
+            plan_tasks(config, self._spec)
+
     def _reconfigure(self, config: DffConfig) -> None:
         if self._pipeline is not None:
             self._pipeline.config = config
@@ -179,25 +189,27 @@ class DffNode(LifecycleNode):
             self._worker = None
             if failure is not None:
                 self.get_logger().error(f'the model did not close in order: {failure!r}')
+        self._spec = None
         self._pipeline = None
         if self._publishers_out is not None:
             self._publishers_out.destroy()
             self._publishers_out = None
 
-    def _log_start(self, model: Model, config: DffConfig) -> None:
+    def _log_start(self, model: Model, config: DffConfig, outputs: Sequence[str]) -> None:
         info = model.engine.backend.info
         flow = model.spec.flow_in_use(config.flow)
-        topics = ', '.join(self.resolve_topic_name(name) for name in ('image', *Publishers.TOPICS))
+        topics = ', '.join(self.resolve_topic_name(name) for name in ('image', *outputs))
         self.get_logger().info(
             f'bundle {model.name}, {info.name} ({info.runtime}) on {info.device}, '
             f'{info.num_threads} threads: {info.choice}; flow {flow}; '
-            f'key frame every {config.keyframe.interval} frames; topics {topics}'
+            f'key frame every {config.keyframe.interval} frames; '
+            f'tasks {", ".join(plan_tasks(config, model.spec).tasks)}; topics {topics}'
         )
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Entry point `dff_node`: 0 after SIGINT or SIGTERM, 2 where model or parameters are wrong."""
-    summary = 'Semantic segmentation of a camera by Deep Feature Flow, as a lifecycle node.'
+    summary = 'Segmentation and detection of a camera by Deep Feature Flow, as a lifecycle node.'
     return process.run(DffNode, args, usage('dff_node', summary, (AUTOSTART, *walk(DffConfig))))
 
 

@@ -13,12 +13,14 @@ from dff_ros.config import DffConfig
 from dff_ros.draw import Caption, write_png
 from dff_ros.errors import DffError
 from dff_ros.model_spec import ModelSpec
-from dff_ros.recorder import Recorder
+from dff_ros.recorder import Recorder, Shot
 from dff_ros.report import write_json
-from dff_ros.ros.monitor import Answer, Monitor
+from dff_ros.ros.answer import Answer
+from dff_ros.ros.monitor import Monitor
 from dff_ros.scoring import score
 from dff_ros.sources import FrameSource, SourceRequest
 from dff_ros.spool import LabelSpool
+from dff_ros.tasks import plan_tasks
 
 _MIN_RATE_SHARE = 0.9
 
@@ -69,9 +71,9 @@ class Outputs:
 
     def add(self, answer: Answer) -> None:
         """Keep an answered frame for the video and the accuracy; never blocks."""
-        if answer.label_map_HW is None or answer.facts is None or answer.index is None:
+        if answer.facts is None or answer.index is None:
             return
-        if self._is_scored:
+        if self._is_scored and answer.label_map_HW is not None:
             self._spool.add(answer.index, answer.label_map_HW)
         if answer.image_HW3 is not None:
             caption = Caption(
@@ -80,7 +82,14 @@ class Outputs:
                 age_frames=int(answer.facts['age_frames']),
                 latency_ms=answer.latency_ms,
             )
-            self._recorder.put(answer.image_HW3, answer.label_map_HW, caption, answer.stamp_ns)
+            shot = Shot(
+                image_HW3=answer.image_HW3,
+                label_map_HW=answer.label_map_HW,
+                detections=answer.detections,
+                caption=caption,
+                stamp_ns=answer.stamp_ns,
+            )
+            self._recorder.put(shot)
 
     def write(self, monitor: Monitor, duration_s: float) -> dict[str, object]:
         """Finish the video, score the label maps, write the figures; the report that demo.json holds."""
@@ -114,6 +123,7 @@ class Outputs:
             'fps': _rounded(monitor.fps()),
             'camera_fps': _rounded(monitor.camera_fps()),
             **self._accuracy(),
+            'tasks': list(plan_tasks(settings.config, settings.spec).tasks),
             'interval': settings.config.keyframe.interval,
             'source': settings.source.name,
             'size': list(settings.source.size),

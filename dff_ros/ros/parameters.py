@@ -126,7 +126,8 @@ def unknown_overrides(node: Node) -> list[str]:
 class RuntimeParameters:
     """Keeps a config equal to the node's parameters: refuses bad sets as a whole, applies good ones.
 
-    Parameters that are not `runtime`, of the config or of `others`, change only while `is_unconfigured()`.
+    `check` raises ConfigError for a config that is good by itself but not for the model in use. Parameters
+    that are not `runtime`, of the config or of `others`, change only while `is_unconfigured()`.
     """
 
     def __init__(
@@ -136,12 +137,14 @@ class RuntimeParameters:
         on_change: Callable[[DffConfig], None],
         *,
         is_unconfigured: Callable[[], bool] = lambda: True,
+        check: Callable[[DffConfig], None] = lambda config: None,
         others: Iterable[Parameter] = (),
     ) -> None:
         self.config = config
         self._node = node
         self._on_change = on_change
         self._is_unconfigured = is_unconfigured
+        self._check_config = check
         self._known = {parameter.name: parameter for parameter in (*walk(DffConfig), *others)}
         node.add_on_set_parameters_callback(self._check)
         node.add_post_set_parameters_callback(self._apply)
@@ -155,6 +158,7 @@ class RuntimeParameters:
         try:
             for parameter in parameters:
                 self._check_one(parameter)
+            self._check_config(self._changed(parameters))
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)

@@ -18,6 +18,7 @@ from dff_ros.ros.launching import PROFILES_VARIABLE, SHARED_MEMORY_PROFILE
 from dff_ros.ros.mailbox import Counts, Mailbox
 from dff_ros.ros.publishers import Publishers
 from dff_ros.ros.worker import INTERNAL_ERROR, Model
+from dff_ros.tasks import plan_tasks
 from dff_ros.timing import ms_since
 from dff_ros.types import Frame
 
@@ -52,10 +53,10 @@ class Pipeline:
         self._logged_s: dict[str, float] = {}
 
     def answer(self, model: Model, item: Received) -> None:
-        """Publish the label map, overlay and status of a message, or drop it with a reason."""
+        """Publish what the tasks answer to a message, overlay and status, or drop it with a reason."""
         config = self.config
-        if config.keyframe != self._applied.keyframe:
-            model.engine.configure(config.keyframe)
+        if config != self._applied:
+            model.engine.configure(config.keyframe, plan_tasks(config, model.spec))
         self._applied = config
         start_ns = time.perf_counter_ns()
         try:
@@ -84,9 +85,13 @@ class Pipeline:
         if result.reset_cause:
             self._resets[result.reset_cause.value] += 1
         header = item.message.header
-        self._publishers.publish_segmentation(header, result.segmentation.label_map_HW)
+        if result.segmentation is not None:
+            self._publishers.publish_segmentation(header, result.segmentation.label_map_HW)
+        if result.detections is not None:
+            self._publishers.publish_detections(header, result.detections)
         latency_ms = ms_since(item.received_ns)
-        self._publishers.publish_overlay(header, frame, result, model.spec, self._applied.overlay.alpha)
+        if not result.is_idle:
+            self._publishers.publish_overlay(header, frame, result, self._applied.overlay.alpha)
         facts = status.answered(result, convert_ms, latency_ms)
         facts |= status.setup(self._applied, model.engine.backend.info)
         self._publishers.publish_status(header, facts | self._totals(self._mailbox.done()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -14,32 +14,38 @@ from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
-from vision_msgs.msg import LabelInfo
+from vision_msgs.msg import Detection2DArray, LabelInfo
 
-from dff_ros.draw import blend, mark_key
+from dff_ros.draw import mark_key
 from dff_ros.model_spec import ModelSpec
+from dff_ros.overlay import Overlay
 from dff_ros.ros import qos, status
-from dff_ros.ros.conversions import fill_image, to_diagnostics, to_label_info
-from dff_ros.types import Frame, StepResult
+from dff_ros.ros.conversions import fill_image, to_detection_array, to_diagnostics, to_label_info
+from dff_ros.tasks import DETECTION, SEGMENTATION
+from dff_ros.types import Detections, Frame, StepResult
+
+TASK_TOPICS = {SEGMENTATION: 'dff/segmentation', DETECTION: 'dff/detections'}
+"""Where the answers of each task are published."""
 
 
 class Publishers:
-    """Publishes with the header of the image it is given. Use from one thread at a time."""
+    """Publishes with the header of the image it is given. Use from one thread at a time.
+
+    The topics of a task are there once `open_tasks` has told that the model has it.
+    """
 
     PROFILES: ClassVar[Mapping[str, Callable[[], QoSProfile]]] = {
-        'dff/segmentation': qos.image_output,
+        TASK_TOPICS[SEGMENTATION]: qos.image_output,
         'dff/label_info': qos.latched,
+        TASK_TOPICS[DETECTION]: qos.image_output,
         'dff/overlay': qos.image_output,
         'dff/status': qos.status_output,
     }
-    TOPICS: ClassVar[tuple[str, ...]] = tuple(PROFILES)
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._advertised: list[Publisher] = []
+        self._advertised: dict[str, Publisher] = {}
         try:
-            self._segmentation = self._advertise(Image, 'dff/segmentation')
-            self._label_info = self._advertise(LabelInfo, 'dff/label_info')
             self._overlay = self._advertise(Image, 'dff/overlay')
             self._status = self._advertise(DiagnosticArray, 'dff/status')
         except Exception:
@@ -48,40 +54,55 @@ class Publishers:
         self._segmentation_message = Image()
         self._overlay_message = Image()
 
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Those that are there."""
+        return tuple(topic for topic in self.PROFILES if topic in self._advertised)
+
+    def open_tasks(self, spec: ModelSpec, stamp: Time) -> None:
+        """Add the topics of the model's tasks, and latch the names of its label map's classes."""
+        self._spec = spec
+        self._painter = Overlay(spec)
+        if SEGMENTATION in spec.tasks:
+            self._segmentation = self._advertise(Image, TASK_TOPICS[SEGMENTATION])
+            self._label_info = self._advertise(LabelInfo, 'dff/label_info')
+            self._label_info.publish(to_label_info(spec.class_names, stamp))
+        if DETECTION in spec.tasks:
+            self._detections = self._advertise(Detection2DArray, TASK_TOPICS[DETECTION])
+
     def _advertise(self, kind: type, topic: str) -> Publisher:
         profile = self.PROFILES[topic]()
         publisher = self._node.create_publisher(
             kind, topic, profile, qos_overriding_options=qos.overridable()
         )
-        self._advertised.append(publisher)
+        self._advertised[topic] = publisher
         return publisher
-
-    def publish_label_info(self, class_names: Sequence[str], stamp: Time) -> None:
-        """Latch the class names; consumers read them once."""
-        self._label_info.publish(to_label_info(class_names, stamp))
 
     def publish_segmentation(self, header: Header, label_map_HW: NDArray[np.uint8]) -> None:
         """The label map as mono8 class ids."""
         self._segmentation.publish(fill_image(self._segmentation_message, header, label_map_HW))
 
-    def publish_overlay(
-        self, header: Header, frame: Frame, result: StepResult, spec: ModelSpec, alpha: float
-    ) -> None:
-        """The image under the class colours, drawn only while someone listens."""
+    def publish_detections(self, header: Header, found: Detections) -> None:
+        """The boxes, in pixels of the image with this header; an empty array where there are none."""
+        self._detections.publish(to_detection_array(header, found, self._spec.box_class_names))
+
+    def publish_overlay(self, header: Header, frame: Frame, result: StepResult, alpha: float) -> None:
+        """The image under class colours and boxes, drawn only while someone listens."""
         if self._overlay.get_subscription_count() == 0:
             return
-        colours_N3 = np.array(spec.class_colours, np.uint8)
-        picture = blend(frame.image_HW3, result.segmentation.label_map_HW, colours_N3, alpha)
+        self._painter.alpha = alpha
+        label_map_HW = None if result.segmentation is None else result.segmentation.label_map_HW
+        picture = self._painter.draw(frame.image_HW3, label_map_HW, result.detections)
         if result.is_key:
             mark_key(picture)
         self._overlay.publish(fill_image(self._overlay_message, header, picture))
 
     def publish_status(self, header: Header, facts: Mapping[str, object]) -> None:
-        """The facts of one frame, stamped like its label map."""
+        """The facts of one frame, stamped like its outputs."""
         state = str(facts['state'])
         self._status.publish(to_diagnostics(header, 'dff_node', state, state == status.DROPPED, facts))
 
     def destroy(self) -> None:
         """Take the topics down."""
-        for publisher in self._advertised:
+        for publisher in self._advertised.values():
             self._node.destroy_publisher(publisher)

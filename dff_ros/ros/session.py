@@ -29,6 +29,7 @@ from dff_ros.ros.launching import PROFILES_VARIABLE, SHARED_MEMORY_PROFILE
 from dff_ros.ros.monitor import Monitor
 from dff_ros.ros.outputs import Outputs, Settings
 from dff_ros.ros.process import tune_malloc
+from dff_ros.ros.publishers import TASK_TOPICS
 from dff_ros.share import find_share_file
 
 _NODE_START_S = 120.0
@@ -85,7 +86,12 @@ class Session:
         tune_malloc()
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.try_shutdown)
-        self._monitor = Monitor(outputs.add, is_live=settings.rate_hz > 0, namespace=self._namespace)
+        self._monitor = Monitor(
+            outputs.add,
+            is_live=settings.rate_hz > 0,
+            box_class_names=settings.spec.box_class_names,
+            namespace=self._namespace,
+        )
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._monitor)
         stack.callback(self._monitor.destroy_node)
@@ -140,7 +146,8 @@ class Session:
 
     def _is_node_up(self) -> bool:
         names = {info.node_name for info in self._monitor.get_subscriptions_info_by_topic('image')}
-        return 'dff_node' in names and self._monitor.has_found('dff/segmentation', 'dff/status')
+        outputs = (TASK_TOPICS[task] for task in self._settings.spec.tasks)
+        return 'dff_node' in names and self._monitor.has_found('dff/status', *outputs)
 
     def _has_begun(self) -> bool:
         return self._monitor.num_published > 0

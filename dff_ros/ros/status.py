@@ -8,26 +8,42 @@ from collections.abc import Mapping
 from dff_ros.backends.base import BackendInfo
 from dff_ros.config import DffConfig
 from dff_ros.ros.mailbox import Counts
+from dff_ros.tasks import DETECTION, SEGMENTATION
 from dff_ros.types import StepResult
 
-KEY, PROPAGATED, DROPPED = 'key', 'propagated', 'dropped'
-"""Values of `state`."""
+KEY, PROPAGATED, IDLE, DROPPED = 'key', 'propagated', 'idle', 'dropped'
+"""Values of `state`; idle is a frame on which no task was due."""
 
 
 def answered(result: StepResult, convert_ms: float, latency_ms: float) -> dict[str, object]:
-    """The facts of an answered frame; `latency_ms` is from the image's receipt to its published label map."""
+    """The facts of an answered frame; what there is none of is an empty text. `tasks` are those that ran;
+    `latency_ms` is from the image's receipt to their published answers.
+    """
     facts: dict[str, object] = {
-        'state': KEY if result.is_key else PROPAGATED,
+        'state': _state(result),
         'is_key': result.is_key,
         'reason': result.reason,
         'reset_cause': result.reset_cause.value if result.reset_cause else '',
         'age_frames': result.age_frames,
         'age_s': result.age_s,
-        'motion_px': result.motion_px,
-        'coverage': result.coverage,
+        'motion_px': '' if result.motion_px is None else result.motion_px,
+        'coverage': '' if result.coverage is None else result.coverage,
+        'tasks': ','.join(_tasks(result)),
+        'num_detections': '' if result.detections is None else len(result.detections.scores_N),
         'convert_ms': convert_ms,
     }
     return facts | dataclasses.asdict(result.timings) | {'latency_ms': latency_ms}
+
+
+def _state(result: StepResult) -> str:
+    if result.is_idle:
+        return IDLE
+    return KEY if result.is_key else PROPAGATED
+
+
+def _tasks(result: StepResult) -> list[str]:
+    answers = {SEGMENTATION: result.segmentation, DETECTION: result.detections}
+    return [task for task, answer in answers.items() if answer is not None]
 
 
 def dropped(reason: str, detail: str) -> dict[str, object]:

@@ -14,6 +14,7 @@ from dff_ros.config import DffConfig
 from dff_ros.engine import Engine
 from dff_ros.model_spec import ModelSpec
 from dff_ros.ros.mailbox import Mailbox
+from dff_ros.tasks import plan_tasks
 
 ItemT = TypeVar('ItemT')
 
@@ -33,8 +34,9 @@ class Model:
 def open_model(config: DffConfig) -> Model:
     """The model a config asks for; BundleError, BackendUnavailableError or ConfigError say what is wrong."""
     bundle = open_bundle(config.bundle)
+    plan = plan_tasks(config, bundle.spec)
     backend = open_backend(bundle, config)
-    return Model(config.bundle, Engine(backend, config.keyframe), bundle.spec)
+    return Model(config.bundle, Engine(backend, config.keyframe, plan), bundle.spec)
 
 
 class EngineWorker(Generic[ItemT]):
