@@ -97,7 +97,7 @@ class Recorder:
 
     def _richness(self, shot: Shot) -> tuple[bool, bool, int]:
         """How well a frame would do as the still: past the first ones, propagated, many classes and boxes."""
-        num_seen = 0 if shot.detections is None else len(shot.detections.scores_N)
+        num_seen = 0 if shot.detections is None else len(shot.detections)
         if shot.label_map_HW is not None:
             counts = np.bincount(shot.label_map_HW.ravel()[::4], minlength=256)[: self._num_classes]
             num_seen += int((counts * 4 > _MIN_CLASS_SHARE * shot.label_map_HW.size).sum())

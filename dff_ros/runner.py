@@ -87,7 +87,7 @@ class Runner:
             age_frames=result.age_frames,
             stages_ms={stage: timings[f'{stage}_ms'] for stage in STAGES},
             reset_cause=result.reset_cause.value if result.reset_cause else '',
-            num_boxes=None if result.detections is None else len(result.detections.scores_N),
+            num_boxes=None if result.detections is None else len(result.detections),
             is_idle=result.is_idle,
         )
         labels = None if result.segmentation is None else result.segmentation.label_map_HW

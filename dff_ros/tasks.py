@@ -9,12 +9,11 @@ import numpy as np
 
 from dff_ros.config import DetectionConfig, DffConfig, SegmentationConfig
 from dff_ros.errors import ConfigError
-from dff_ros.model_spec import ModelSpec
+from dff_ros.model_spec import TASKS, ModelSpec
 from dff_ros.types import Detections
 
-SEGMENTATION, DETECTION = 'segmentation', 'detection'
-TASKS = (SEGMENTATION, DETECTION)
-"""All tasks there are, in the order in which they are run and told."""
+SEGMENTATION, DETECTION = TASKS
+"""Their names; they are run and told in this order."""
 
 ALL = 'all'
 
@@ -39,11 +38,10 @@ class TaskPlan:
 
     def select(self, found: Detections) -> Detections:
         """The boxes of the classes asked for; of these the best `max_detections`."""
-        kept = np.arange(len(found.scores_N))
+        kept = np.arange(len(found))
         if self.class_ids is not None:
             kept = kept[np.isin(found.class_ids_N, self.class_ids)]
-        kept = kept[: self.detection.max_detections]
-        return Detections(found.boxes_xyxy[kept], found.class_ids_N[kept], found.scores_N[kept])
+        return found.chosen(kept[: self.detection.max_detections])
 
 
 def plan_tasks(config: DffConfig, spec: ModelSpec) -> TaskPlan:

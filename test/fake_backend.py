@@ -77,7 +77,7 @@ class FakeBackend:
             raise RuntimeError(f'no boxes of feature {feature}')
         found = fake_boxes(feature)
         kept = found.scores_N > (2.0 if feature in self.nothing_on else score_threshold)
-        return Detections(found.boxes_xyxy[kept], found.class_ids_N[kept], found.scores_N[kept])
+        return found.chosen(kept)
 
     def warm_up(self, size: tuple[int, int]) -> None:
         self.calls.append(f'warm_up {size}')

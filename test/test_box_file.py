@@ -35,7 +35,7 @@ FOUND = Detections(
     np.array([1, 0]),
     np.array([0.9, 0.3], np.float32),
 )
-NONE = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))
+NONE = Detections.none()
 
 
 def write(path, *answers):

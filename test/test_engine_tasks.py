@@ -37,7 +37,8 @@ def make_stream(
 
 def ran(result: StepResult) -> str:
     """The tasks that answered: s, d, sd or nothing."""
-    return ('s' if result.segmentation else '') + ('d' if result.detections else '')
+    answers = {'s': result.segmentation, 'd': result.detections}
+    return ''.join(letter for letter, answer in answers.items() if answer is not None)
 
 
 def ids(found: Detections | None) -> list[int]:

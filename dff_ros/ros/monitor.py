@@ -222,7 +222,7 @@ class Monitor(Node):
             age_frames=int(facts['age_frames']),
             stages_ms={stage: float(facts[f'{stage}_ms']) for stage in STAGES},
             reset_cause=facts['reset_cause'],
-            num_boxes=None if answer.detections is None else len(answer.detections.scores_N),
+            num_boxes=None if answer.detections is None else len(answer.detections),
             is_idle=facts['state'] == IDLE,
         )
         self._on_answer(answer)

@@ -29,7 +29,7 @@ def answered(result: StepResult, convert_ms: float, latency_ms: float) -> dict[s
         'motion_px': '' if result.motion_px is None else result.motion_px,
         'coverage': '' if result.coverage is None else result.coverage,
         'tasks': ','.join(_tasks(result)),
-        'num_detections': '' if result.detections is None else len(result.detections.scores_N),
+        'num_detections': '' if result.detections is None else len(result.detections),
         'convert_ms': convert_ms,
     }
     return facts | dataclasses.asdict(result.timings) | {'latency_ms': latency_ms}
