@@ -20,10 +20,13 @@ from dff_ros.ros.conversions import (
     fill_image,
     ns_to_stamp,
     stamp_to_ns,
+    to_detection_array,
+    to_detections,
     to_diagnostics,
     to_frame,
     to_label_info,
 )
+from dff_ros.types import Detections
 
 RGB = np.random.default_rng(7).integers(0, 256, (18, 23, 3), dtype=np.uint8)
 ALPHA = np.full((18, 23, 1), 77, np.uint8)
@@ -173,3 +176,50 @@ def test_agrees_with_rosbags_image_on_tight_rows(encoding):
     message = make_message(encoding)
     oracle = rosbags_image.message_to_cvimage(message, 'rgb8')
     np.testing.assert_array_equal(to_frame(message).image_HW3, oracle)
+
+
+NAMES = ('car', 'pedestrian')
+FOUND = Detections(
+    np.array([(10.0, 20.5, 30.0, 60.0), (0.0, 0.0, 640.0, 480.0)], np.float32),
+    np.array([1, 0]),
+    np.array([0.75, 0.3], np.float32),
+)
+
+
+def test_detections_become_centre_size_name_and_score():
+    header = Header(stamp=Time(sec=3, nanosec=4), frame_id='left')
+    message = to_detection_array(header, FOUND, NAMES)
+    assert message.header == header
+    assert [detection.header for detection in message.detections] == [header, header]
+    boxes = [
+        (
+            d.bbox.center.position.x,
+            d.bbox.center.position.y,
+            d.bbox.size_x,
+            d.bbox.size_y,
+            d.bbox.center.theta,
+        )
+        for d in message.detections
+    ]
+    assert boxes == [(20.0, 40.25, 20.0, 39.5, 0.0), (320.0, 240.0, 640.0, 480.0, 0.0)]
+    hypotheses = [
+        [(h.hypothesis.class_id, h.hypothesis.score) for h in d.results] for d in message.detections
+    ]
+    assert hypotheses == [[('pedestrian', 0.75)], [('car', pytest.approx(0.3))]]
+    assert [detection.id for detection in message.detections] == ['', '']
+
+
+@pytest.mark.parametrize('found', [FOUND, Detections.none()], ids=['two', 'none'])
+def test_detections_come_back_as_they_were(found):
+    back = to_detections(to_detection_array(Header(), found, NAMES), NAMES)
+    np.testing.assert_array_equal(back.boxes_xyxy, found.boxes_xyxy)
+    np.testing.assert_array_equal(back.class_ids_N, found.class_ids_N)
+    np.testing.assert_array_equal(back.scores_N, found.scores_N)
+    assert (back.boxes_xyxy.dtype, back.class_ids_N.dtype, back.scores_N.dtype) == (
+        np.float32, np.int64, np.float32,
+    )  # fmt: skip
+
+
+def test_detections_of_an_unknown_class_are_refused_by_name():
+    with pytest.raises(ConversionError, match="class 'car'; known are dog"):
+        to_detections(to_detection_array(Header(), FOUND.chosen(np.array([1])), NAMES), ('dog',))
