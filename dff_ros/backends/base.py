@@ -36,8 +36,8 @@ class BackendInfo:
 
 
 class Backend(Protocol[FeatureT, ContextT]):
-    """Three verbs over opaque handles, called from one thread at a time. `detect` is the `predict` of the task
-    detection.
+    """Three verbs over opaque handles, called from one thread at a time. `detect` is the `predict` of the
+    task detection.
 
     Images are (H, W, 3) uint8 RGB, C-contiguous, of any size from MIN_SIDE up. Handles own their memory: a
     cached key feature stays valid until the caller drops it, whatever is computed in between.
@@ -85,14 +85,6 @@ class Backend(Protocol[FeatureT, ContextT]):
         """Run the detection head: objects with a score above the threshold, in pixels of the source image,
         at most the model's `max_boxes`. Of two of a class that overlap by more than `nms_iou` the better one
         stays. ConfigError where the bundle has no detection.
-        """
-        ...
-
-    def detect(
-        self, feature: FeatureT, source_size: tuple[int, int], nms_iou: float, score_threshold: float
-    ) -> Detections:
-        """Run the detection head: boxes in pixels of the source image of `source_size` (height, width), best
-        first.
         """
         ...
 
