@@ -1,4 +1,4 @@
-"""`dff data`: check a data set, or render the simulated street as one."""
+"""`dff data`: check a data set, render the simulated street as one, find boxes in video with a teacher."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING
 
 from dff_ros.config import replace
 from dff_ros.data.street_config import RenderConfig
+from dff_ros.data.teacher_config import TeacherConfig
 from dff_ros.flags import add_flags, given_flags
+from dff_ros.training.joint_data_config import JointDataConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from dff_ros.data.check import CheckReport
 
-SUMMARY = 'Check a data set, or render the simulated street as one.'
+SUMMARY = 'Check a data set, render the simulated street as one, or find boxes with a teacher.'
 
 _CHECK = 'Find what is wrong with the files of a data set and say how to mend it.'
 _RENDER = 'Write the simulated street as a data set of the folder layout.'
+_TEACH = 'Write what a YOLOX detector (ONNX) finds in a video: boxes of cars and pedestrians to train with.'
 
 _EXIT_FINDINGS = 1
 _SHOWN_EXAMPLES = 3
@@ -39,11 +42,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     render = tasks.add_parser('render-street', help=_RENDER, description=_RENDER)
     render.add_argument('root', metavar='ROOT', type=Path, help='folder to make')
     add_flags(render.add_argument_group('settings'), RenderConfig)
+    teach = tasks.add_parser('teach-boxes', help=_TEACH, description=_TEACH)
+    teach.add_argument(
+        'video',
+        metavar='VIDEO',
+        help='video file, folder of images, or folder of such; VIDEO#FIRST-LAST: some frames (from 1)',
+    )
+    teach.add_argument(
+        '--teacher', metavar='FILE', type=Path, required=True, help='YOLOX of the COCO classes, .onnx'
+    )
+    teach.add_argument('--out', metavar='FILE', type=Path, required=True, help='file to write, .json')
+    teach.add_argument(
+        '--video-cache',
+        metavar='DIR',
+        type=Path,
+        default=Path(JointDataConfig().video_cache),
+        help='folder for unpacked video files (default: %(default)s)',
+    )
+    add_flags(teach.add_argument_group('settings'), TeacherConfig)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check (exit code 1 where something must be mended) or render."""
-    return _check(args) if args.task == 'check' else _render(args)
+    """Check (exit code 1 where something must be mended), render, or find boxes."""
+    return {'check': _check, 'render-street': _render, 'teach-boxes': _teach}[args.task](args)
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -69,6 +90,31 @@ def _render(args: argparse.Namespace) -> int:
     with progress_bar('rendering') as bar:
         write_street(args.root, config, bar.show)
     print(f'wrote {args.root}; check it with: dff data check {args.root}')
+    return 0
+
+
+def _teach(args: argparse.Namespace) -> int:
+    from dff_ros.data.box_table import SUFFIX, write_box_table
+    from dff_ros.data.teach_boxes import teach_boxes, teacher_facts
+    from dff_ros.data.teacher import Teacher
+    from dff_ros.data.unlabelled import parse_request
+    from dff_ros.output_files import check_outputs
+    from dff_ros.training.progress import progress_bar
+
+    config = replace(TeacherConfig(), given_flags(args))
+    request = parse_request(args.video, 'VIDEO')
+    check_outputs([request.path, args.teacher], {'--out': args.out}, {'--out': (SUFFIX,)})
+    teacher = Teacher(args.teacher, config)
+    with progress_bar('finding boxes') as bar:
+        table = teach_boxes(request, teacher, args.video_cache, bar.show)
+    write_box_table(args.out, table, teacher_facts(args.teacher, config))
+    found = [boxes for video in table.videos for boxes in video.frames.values()]
+    num_ignored = sum(int(boxes.is_ignored_N.sum()) for boxes in found)
+    num_boxes = sum(len(boxes.is_ignored_N) for boxes in found) - num_ignored
+    print(
+        f'wrote {args.out}: {num_boxes} boxes and {num_ignored} to be ignored in {len(found)} frames; train '
+        f'with them: --data.unlabelled "{request.path}={args.out}"'
+    )
     return 0
 
 

@@ -28,7 +28,8 @@ class JointDataConfig(Validated):
     unlabelled: str = param(
         '',
         'Videos without labels, separated by commas: files, folders of frames, folders of such folders; '
-        'PATH#FIRST-LAST takes some frames of each (from 1), PATH@FPS tells the rate of a folder',
+        'PATH#FIRST-LAST takes some frames of each (from 1), PATH@FPS tells the rate of a folder, '
+        'PATH=BOXES.json has boxes that a teacher found',
     )
     made_images: str = param('', 'Further images, given alike, to make pairs of besides the labelled ones')
     street: int = param(

@@ -59,8 +59,10 @@ def open_labelled(paths: Sequence[str], split: str, setting: str, with_boxes: bo
 
 def _request(text: str, setting: str) -> VideoRequest:
     request = parse_request(text, setting)
-    if request.fps is not None:
-        raise ConfigError(f'{setting}: got {text!r}; a data set tells its own frame rate: leave @ out')
+    if request.fps is not None or request.boxes is not None:
+        raise ConfigError(
+            f'{setting}: got {text!r}; a data set tells its own frame rate and boxes: leave @ and = out'
+        )
     return request
 
 
