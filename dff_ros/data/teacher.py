@@ -82,7 +82,7 @@ class Teacher:
                 f'it is no YOLOX of the COCO classes with raw outputs'
             )
         found = decode(raw[0], self._size, self._config.unsure)
-        scaled: NDArray[np.float32] = found.boxes_xyxy / np.array([*factors, *factors], np.float32)
+        scaled = np.asarray(found.boxes_xyxy / np.array([*factors, *factors]), np.float32)
         return suppressed(Found(scaled, found.scores_N, found.coco_ids_N), self._config.nms_iou)
 
 
@@ -136,7 +136,7 @@ def decode(raw: NDArray[np.float32], size: tuple[int, int], least_score: float) 
     middle = (raw[kept, :2] + np.concatenate(corners)[kept]) * stride_N1[kept]
     half = 0.5 * np.exp(np.minimum(raw[kept, 2:4], _MOST_LOG)) * stride_N1[kept]
     edges: NDArray[np.float32] = np.concatenate([middle - half, middle + half], axis=1)
-    is_finite: NDArray[np.bool_] = np.isfinite(edges).all(axis=1)
+    is_finite = np.asarray(np.isfinite(edges).all(axis=1), np.bool_)
     return Found(edges, best[kept], ids[kept].astype(np.int64)).taken(is_finite)
 
 
