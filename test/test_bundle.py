@@ -242,3 +242,21 @@ def test_info_says_that_a_manifest_is_not_proof_of_anything(folder, capsys):
     assert cli.main(['info', str(folder), '--json']) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts['files_match_manifest'] is True and 'files_intact' not in facts
+
+
+@pytest.mark.parametrize(
+    ('changes', 'expected', 'num_tables'),
+    [
+        ({}, 'tasks segmentation detects nothing', 1),
+        (DETECTION, 'tasks segmentation, detection detects car', 1),
+        ({**DETECTION, 'class_names': (), 'class_colours': ()}, 'tasks detection detects car', 0),
+    ],
+)
+def test_info_lists_tasks_and_the_classes_of_boxes(folder, capsys, changes, expected, num_tables):
+    detect = GraphFile('extract.onnx', ('feature',), ('boxes', 'num_boxes'))
+    spec = dataclasses.replace(SPEC, **changes)
+    write_manifest(dataclasses.replace(open_bundle(folder), spec=spec, graphs={**GRAPHS, 'detect': detect}))
+    assert cli.main(['info', str(folder)]) == 0
+    text = capsys.readouterr().out
+    assert expected in ' '.join(text.replace('│', ' ').split())
+    assert text.count('classes of the label map') == num_tables

@@ -41,7 +41,8 @@ def _print(bundle: Bundle) -> None:
 
     console = Console()
     console.print(_model_table(bundle))
-    console.print(_class_table(bundle))
+    if bundle.spec.class_names:
+        console.print(_class_table(bundle))
     console.print(_file_table(bundle))
     if bundle.figures:
         console.print('figures')
@@ -65,6 +66,8 @@ def _model_table(bundle: Bundle) -> Table:
         'correction': f'{spec.correction_channels} channels; the setting correction switches it off'
         if spec.correction_channels
         else 'none: the setting correction has no effect',
+        'tasks': ', '.join(spec.tasks),
+        'detects': ', '.join(spec.box_class_names) or 'nothing',
         'nominal size': f'{spec.nominal_size[1]}x{spec.nominal_size[0]} (width x height)',
         'graphs': ', '.join(bundle.graphs),
         'created by': bundle.created_by,
@@ -79,7 +82,7 @@ def _class_table(bundle: Bundle) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title='classes')
+    table = Table(title='classes of the label map')
     table.add_column('id', justify='right')
     table.add_column('name')
     table.add_column('colour')
