@@ -295,7 +295,7 @@ def test_layouts_are_recognised(tmp_path: Path):
     write_cityscapes(tmp_path / 'c')
     write_mot(tmp_path / 'd/seq', MOT16_ROWS)
     names = [detect_layout(tmp_path / folder) for folder in 'abcd']
-    assert names == ['folder', 'camvid', 'cityscapes', 'mot'] == list(LAYOUTS)
+    assert names == ['folder', 'camvid', 'cityscapes', 'mot'] == list(LAYOUTS)[:4]
 
 
 @pytest.mark.parametrize(

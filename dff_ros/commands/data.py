@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument('root', metavar='ROOT', type=Path, help='folder of the data set')
     check.add_argument(
         '--layout',
-        choices=('folder', 'camvid', 'cityscapes', 'mot'),
+        choices=('folder', 'camvid', 'cityscapes', 'mot', 'vid'),
         help='how its files lie (default: recognised by them)',
     )
     check.add_argument('--json', action='store_true', help='print the report as JSON')

@@ -46,12 +46,15 @@ KINDS: dict[str, Kind] = {
         'labelled frames without the frames before them', 'download the frames before each labelled one too'
     ),
     'bad_stamps': Kind('stamps that cannot be used', 'give one ascending stamp for each frame'),
-    'bad_box': Kind('boxes that cannot be used', 'correct the row, or delete it'),
+    'bad_box': Kind('boxes that cannot be used', 'correct the row or the file, or delete it'),
     'stray_file': Kind('files that are not used', 'rename them if they are meant to be used', is_error=False),
     'unnumbered': Kind(
         'frame names that do not count frames evenly',
         'stamps are taken from fps and the order; write a stamps.csv if the frames are not evenly spaced',
         is_error=False,
+    ),
+    'no_boxes': Kind(
+        'labelled frames without boxes, unlike others', 'they teach nothing of objects', is_error=False
     ),
     'no_labels': Kind('splits without labels', 'only training without labels can use them', is_error=False),
     'recording_pause': Kind('pauses within a recording', 'no pair is taken across them', is_error=False),

@@ -5,10 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from dff_ros.data.file_videos import FileVideos, Layout
-from dff_ros.data.layouts import camvid, cityscapes, folder, mot
+from dff_ros.data.layouts import camvid, cityscapes, folder, mot, vid
 from dff_ros.errors import DataError
 
-LAYOUTS: dict[str, Layout] = {'folder': folder, 'camvid': camvid, 'cityscapes': cityscapes, 'mot': mot}
+LAYOUTS: dict[str, Layout] = {
+    'folder': folder,
+    'camvid': camvid,
+    'cityscapes': cityscapes,
+    'mot': mot,
+    'vid': vid,
+}
 
 _USUAL_SPLIT = 'val'
 
@@ -33,7 +39,7 @@ def detect_layout(root: Path) -> str:
     if found is None:
         raise DataError(
             f'{root} has no known layout. Known are: folder (classes.yaml), camvid (images/ and splits/), '
-            f'cityscapes (leftImg8bit_sequence/), mot (img1/). See docs/data.md'
+            f'cityscapes (leftImg8bit_sequence/), mot (img1/), vid (Data/VID/). See docs/data.md'
         )
     return found
 
