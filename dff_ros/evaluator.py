@@ -191,7 +191,8 @@ def _make_task(
     if name not in TASKS:
         raise ConfigError(f'unknown task {name!r}; known are {", ".join(TASKS)}')
     if name == 'detection':
-        return cast('EvalTask[object]', DetectionTask(bundle, source, num_offsets, nms_iou=0.3))
+        boxes = DetectionTask(bundle, source, num_offsets, nms_iou=config.detection.nms_iou)
+        return cast('EvalTask[object]', boxes)
     num_threads = config.num_threads or available_cores()
     task = SegmentationTask(bundle, source, num_offsets, use_labels=use_labels, num_threads=num_threads)
     return cast('EvalTask[object]', task)

@@ -13,6 +13,7 @@ from eval_helpers import SPEC, Clip, StaleBackend, evaluated, row
 from PIL import Image
 
 from dff_ros import cli, contenders, evaluator
+from dff_ros.config import DetectionConfig, DffConfig
 from dff_ros.data.video_set import Boxes
 from dff_ros.errors import ConfigError
 from dff_ros.eval_detection import SCORE_THRESHOLD
@@ -98,6 +99,10 @@ def test_each_pair_is_propagated_once_and_boxes_are_collected_at_a_low_score(cal
         assert [call for call in calls if call.startswith(flow)] == [f'{flow} {pair}' for pair in pairs]
     detections = [call for call in calls if call.startswith('detect')]
     assert detections == [f'detect (32, 48) 0.3 {SCORE_THRESHOLD}'] * (4 + 2 * len(pairs))
+    calls.clear()
+    config = DffConfig(detection=DetectionConfig(nms_iou=0.5, score_threshold=0.8))  # that of a stream
+    detected(boxed_clip(range(1)), ('dff',), (1,), config)
+    assert f'detect (32, 48) 0.5 {SCORE_THRESHOLD}' in calls
 
 
 def test_only_the_classes_in_common_count(calls):

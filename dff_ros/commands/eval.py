@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SUMMARY = 'Measure accuracy and speed of propagation at any key interval, beside its baselines.'
 
-_SETTINGS = ('bundle', 'backend', 'device', 'num_threads', 'keyframe.max_gap_s')
+_SETTINGS = ('bundle', 'backend', 'device', 'num_threads', 'keyframe.max_gap_s', 'detection.nms_iou')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
