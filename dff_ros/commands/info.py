@@ -89,7 +89,8 @@ def _detection_rows(spec: ModelSpec) -> dict[str, str]:
     seen = f'{spec.detection_channels} channels of its own' if spec.detection_channels else 'the feature'
     sight = ', sees every frame' if 'middle' in spec.head_light else ''
     return {
-        'detection head': f'on {seen}{sight}; {spec.box_bins}x{spec.box_bins} bins, pooling {spec.box_pooling}',
+        'detection head': f'on {seen}{sight}; {spec.box_bins}x{spec.box_bins} bins',
+        'pooling of boxes': spec.box_pooling,
         'anchors': f'{sides} px at the ratios {ratios}',
         'proposals': f'{spec.num_proposals} of {spec.proposals_before_nms}, at most {spec.max_boxes} boxes',
     }
