@@ -30,11 +30,11 @@ from dff_ros.nets.segmentation import upsample_scores
 from dff_ros.training import checkpoint, dff_loop, loop, run_log
 from dff_ros.training.dff_config import DffTrainConfig
 from dff_ros.training.dff_evaluation import in_words, propagation_scores, summary
-from dff_ros.training.dff_loss import Totals
 from dff_ros.training.dff_pairs import parts_of, to_pairs
 from dff_ros.training.dff_trainer import DffTrainer, scale_conv
 from dff_ros.training.evaluation import predict
 from dff_ros.training.joint_batches import JointData
+from dff_ros.training.loss_totals import Totals
 from dff_ros.training.pair_batch import PairBatch, stack_pairs
 from dff_ros.training.pair_batches import PairBatches
 from dff_ros.training.start import start_model
@@ -505,7 +505,7 @@ def test_a_full_disk_and_a_lost_loss_leave_the_last_checkpoint(tmp_path: Path, m
     assert checkpoint.load_checkpoint(path, to_flat(config), ())[0] == 2
     before = path.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(Totals, 'unpacked', lambda vector: Totals(*(vector[:3] * np.nan), vector[3:]))
+        patch.setattr(Totals, 'unpacked', lambda vector: Totals(*(vector[:4] * np.nan), vector[4:]))
         with pytest.raises(DataError, match='the loss is not finite within the 1 steps before step 3'):
             dff_loop.train_dff(config, resume=True)
     assert path.read_bytes() == before

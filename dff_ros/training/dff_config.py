@@ -11,6 +11,7 @@ from dff_ros.data.augment_config import AugmentConfig
 from dff_ros.errors import ConfigError
 from dff_ros.model_spec import FLOW_SOURCES
 from dff_ros.training.config import FEATURE_NETS, RunConfig, path_list
+from dff_ros.training.detection_config import DetectionHeadConfig
 from dff_ros.training.joint_data_config import JointDataConfig
 
 ABLATIONS = ('joint', 'fix_n', 'fix_f', 'separate', 'no_scale_map', 'per_frame')
@@ -46,6 +47,12 @@ class LossConfig(Validated):
         0.5,
         'With a correction branch, the share of them that its new feature has by itself: the gate alone lets '
         'little of a gradient through',
+        minimum=0.0,
+        maximum=1000.0,
+    )
+    boxes: float = param(
+        1.0,
+        'Loss of the detection head, of the direct and the propagated output, where there are boxes',
         minimum=0.0,
         maximum=1000.0,
     )
@@ -132,6 +139,7 @@ class DffTrainConfig(RunConfig):
         minimum=0,
         maximum=1_000_000,
     )
+    detection: DetectionHeadConfig = dataclasses.field(default_factory=DetectionHeadConfig)
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
     data: JointDataConfig = dataclasses.field(default_factory=JointDataConfig)
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)

@@ -45,7 +45,7 @@ def train_dff(config: DffTrainConfig, resume: bool = False) -> int:
 
 def _job(config: DffTrainConfig, processes: Processes) -> Job:
     data = processes.first_alone(lambda: _open(config))
-    started = start_model(config, data.class_names, data.class_colours)
+    started = start_model(config, data.class_names, data.class_colours, data.box_class_names)
     num_classes = started.model.spec.num_classes
     weights = np.ones(num_classes, np.float32)
     if data.labelled is not None:

@@ -20,12 +20,13 @@ from dff_ros.nets.dff import DffModel, Propagated
 from dff_ros.nets.flownet import FlowPyramid
 from dff_ros.nets.light import LightFeatures
 from dff_ros.nets.looking import Look, split
-from dff_ros.nets.segmentation import upsample_scores
+from dff_ros.nets.rfcn import DetectionHead
+from dff_ros.nets.segmentation import SegmentationHead, upsample_scores
+from dff_ros.training.detection_loss import BoxLoss
 from dff_ros.training.dff_config import LossConfig
 from dff_ros.training.dff_pairs import Pairs
 from dff_ros.training.flow_loss import multi_scale_loss, scale_totals
-
-_TINY = 1e-6
+from dff_ros.training.loss_totals import TINY, Totals, cells_inside
 
 Terms = dict[str, Tensor]
 
@@ -40,33 +41,11 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Totals:
-    """What sums are divided by: the weights of labelled pixels, cells of the score grid that are no padding,
-    pairs that move, and for each scale of the flow net the shares of known flow.
-    """
-
-    pixels: Tensor
-    cells: Tensor
-    pairs: Tensor
-    flow_S: Tensor
-
-    def packed(self) -> Tensor:
-        """All in one vector."""
-        return torch.cat((torch.stack((self.pixels, self.cells, self.pairs)), self.flow_S))
-
-    @classmethod
-    def unpacked(cls, vector: Tensor) -> Totals:
-        """Back from `packed`; what there is nothing of is a tiny number."""
-        vector = vector.clamp_min(_TINY)
-        return cls(vector[0], vector[1], vector[2], vector[3:])
-
-
-@dataclass(frozen=True)
 class _Answer:
-    """A feature of the current frames that move, and its class scores."""
+    """A feature of the current frames that move, and its class scores (None: no segmentation)."""
 
     feature: Tensor
-    scores: Tensor
+    scores: Tensor | None
 
 
 class JointLoss(nn.Module):
@@ -82,6 +61,9 @@ class JointLoss(nn.Module):
         self.register_buffer('class_weight', class_weight_K)
         self._weights, self._trained, self._bf16 = weights, trained, bf16
         self._matrices: dict[int, Tensor] = {}
+        self._has_scores = SegmentationHead.task in model.spec.tasks
+        has_boxes = DetectionHead.task in model.spec.tasks and weights.boxes > 0
+        self._boxes = BoxLoss(model, self._autocast) if has_boxes else None
         # With a correction, what the warped and the new feature give by themselves is judged too.
         self._shares = {'': 1.0} if trained.propagation else {}
         if trained.propagation and model.correction is not None:
@@ -100,8 +82,9 @@ class JointLoss(nn.Module):
         labels = pairs.labels[pairs.labelled].flatten()
         return Totals(
             (torch.bincount(labels, minlength=IGNORE_ID + 1) * weight_of_label).sum(),
-            _cells(pairs.is_inside, self.model.score_stride).sum(),
+            cells_inside(pairs.is_inside, self.model.score_stride).sum(),
             zero + pairs.num_moving,
+            zero + sum(truth is not None for truth in pairs.truths),
             flow_S,
         )
 
@@ -115,22 +98,15 @@ class JointLoss(nn.Module):
         with self._autocast():
             current, key = split(self.model.look(images), num_moving)
         direct, key_feature = self._features(images, num_moving)
-        with self._autocast():
-            scores = self.model.scores(direct, _subject(current, key, num_moving)).float()
-        still = self._cross_entropy(scores, pairs, range(num_moving, len(pairs.labels)))
-        terms: Terms = {name: scores.new_zeros(()) for name in self._names}
+        subject = _subject(current, key, num_moving)
+        scores = self._scores(direct, subject)
+        terms: Terms = {name: totals.pairs.new_zeros(()) for name in self._names}
         # It has a gradient even if nothing else does: processes must all take part in every step.
         loss = 0.0 * next(p for p in self.model.parameters() if p.requires_grad).flatten()[0]
-        if weights.per_frame:
-            moving = self._cross_entropy(scores[:num_moving], pairs, range(num_moving))
-            terms['per_frame'] = (moving + still) / totals.pixels
-            loss = loss + weights.per_frame * terms['per_frame']
-        for prefix, share in self._shares.items():
-            # What does not move is propagated as it is.
-            terms[f'{prefix}propagated'] = still / totals.pixels
-            loss = loss + share * weights.propagated * terms[f'{prefix}propagated']
+        loss = loss + self._of_direct(direct, scores, subject, pairs, totals, terms)
         if num_moving:
-            direct_answer = _Answer(direct[:num_moving].detach(), scores[:num_moving].detach())
+            taught = None if scores is None else scores[:num_moving].detach()
+            direct_answer = _Answer(direct[:num_moving].detach(), taught)
             key = split(key, num_moving)[0]
             pyramid = self._pyramid(current, key)
             made = self._propagate(current, key, key_feature[:num_moving], pyramid, pairs.hand_flow)
@@ -140,10 +116,61 @@ class JointLoss(nn.Module):
                 loss = loss + weights.flow * terms['flow']
         return loss, {name: term.detach() for name, term in terms.items()}
 
+    def _scores(self, feature: Tensor, look: Look) -> Tensor | None:
+        if not self._has_scores:
+            return None
+        with self._autocast():
+            return self.model.scores(feature, look).float()
+
+    def _of_direct(
+        self,
+        direct: Tensor,
+        scores: Tensor | None,
+        subject: Look,
+        pairs: Pairs,
+        totals: Totals,
+        terms: Terms,
+    ) -> Tensor:
+        """The weighted sum of the terms of the direct output, which are added to `terms`. What does not move
+        is propagated as it is.
+        """
+        weights, num_moving = self._weights, pairs.num_moving
+        found: list[tuple[str, float, Tensor, Tensor]] = []  # name, weight, of what moves, of what does not
+        if scores is not None:
+            moving, still = (
+                self._cross_entropy(part, pairs, numbers) / totals.pixels
+                for part, numbers in (
+                    (scores[:num_moving], range(num_moving)),
+                    (scores, range(num_moving, len(pairs.labels))),
+                )
+            )
+            found.append(('', 1.0, moving, still))
+        if self._boxes is not None:
+            of_moving, of_still = split(subject, num_moving)
+            moving, still = (
+                self._boxes(feature, look, truths, pairs.size) / totals.boxed
+                for feature, look, truths in (
+                    (direct[:num_moving], of_moving, pairs.truths[:num_moving]),
+                    (direct[num_moving:], of_still, pairs.truths[num_moving:]),
+                )
+            )
+            found.append(('_boxes', weights.boxes, moving, still))
+        loss = totals.pairs.new_zeros(())
+        for name, weight, moving, still in found:
+            if weights.per_frame:
+                terms[f'per_frame{name}'] = moving + still
+                loss = loss + weight * weights.per_frame * terms[f'per_frame{name}']
+            for prefix, share in self._shares.items():
+                terms[f'{prefix}propagated{name}'] = still
+                loss = loss + share * weight * weights.propagated * still
+        return loss
+
     def _term_names(self) -> list[str]:
         """All figures of a loss: every part of a batch and every process has the same."""
-        names = ['per_frame'] if self._weights.per_frame else []
-        figures = ('propagated', 'distill', 'feature', 'agreement')
+        tasks = ([''] if self._has_scores else []) + ([] if self._boxes is None else ['_boxes'])
+        names = [f'per_frame{task}' for task in tasks] if self._weights.per_frame else []
+        figures = [f'propagated{task}' for task in tasks] + ['feature']
+        figures += ['distill', 'agreement'] if self._has_scores else []
         names += [prefix + name for prefix in self._shares for name in figures]
         return names + ['flow'] if self._trained.flow and self._weights.flow else names
 
@@ -204,34 +231,47 @@ class JointLoss(nn.Module):
         if made.new is not None:
             features['new_'] = F.relu(made.new)
         weights = {name: getattr(self._weights, name) for name in ('propagated', 'distill', 'feature')}
+        weights['propagated_boxes'] = self._weights.propagated * self._weights.boxes
         loss = totals.pairs.new_zeros(())
         for prefix, share in self._shares.items():
             feature = features[prefix]
-            with self._autocast():
-                answer = _Answer(feature, self.model.scores(feature, current).float())
-            found = self._answer_terms(answer, direct, pairs, totals)
+            found = self._answer_terms(
+                _Answer(feature, self._scores(feature, current)), direct, pairs, totals
+            )
+            if self._boxes is not None:
+                truths = pairs.truths[: pairs.num_moving]
+                found['propagated_boxes'] = self._boxes(feature, current, truths, pairs.size) / totals.boxed
             for name, term in found.items():
                 terms[prefix + name] = terms[prefix + name] + term
-            for name, weight in weights.items():
-                loss = loss + share * weight * found[name]
+                loss = loss + share * weights.get(name, 0.0) * term
         return loss
 
     def _answer_terms(self, answer: _Answer, direct: _Answer, pairs: Pairs, totals: Totals) -> Terms:
-        inside = _cells(pairs.is_inside, self.model.score_stride)
+        return {
+            **self._feature_terms(answer, direct, pairs, totals),
+            **self._score_terms(answer, direct, pairs, totals),
+        }
+
+    def _score_terms(self, answer: _Answer, direct: _Answer, pairs: Pairs, totals: Totals) -> Terms:
+        if answer.scores is None or direct.scores is None:
+            return {}
+        inside = cells_inside(pairs.is_inside, self.model.score_stride)
         labelled = self._cross_entropy(answer.scores, pairs, range(pairs.num_moving))
         teacher = F.log_softmax(direct.scores, 1)
         student = F.log_softmax(answer.scores, 1)
         divergence = F.kl_div(student, teacher, reduction='none', log_target=True).sum(1)
         is_equal = answer.scores.argmax(1) == direct.scores.argmax(1)
-        weight = _cells(pairs.is_inside, self.model.stride)[:, None]
-        square = (weight * (answer.feature.float() - direct.feature.float()).square()).flatten(1).sum(1)
-        scale = (weight * direct.feature.float().square()).flatten(1).sum(1)
         return {
             'propagated': labelled / totals.pixels,
             'distill': (divergence * inside).sum() / totals.cells,
-            'feature': (square / scale.clamp_min(_TINY)).sum() / totals.pairs,
             'agreement': 100 * (is_equal * inside).sum() / totals.cells,
         }
+
+    def _feature_terms(self, answer: _Answer, direct: _Answer, pairs: Pairs, totals: Totals) -> Terms:
+        weight = cells_inside(pairs.is_inside, self.model.stride)[:, None]
+        square = (weight * (answer.feature.float() - direct.feature.float()).square()).flatten(1).sum(1)
+        scale = (weight * direct.feature.float().square()).flatten(1).sum(1)
+        return {'feature': (square / scale.clamp_min(TINY)).sum() / totals.pairs}
 
     def _flow_error(self, pyramid: FlowPyramid, pairs: Pairs, totals: Totals) -> Tensor:
         flow_net = self.model.flow_net
@@ -259,11 +299,6 @@ class JointLoss(nn.Module):
 
     def _autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(self.class_weight.device.type, torch.bfloat16, enabled=self._bf16)
-
-
-def _cells(is_inside: Tensor, stride: int) -> Tensor:
-    """Whether the middle of each cell (M, h, w) is no padding: 1 or 0."""
-    return is_inside[:, ::stride, ::stride].float()
 
 
 def _subject(current: Look, key: Look, num_moving: int) -> Look:

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from dff_ros.backends.dis import DisFlow
 from dff_ros.data.classes import IGNORE_ID
+from dff_ros.data.video_set import Boxes
 from dff_ros.geometry import grid_size
+from dff_ros.training.box_targets import Truth
 from dff_ros.training.pair_batch import PairBatch
 
 ToDevice = Callable[[NDArray[Any]], Tensor]
@@ -28,7 +30,8 @@ class Pairs:
     `current` (M, H, W, 3) and `key` (B, H, W, 3) uint8; `labels` (B, H, W) uint8; `is_inside` (M, H, W): not
     padding. `labelled`: numbers of the pairs with labels. `exact`: of those that move, the ones of known
     flow; `flow` (E, 2, H, W) in pixels and `is_visible` (E, H, W) are theirs. `hand_flow` (M, 2, h, w) in
-    cells, if no net makes the flow.
+    cells, if no net makes the flow. `truths` (B): the objects of the frames that labels are for; None where
+    nobody looked for any.
     """
 
     current: Tensor
@@ -40,6 +43,7 @@ class Pairs:
     flow: Tensor
     is_visible: Tensor
     hand_flow: Tensor | None = None
+    truths: tuple[Truth | None, ...] = ()
 
     @property
     def num_moving(self) -> int:
@@ -85,6 +89,19 @@ def to_pairs(
         to_device(batch.flow_B2HW[moving[exact]]),
         to_device(batch.is_visible_BHW[moving[exact]]),
         made,
+        tuple(_truth(batch.boxes_B[number], batch.known_BK[number], to_device) for number in order),
+    )
+
+
+def _truth(boxes: Boxes | None, known_K: NDArray[np.bool_], to_device: ToDevice) -> Truth | None:
+    if boxes is None:
+        return None
+    ignored = boxes.is_ignored_N
+    return Truth(
+        to_device(boxes.boxes_xyxy[~ignored]),
+        to_device(boxes.class_ids_N[~ignored]),
+        to_device(boxes.boxes_xyxy[ignored]),
+        to_device(known_K),
     )
 
 

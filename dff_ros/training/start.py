@@ -21,18 +21,10 @@ from dff_ros.training.config import path_list
 from dff_ros.training.dff_config import DffTrainConfig
 from dff_ros.training.labelled_data import model_colours
 
-_OPTIONAL = ('light_net', 'flow_net', 'flow_net.fine', 'correction') + (
-    ('heads.segmentation', 'heads.segmentation.detail', 'heads.detection', 'heads.detection.stem.middle')
-)
+_OPTIONAL = ('light_net', 'flow_net', 'flow_net.fine', 'correction', 'heads.segmentation.detail')
 """Parts that a model may lack."""
-_SIZED = (
-    ('flow_net.scale', ('fine_flow',)),
-    ('correction', ('correction_channels',)),
-    ('heads.detection', ('detection_channels', 'anchor_scales', 'anchor_ratios', 'box_bins')),
-)
+_SIZED = (('flow_net.scale', 'fine_flow'), ('correction', 'correction_channels'))
 """Parts that start afresh where a setting differs from that of the start weights."""
-_CLASSES = (('heads.segmentation', 'class_names'), ('heads.detection', 'box_class_names'))
-"""Heads, and the classes without which they start afresh."""
 _CONVENTION = ('mean', 'std', 'stride_in_1x1', 'pool_padding')
 """What the weights of a feature net are for."""
 
@@ -99,15 +91,20 @@ def read_start(name: str | Path) -> Start:
     return Start(path, spec, read_tensors(path), facts)
 
 
-def start_model(config: DffTrainConfig, class_names: tuple[str, ...], class_colours: Colours = ()) -> Started:
+def start_model(
+    config: DffTrainConfig,
+    class_names: tuple[str, ...],
+    class_colours: Colours = (),
+    box_class_names: tuple[str, ...] = (),
+) -> Started:
     """The model of a run with its start weights; what has none is drawn from the seed.
 
-    `class_names` empty: those of the start weights; `class_colours` as `model_colours` takes them. Raises
-    ConfigError where settings and start weights do not go together, DataError naming the file and the key
-    that does not fit the model.
+    `class_names` and `box_class_names` empty: those of the start weights; `class_colours` as `model_colours`
+    takes them. Raises ConfigError where settings and start weights do not go together, DataError naming the
+    file and the key that does not fit the model.
     """
     starts = read_starts(config.start)
-    spec = _spec(config, class_names, class_colours, feature_start(starts))
+    spec = _spec(config, class_names, class_colours, box_class_names, feature_start(starts))
     torch.manual_seed(config.seed)
     model = DffModel(spec, batch_norm=False, frozen_stages=config.frozen_stages)
     return load_starts(model, config.init, starts)
@@ -144,10 +141,16 @@ def with_convention(spec: ModelSpec, start: Start) -> ModelSpec:
 
 
 def _spec(
-    config: DffTrainConfig, class_names: tuple[str, ...], colours: Colours, start: Start | None
+    config: DffTrainConfig,
+    class_names: tuple[str, ...],
+    colours: Colours,
+    box_class_names: tuple[str, ...],
+    start: Start | None,
 ) -> ModelSpec:
     names = class_names or (start.spec.class_names if start else ())
-    if not names:
+    if config.data.boxes.is_used:
+        box_class_names = box_class_names or (start.spec.box_class_names if start else ())
+    if not names and not box_class_names:
         raise ConfigError('classes: neither the data nor the start weights have any; add labelled data')
     of_start = (start.spec.class_names, start.spec.class_colours) if start else ((), ())
     spec = ModelSpec(
@@ -162,6 +165,8 @@ def _spec(
         flow_source=config.flow_net,
         fine_flow=config.fine_flow,
         nominal_size=start.spec.nominal_size if start and config.ablation == 'separate' else config.crop,
+        box_class_names=box_class_names,
+        **(config.detection.spec_entries() if box_class_names else {}),  # type: ignore[arg-type]
     )
     if start is not None:
         return with_convention(spec, start)
@@ -189,7 +194,9 @@ def load_start(model: DffModel, start: Start) -> set[str]:
     if (start.spec.mean, start.spec.std) != (spec.mean, spec.std):
         raise DataError(f'{start.path} is of a model that normalises images otherwise: {start.spec.mean}')
     skipped = [part for part in _OPTIONAL if not _has(model, part)]
-    skipped += [*_resized(model, start), *_reclassed(model, start)]
+    skipped += _resized(model, start)
+    if start.spec.class_names != spec.class_names:
+        skipped.append('heads')  # scores of other classes
     state = model.state_dict()
     chosen: dict[str, Tensor] = {}
     for key, value in start.weights.items():
@@ -208,21 +215,13 @@ def load_start(model: DffModel, start: Start) -> set[str]:
 
 def _resized(model: DffModel, start: Start) -> list[str]:
     """Parts that both have, in other sizes."""
-    return [part for part, names in _SIZED if _differs(model, start, part, *names)]
-
-
-def _reclassed(model: DffModel, start: Start) -> list[str]:
-    """Heads that both have, for other classes."""
-    return [part for part, names in _CLASSES if _differs(model, start, part, names)]
-
-
-def _differs(model: DffModel, start: Start, part: str, *names: str) -> bool:
-    """Whether both have a part, with other values of those entries of the spec."""
-    return (
-        any(getattr(start.spec, name) != getattr(model.spec, name) for name in names)
+    return [
+        part
+        for part, name in _SIZED
+        if getattr(start.spec, name) != getattr(model.spec, name)
         and _has(model, part)
         and any(key.startswith(f'{part}.') for key in start.weights)
-    )
+    ]
 
 
 def _has(model: nn.Module, part: str) -> bool:
@@ -231,15 +230,11 @@ def _has(model: nn.Module, part: str) -> bool:
 
 def in_words(loaded: set[str], model: DffModel, start: Start) -> str:
     """How many tensors of each part were loaded, and what was left out for its classes or size."""
-    without = [(part, 'other classes') for part in _reclassed(model, start)]
-    without += [(part, 'another size') for part in _resized(model, start)]
-    told = {_part_name(part): f'without its {_part_name(part)}, which has {what}' for part, what in without}
-    return '; '.join([_counts(loaded), *told.values()])
-
-
-def _part_name(part: str) -> str:
-    head = part.removeprefix('heads.')
-    return part if head == part else f'{head} head'
+    has_head = any(key.startswith('heads.') for key in start.weights)
+    is_other = has_head and start.spec.class_names != model.spec.class_names
+    words = [_counts(loaded), *(['without its head, which has other classes'] if is_other else [])]
+    words += [f'without its {part}, which has another size' for part in _resized(model, start)]
+    return '; '.join(words)
 
 
 def _counts(loaded: set[str]) -> str:
