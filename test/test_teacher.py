@@ -301,7 +301,7 @@ GOOD = (
         (GOOD % '{"1":[[0,0,1,1,1,0]]}', 'v, frame 1: not a number, or no class of 0 to 0'),
         (GOOD % '{"1":[[0,0,1,NaN,0,0]]}', 'v, frame 1: not a number'),
         (GOOD % '{"1":[[0,0,1,0,0,0]]}', 'v, frame 1: a box has no area'),
-        (GOOD % '{"1":[[0,0,1]]}', 'is no file of boxes'),
+        (GOOD % '{"1":[[0,0,1,1,0,1,0]]}', 'v, frame 1: a box takes 6 numbers'),
     ],
 )
 def test_a_damaged_table_is_named(tmp_path: Path, text: str, message: str):

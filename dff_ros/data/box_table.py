@@ -27,6 +27,7 @@ FORMAT = 'dff-boxes-1'
 SUFFIX = '.json'
 
 _DECIMALS = 2
+_NUM_COLUMNS = 6
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,9 @@ def _video(item: dict[str, Any], num_classes: int) -> VideoBoxes:
 
 
 def _boxes(rows: Sequence[Sequence[float]], num_classes: int, where: str) -> Boxes:
-    table = np.array(rows, float).reshape(-1, 6)
+    if any(len(row) != _NUM_COLUMNS for row in rows):
+        raise ValueError(f'{where}: a box takes {_NUM_COLUMNS} numbers')
+    table = np.array(rows, float).reshape(-1, _NUM_COLUMNS)
     edges, ids = table[:, :4], table[:, 4]
     if not (np.isfinite(table).all() and np.isin(ids, np.arange(num_classes)).all()):
         raise ValueError(f'{where}: not a number, or no class of 0 to {num_classes - 1}')
