@@ -318,6 +318,26 @@ def test_boxes_teach_beside_labels_and_both_are_held_out(tmp_path: Path, labelle
     data.close()
 
 
+def test_sets_with_boxes_can_have_a_share_of_their_own(tmp_path: Path, labelled: Path, mot: Path):
+    settings = {'labelled': str(labelled), 'boxed': f'mot:{mot}', 'made_share': 0, 'boxed_share': 1}
+    data = open_data(tmp_path, batch=9, held_out=0.2, **settings)
+    assert set(data.held_out) == {'labelled', 'boxed'}
+    assert data.class_names == tuple('abcdefgh') and data.box_class_names == ('pedestrian',)
+    for step in range(3):
+        batch = data.train.batch(step)
+        np.testing.assert_array_equal(batch.known_BK[:, 0], [False] * 6 + [True] * 3)
+        np.testing.assert_array_equal((batch.labels_BHW != 255).any(axis=(1, 2)), [True] * 6 + [False] * 3)
+        assert data.held_out['boxed'].batch(step).known_BK.all()
+        assert not data.held_out['labelled'].batch(step).known_BK.any()
+    assert greys([data.held_out['boxed'].batch(0)]) == {11, 12}
+    data.close()
+    write_folder(tmp_path / 'other')
+    with pytest.raises(
+        ConfigError, match='data.boxed: .*other has the classes road, car, sky, those before a'
+    ):
+        open_data(tmp_path, labelled=str(labelled), boxed=str(tmp_path / 'other'))
+
+
 def test_a_set_without_what_is_wanted_is_refused(tmp_path: Path, labelled: Path, mot: Path):
     with pytest.raises(ConfigError, match='data.labelled: mot:.* has no labelled frames in all'):
         open_data(tmp_path, labelled=f'mot:{mot}', **{'boxes.classes': ''})

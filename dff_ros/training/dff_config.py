@@ -19,7 +19,15 @@ ABLATIONS = ('joint', 'fix_n', 'fix_f', 'separate', 'no_scale_map', 'per_frame')
 with scale map 1; the per-frame network alone (i = k).
 """
 
-_PATHS = ('start', 'init', 'data.labelled', 'data.unlabelled', 'data.made_images', 'data.video_cache')
+_PATHS = (
+    'start',
+    'init',
+    'data.labelled',
+    'data.boxed',
+    'data.unlabelled',
+    'data.made_images',
+    'data.video_cache',
+)
 _BF16_MULTIPLE = 16
 """oneDNN's bfloat16 gradient of a dilated conv has now and then NaN in it with other numbers of channels."""
 

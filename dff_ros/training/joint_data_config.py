@@ -11,7 +11,7 @@ from dff_ros.data.motion_config import MotionConfig
 from dff_ros.data.pair_config import PairConfig
 from dff_ros.errors import ConfigError
 
-LABELLED, UNLABELLED, MADE, STREET = KINDS = ('labelled', 'unlabelled', 'made', 'street')
+LABELLED, BOXED, UNLABELLED, MADE, STREET = KINDS = ('labelled', 'boxed', 'unlabelled', 'made', 'street')
 """Kinds of pairs, in their order in a batch."""
 
 
@@ -24,7 +24,10 @@ class JointDataConfig(Validated):
         'Data sets with labels or boxes, LAYOUT:PATH or PATH, separated by commas; label maps all of the '
         'same classes; PATH#FIRST-LAST takes some frames of each sequence (from 1)',
     )
-    split: str = param('train', 'Their split')
+    boxed: str = param(
+        '', 'Further ones, given alike, with a share of their own: those that have boxes and no label maps'
+    )
+    split: str = param('train', 'The split of both; a set that is not divided is taken whole')
     unlabelled: str = param(
         '',
         'Videos without labels, separated by commas: files, folders of frames, folders of such folders; '
@@ -39,6 +42,7 @@ class JointDataConfig(Validated):
     labelled_share: int = param(
         2, 'Labelled pairs in a batch, relative to the other kinds', minimum=0, maximum=4096
     )
+    boxed_share: int = param(2, 'Pairs of data.boxed, likewise', minimum=0, maximum=4096)
     unlabelled_share: int = param(2, 'Pairs of unlabelled video, likewise', minimum=0, maximum=4096)
     made_share: int = param(3, 'Pairs made of images, likewise', minimum=0, maximum=4096)
     street_share: int = param(1, 'Pairs of the simulated street, likewise', minimum=0, maximum=4096)
@@ -60,6 +64,7 @@ class JointDataConfig(Validated):
         """How many pairs of each kind that there is a batch has; ConfigError where it has no room for one."""
         is_there = {
             LABELLED: bool(self.labelled),
+            BOXED: bool(self.boxed),
             UNLABELLED: bool(self.unlabelled),
             MADE: bool(self.labelled or self.made_images),
             STREET: self.street > 0,
@@ -68,8 +73,9 @@ class JointDataConfig(Validated):
         shares = {kind: share for kind, share in shares.items() if share > 0}
         if not shares:
             raise ConfigError(
-                'data: nothing to train on: give --data.labelled PATH, --data.unlabelled PATH, '
-                '--data.made_images PATH or --data.street N, with a share of the batch above 0'
+                'data: nothing to train on: give --data.labelled PATH, --data.boxed PATH, '
+                '--data.unlabelled PATH, --data.made_images PATH or --data.street N, with a share of the '
+                'batch above 0'
             )
         exact = {kind: batch * share / sum(shares.values()) for kind, share in shares.items()}
         counts = {kind: int(wanted) for kind, wanted in exact.items()}

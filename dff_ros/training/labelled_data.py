@@ -27,15 +27,22 @@ class LabelledSets:
     class_colours: Colours
 
 
-def open_labelled(paths: Sequence[str], split: str, setting: str, with_boxes: bool = False) -> LabelledSets:
+def open_labelled(
+    paths: Sequence[str],
+    split: str,
+    setting: str,
+    with_boxes: bool = False,
+    class_names: tuple[str, ...] = (),
+) -> LabelledSets:
     """That split of each data set, LAYOUT:PATH or PATH, or with #FIRST-LAST some frames of each sequence.
 
     A set that is not divided into splits is taken whole. DataError as `open_videos`, and where no sequence
     has frames in the range; ConfigError, naming the setting, where a set has no labels, nor (`with_boxes`)
-    boxes, or other classes than those before it; of boxes, classes may differ.
+    boxes, or other classes than those before it, of which the first were `class_names`; of boxes, classes may
+    differ.
     """
     sets: list[VideoSet] = []
-    names: tuple[str, ...] = ()
+    names = class_names
     colours: Colours = ()
     for path in paths:
         request = _request(path, setting)
