@@ -31,6 +31,7 @@ GRAPHS = ('extract', 'propagate', 'predict', 'detect', 'warp', 'look', 'correct'
 elsewhere) if the bundle's own `propagate` contains a flow net, `look` if anything takes light features of a
 frame, `correct` if there is a correction branch.
 """
+_GRAPH_OF_TASK = {'segmentation': 'predict', 'detection': 'detect'}
 
 _ENTRIES = {'format', 'version', 'model', 'stride', 'graphs', 'files', 'created_by', 'figures'}
 _ENTRIES_OF_VERSION = {
@@ -39,7 +40,6 @@ _ENTRIES_OF_VERSION = {
     + ('proposals_before_nms', 'num_proposals', 'max_boxes', 'cell_centre'),
 }
 """Entries of the model that a version of the format brought."""
-_GRAPH_OF_TASK = {'segmentation': 'predict', 'detection': 'detect'}
 _MAX_MANIFEST_BYTES = 1 << 20
 _EXPORT_AGAIN = 'export the model again (dff export) or fetch the directory again'
 
@@ -138,6 +138,11 @@ class Bundle:
             'created_by': self.created_by,
             'figures': dict(self.figures),
         }
+
+
+def task_graph_names(spec: ModelSpec) -> tuple[str, ...]:
+    """The graphs of a model's tasks, in their order."""
+    return tuple(_GRAPH_OF_TASK[task] for task in spec.tasks)
 
 
 def open_bundle(path_or_name: str | Path, *, verify: bool = True) -> Bundle:
@@ -269,7 +274,7 @@ def _parse_graphs(values: object, spec: ModelSpec, source: Path) -> dict[str, Gr
         graphs[name] = GraphFile(_file_name(facts.get('file'), source), inputs, outputs)
     needed = [
         *GRAPHS[:2],
-        *(_GRAPH_OF_TASK[task] for task in spec.tasks),
+        *task_graph_names(spec),
         *(['look'] if spec.light_outputs else []),
         *(['correct'] if spec.correction_channels else []),
     ]

@@ -26,8 +26,10 @@ from dff_ros.bundle import WEIGHTS, GraphFile
 from dff_ros.errors import DffError
 from dff_ros.geometry import grid_size
 from dff_ros.nets.dff import DffModel
-from dff_ros.nets.graphs import Graph, make_graphs
+from dff_ros.nets.graphs import make_graphs
 from dff_ros.nets.light import LightFeatures
+from dff_ros.nets.task_graphs import Graph
+from dff_ros.onnx_operators import translations
 
 OPSET = 20
 
@@ -45,9 +47,9 @@ def write_graphs(model: DffModel, folder: Path) -> dict[str, GraphFile]:
     """
     places = _write_weights(model, folder / WEIGHTS)
     graphs: dict[str, GraphFile] = {}
-    examples = _examples(model)
+    examples = example_inputs(model)
     for name, graph in make_graphs(model).items():
-        proto = _export(name, graph, examples)
+        proto = export_graph(name, graph, examples)
         _check_dynamic(name, proto)
         _forget_origin(proto)
         _refer_to_weights(proto, places)
@@ -84,7 +86,7 @@ def _is_stored_half(num_dims: int, num_values: int) -> bool:
     return num_dims >= 2 and num_values >= _MIN_STORED_HALF
 
 
-def _examples(model: DffModel) -> dict[str, Tensor]:
+def example_inputs(model: DffModel) -> dict[str, Tensor]:
     """A value for each input that a graph can have."""
     spec, widths = model.spec, (0, 0, 0) if model.light_net is None else model.light_net.widths
     examples = {'image': torch.zeros((*_EXAMPLE_SOURCE, 3), dtype=torch.uint8)}
@@ -110,10 +112,22 @@ def _examples(model: DffModel) -> dict[str, Tensor]:
             'key_image': torch.zeros(1, 3, *_EXAMPLE_NETWORK),
         },
         **{'row_matrix': row_matrix, 'col_matrix': col_matrix},
+        **_detect_examples(),
     }
 
 
-def _export(name: str, graph: Graph, examples: Mapping[str, Tensor]) -> onnx.ModelProto:
+def _detect_examples() -> dict[str, Tensor]:
+    sizes = {
+        'network_size': _EXAMPLE_NETWORK,
+        'scale': (1.5, 1.5),
+        'nms_iou': (0.5,),
+        'score_threshold': (0.5,),
+    }
+    return {name: torch.tensor(values, dtype=torch.float32) for name, values in sizes.items()}
+
+
+def export_graph(name: str, graph: Graph, examples: Mapping[str, Tensor]) -> onnx.ModelProto:
+    """A graph in ONNX, its weights inside. `examples` has a value for each of its inputs."""
     shapes = tuple(
         {axis: torch.export.Dim.AUTO for axis in _free_axes(key, examples[key])} for key in graph.inputs
     )
@@ -126,6 +140,7 @@ def _export(name: str, graph: Graph, examples: Mapping[str, Tensor]) -> onnx.Mod
             dynamic_shapes=shapes,
             input_names=list(graph.inputs),
             output_names=list(graph.outputs),
+            custom_translation_table=translations(),
             verbose=False,
         )
     if program is None:
@@ -134,16 +149,16 @@ def _export(name: str, graph: Graph, examples: Mapping[str, Tensor]) -> onnx.Mod
 
 
 def _free_axes(name: str, value: Tensor) -> range:
-    """The axes whose size may differ: all but batch and channels."""
+    """The axes whose size may differ: all but batch and channels; none of a few numbers."""
     if value.dim() == 4:
         return range(2, 4)
-    return range(2) if name == 'image' else range(value.dim())
+    return range(2) if name == 'image' else range(value.dim() if value.dim() > 1 else 0)
 
 
 def _check_dynamic(name: str, proto: onnx.ModelProto) -> None:
     for value in proto.graph.input:
         dims = value.type.tensor_type.shape.dim
-        free = range(2, 4) if len(dims) == 4 else range(2)
+        free = range(2, 4) if len(dims) == 4 else range(2 if len(dims) > 1 else 0)
         for axis in free:
             if not dims[axis].dim_param:
                 raise DffError(

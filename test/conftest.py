@@ -72,6 +72,15 @@ def light_bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return _tiny_bundle(tmp_path_factory.mktemp('light_bundle'), 'correlation', **LIGHT)
 
 
+@pytest.fixture(scope='session')
+def detection_bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The first with a detection head too; both heads see light features of the current frame."""
+    pytest.importorskip('torch')
+    from tiny_models import BOTH
+
+    return _tiny_bundle(tmp_path_factory.mktemp('detection_bundle'), 'dis', **BOTH)
+
+
 def _tiny_bundle(folder: Path, flow_source: str, **changes: object) -> Any:
     for package in ('torch', 'onnx', 'onnxruntime', 'cv2'):
         pytest.importorskip(package)

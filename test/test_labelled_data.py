@@ -173,7 +173,7 @@ def test_classes_of_a_flow_run_do_not_matter(dis_bundle, tmp_path: Path):
     own = start_model(joint_config(start), NAMES, COLOURS)
     assert (own.model.spec.class_names, own.model.spec.class_colours) == (NAMES, COLOURS)
     assert own.model.spec.nominal_size == (64, 96)
-    assert own.report[0].endswith('; without its head, which has other classes')
+    assert own.report[0].endswith('; without its segmentation head, which has other classes')
     assert 'head' not in own.report[1]
     assert {name.split('.')[0] for name in own.names} == {'feature_net', 'flow_net', 'light_net'}
 

@@ -172,7 +172,7 @@ def test_handles_stay_valid_after_later_calls(light_bundle, name):
         propagation = backend.propagate(clip[1], key)
         tensors = [*key.context.inputs.values()]
         for handle in (key.feature, propagation.feature):
-            tensors += [handle.feature, handle.detail]
+            tensors += [handle.feature, handle.light['fine']]
         kept = [np.asarray(tensor).copy() for tensor in tensors]
         assert key.context.inputs.keys() == {'key_fine', 'key_middle', 'key_coarse'}
         for image in (*clip[2:], *other):
@@ -239,7 +239,7 @@ def test_a_setting_without_a_branch_has_no_effect(dis_bundle):
         with closing(open_backend(dis_bundle, config(correction=correction))) as backend:
             found = backend.propagate(clip[1], backend.extract(clip[0]))
             features.append(values(found.feature))
-            assert found.feature.detail is None
+            assert found.feature.light == {}
     np.testing.assert_array_equal(*features)
 
 

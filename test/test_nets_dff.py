@@ -16,8 +16,9 @@ from dff_ros.backends.runner import image_taps, score_matrices
 from dff_ros.errors import ConfigError, DataError
 from dff_ros.geometry import resample_taps
 from dff_ros.nets.dff import DffModel, load_model, load_weights, read_spec
-from dff_ros.nets.graphs import ExtractGraph, PredictGraph, PropagateGraph, WarpGraph
+from dff_ros.nets.graphs import ExtractGraph, PropagateGraph, WarpGraph
 from dff_ros.nets.segmentation import upsample_scores
+from dff_ros.nets.task_graphs import PredictGraph
 from dff_ros.nets.warp import propagate
 
 

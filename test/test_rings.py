@@ -29,6 +29,7 @@ ALLOWED = {  # the runtimes that a module, or all modules of a package, may impo
     'label_motion': {'cv2'},
     'nets': {'torch'},
     'onnx_graphs': {'torch', 'onnx'},
+    'onnx_operators': {'torch', 'onnx'},
     'overlay': {'cv2'},
     'recorder': {'cv2', 'av'},
     'ros': {'rclpy', 'cv2', 'av'},
@@ -103,8 +104,10 @@ RING_0 = (
     'timing',
 )
 RING_0 += ('backends', 'evaluation', '')
-RING_0 += tuple(f'backends.{name}' for name in ('base', 'flow', 'graph', 'handles', 'runner', 'use'))
-RING_1 = ('backends', 'nets', 'data', 'training', 'export', 'onnx_graphs', 'label_motion')
+RING_0 += tuple(
+    f'backends.{name}' for name in ('base', 'flow', 'graph', 'handles', 'runner', 'size_inputs', 'use')
+)
+RING_1 = ('backends', 'nets', 'data', 'training', 'export', 'onnx_graphs', 'onnx_operators', 'label_motion')
 """Modules (and packages with all they hold) of the inner rings; every other one is in ring 2."""
 
 

@@ -35,6 +35,18 @@ def tiny_spec(flow_source: str = 'dis', **changes: object) -> ModelSpec:
 LIGHT = {'light_channels': 16, 'detail': True, 'correction_channels': 8}
 """Changes to `tiny_spec` that turn on all that the light net serves."""
 
+DETECTION: dict[str, object] = {
+    'box_class_names': ('car', 'person'),
+    'anchor_scales': (0.5, 1.0, 2.0),
+    'proposals_before_nms': 100,
+    'num_proposals': 30,
+    'max_boxes': 25,
+}
+"""Changes to `tiny_spec` that add a detection head."""
+ONLY_DETECTION: dict[str, object] = {**DETECTION, 'class_names': (), 'class_colours': ()}
+BOTH: dict[str, object] = {**DETECTION, 'light_channels': 16, 'detail': True, 'detection_channels': 24}
+"""Changes that let both heads see the current frame."""
+
 
 def tiny_model(flow_source: str = 'dis', seed: int = 0, **changes: object) -> DffModel:
     """All weights away from their start values, and class scores balanced over a textured image."""
@@ -54,13 +66,31 @@ def tiny_model(flow_source: str = 'dis', seed: int = 0, **changes: object) -> Df
             model.flow_net.Convolution5.weight.mul_(20)
         elif model.flow_net is not None:
             _randomise_scale(model.flow_net.scale.weight, generator)
-        image = torch.from_numpy(texture((96, 128), seed)).permute(2, 0, 1)[None]
-        head = model.heads['segmentation']
-        scores = model(model.normalise(image))
-        for layer in [head.score] if head.detail is None else [head.score, head.detail.score]:
-            layer.weight.div_(scores.std((0, 2, 3))[:, None, None, None] / 2)
-        head.score.bias.copy_(-model(model.normalise(image)).mean((0, 2, 3)) + head.score.bias)
+        image = model.normalise(torch.from_numpy(texture((96, 128), seed)).permute(2, 0, 1)[None])
+        if 'segmentation' in model.heads:
+            _balance_scores(model, image)
+        if 'detection' in model.heads:
+            _spread_boxes(model, image)
     return model
+
+
+def _balance_scores(model: DffModel, image: torch.Tensor) -> None:
+    head = model.heads['segmentation']
+    scores = model(image)
+    for layer in [head.score] if head.detail is None else [head.score, head.detail.score]:
+        layer.weight.div_(scores.std((0, 2, 3))[:, None, None, None] / 2)
+    head.score.bias.copy_(-model(image).mean((0, 2, 3)) + head.score.bias)
+
+
+def _spread_boxes(model: DffModel, image: torch.Tensor) -> None:
+    """Raw outputs of mean 0 in each channel: scores far apart, small deltas."""
+    head = model.heads['detection']
+    raw = model.detect(model.feature_net(image), model.look(image))
+    for name, values in raw._asdict().items():
+        layer, spread = getattr(head, name), 1.0 if name in ('rpn_deltas', 'box_maps') else 6.0
+        factor = spread / values.std((0, 2, 3))
+        layer.weight.mul_(factor[:, None, None, None])
+        layer.bias.copy_(-values.mean((0, 2, 3)) * factor)
 
 
 def _randomise_scale(weight: torch.Tensor, generator: torch.Generator) -> None:

@@ -13,14 +13,12 @@ from dff_ros.backends.graph import GraphBackend, checked_size
 from dff_ros.backends.handles import FrameFeature, Key, KeyContext
 from dff_ros.backends.torch import TorchRunner
 from dff_ros.backends.use import GraphUse
-from dff_ros.bundle import Bundle
+from dff_ros.bundle import Bundle, task_graph_names
 from dff_ros.config import DffConfig
 from dff_ros.errors import ShapeError
 from dff_ros.geometry import grid_size, network_size
 from dff_ros.nets.clockwork import FRESH_STAGES, clockwork_graphs
 from dff_ros.types import KeyFeature, Propagation
-
-_GRAPHS = ('extract', 'propagate', 'predict')
 
 
 class ClockworkBackend(GraphBackend[Tensor]):
@@ -34,7 +32,8 @@ class ClockworkBackend(GraphBackend[Tensor]):
         self, bundle: Bundle, num_threads: int, device: str = 'auto', fresh_stages: int = FRESH_STAGES
     ) -> None:
         make = partial(clockwork_graphs, fresh_stages=fresh_stages)
-        runner = TorchRunner(bundle, num_threads, _GRAPHS, device, make)
+        graphs = ('extract', 'propagate', *task_graph_names(bundle.spec))
+        runner = TorchRunner(bundle, num_threads, graphs, device, make)
         info = BackendInfo('clockwork', runner.device, runner.runtime, num_threads, 'it runs in torch only')
         super().__init__(runner, bundle, info, GraphUse.of(bundle.spec, DffConfig(flow='zero')))
         self._extracted, self._propagated = runner.outputs('extract'), runner.outputs('propagate')
@@ -42,10 +41,10 @@ class ClockworkBackend(GraphBackend[Tensor]):
     def extract(self, image_HW3: NDArray[np.uint8]) -> Key[Tensor]:
         """Feature of a key image, and what its deep blocks add."""
         size = checked_size(image_HW3)
-        inputs = self._image(image_HW3, network_size(size, self._spec.nominal_size))
+        inputs = self._sizes.image(image_HW3, network_size(size, self._spec.nominal_size))
         names = self._extracted
         residuals = dict(zip(names, self._runner.run('extract', inputs, names), strict=True))
-        feature = FrameFeature(*(residuals.pop(name) for name in self._propagated))
+        feature = self._frame_feature([residuals.pop(name) for name in self._propagated])
         return KeyFeature(feature, KeyContext(size, None, residuals))
 
     def adopt(self, image_HW3: NDArray[np.uint8], key: Key[Tensor]) -> Key[Tensor]:
@@ -60,7 +59,11 @@ class ClockworkBackend(GraphBackend[Tensor]):
                 f'the current image is {size}, its key image {key.context.size}: extract a new key frame'
             )
         network = network_size(size, self._spec.nominal_size)
-        inputs = {**self._image(image_HW3, network), **key.context.inputs}
-        feature = FrameFeature(*self._runner.run('propagate', inputs, self._propagated))
+        inputs = {**self._sizes.image(image_HW3, network), **key.context.inputs}
+        feature = self._frame_feature(self._runner.run('propagate', inputs, self._propagated))
         validity = np.ones(grid_size(network, self._stride), np.float32)
         return Propagation(feature, validity, motion_px=0.0, coverage=1.0)
+
+    def _frame_feature(self, tensors: list[Tensor]) -> FrameFeature[Tensor]:
+        feature, *light = tensors
+        return FrameFeature(feature, dict(zip(self._spec.head_light, light, strict=True)))

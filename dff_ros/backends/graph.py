@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Generic, cast
 
 import numpy as np
@@ -13,21 +12,13 @@ from numpy.typing import NDArray
 from dff_ros.backends.base import BackendInfo
 from dff_ros.backends.flow import FlowSource, motion_px
 from dff_ros.backends.handles import FrameFeature, Key, KeyContext
-from dff_ros.backends.runner import (
-    TAP_NAMES,
-    Array,
-    GraphRunner,
-    Size,
-    Tensors,
-    TensorT,
-    image_taps,
-    score_matrices,
-)
+from dff_ros.backends.runner import GraphRunner, Size, Tensors, TensorT
+from dff_ros.backends.size_inputs import SizeInputs
 from dff_ros.backends.use import GraphUse
 from dff_ros.bundle import Bundle
-from dff_ros.errors import ShapeError
+from dff_ros.errors import ConfigError, ShapeError
 from dff_ros.geometry import grid_size, network_size
-from dff_ros.types import MIN_SIDE, KeyFeature, Propagation, Segmentation
+from dff_ros.types import MIN_SIDE, Detections, KeyFeature, Propagation, Segmentation
 
 _NORMALISED = 'normalised'
 """The output of `extract` that a flow net of the paper takes of the key frame, as `key_image`."""
@@ -62,12 +53,11 @@ class GraphBackend(Generic[TensorT]):
     ) -> None:
         self._runner = runner
         self._spec = bundle.spec
-        self._stride, self._score_stride = bundle.stride, bundle.score_stride
+        self._stride = bundle.stride
         self._info = info
         self._use = use
         self._flow_source = flow_source
-        self._taps = lru_cache(maxsize=16)(self._make_taps)
-        self._matrices = lru_cache(maxsize=16)(self._make_matrices)
+        self._sizes = SizeInputs(runner, bundle.score_stride)
 
     @property
     def info(self) -> BackendInfo:
@@ -79,7 +69,9 @@ class GraphBackend(Generic[TensorT]):
         size = checked_size(image_HW3)
         network = network_size(size, self._spec.nominal_size)
         names = self._light_names + ((_NORMALISED,) if self._use.has_key_image else ())
-        feature, *rest = self._runner.run('extract', self._image(image_HW3, network), ('feature', *names))
+        feature, *rest = self._runner.run(
+            'extract', self._sizes.image(image_HW3, network), ('feature', *names)
+        )
         seen = dict(zip(names, rest, strict=True))
         inputs = self._key_light(seen)
         if self._use.has_key_image:
@@ -132,31 +124,52 @@ class GraphBackend(Generic[TensorT]):
         )
 
     def predict(self, feature: FrameFeature[TensorT], source_size: Size, output_size: Size) -> Segmentation:
-        """Label map and confidence of `output_size`; ShapeError if the feature is not of `source_size`."""
-        network = network_size(source_size, self._spec.nominal_size)
-        grid, expected = tuple(feature.feature.shape[2:]), grid_size(network, self._stride)
-        if grid != expected:
-            raise ShapeError(f'the feature has {grid} cells; an image of {source_size} has {expected}')
-        inputs = {'feature': feature.feature, **self._matrices(output_size, network)}
-        if feature.detail is not None:
-            inputs['fine'] = feature.detail
+        """Label map and confidence of `output_size`; ShapeError if the feature is not of `source_size`,
+        ConfigError if the bundle has no segmentation.
+        """
+        network = self._network_of(feature, source_size, 'segmentation')
+        inputs = {'feature': feature.feature, **self._sizes.scores(output_size, network)}
+        if self._spec.detail:
+            inputs['fine'] = feature.light['fine']
         label_map, confidence = (
             cast(NDArray[np.uint8], self._runner.array(tensor))
             for tensor in self._runner.run('predict', inputs, ('label_map', 'confidence'))
         )
         return Segmentation(label_map, confidence)
 
+    def detect(
+        self, feature: FrameFeature[TensorT], source_size: Size, nms_iou: float, score_threshold: float
+    ) -> Detections:
+        """Objects in pixels of the source image; errors as `predict`."""
+        network = self._network_of(feature, source_size, 'detection')
+        limits = {'nms_iou': nms_iou, 'score_threshold': score_threshold}
+        inputs = {
+            'feature': feature.feature,
+            **self._sizes.boxes(source_size, network),
+            **{name: self._runner.tensor(np.array([value], np.float32)) for name, value in limits.items()},
+        }
+        if 'middle' in self._spec.head_light:
+            inputs['middle'] = feature.light['middle']
+        outputs = self._runner.run('detect', inputs, ('boxes', 'num_boxes'))
+        rows, number = (self._runner.array(tensor) for tensor in outputs)
+        found = cast(NDArray[np.float32], rows)[: int(number[0])]
+        # What was clipped to the network image may be off by a rounding error once it is scaled.
+        edges = np.clip(found[:, :4], 0, np.array([*source_size[::-1]] * 2, np.float32))
+        return Detections(edges, found[:, 5].astype(np.int64), found[:, 4].copy())
+
     def warm_up(self, size: Size) -> None:
         """Run each verb at an image size."""
         image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
         for _ in range(2):  # runtimes settle their buffers in the second run
-            propagation = self.propagate(image, self.extract(image))
-            self.predict(propagation.feature, size, size)
+            feature = self.propagate(image, self.extract(image)).feature
+            if 'segmentation' in self._spec.tasks:
+                self.predict(feature, size, size)
+            if 'detection' in self._spec.tasks:
+                self.detect(feature, size, nms_iou=0.5, score_threshold=0.5)
 
     def close(self) -> None:
         """Free the runtime."""
-        self._taps.cache_clear()
-        self._matrices.cache_clear()
+        self._sizes.clear()
         self._runner.close()
 
     @property
@@ -164,7 +177,17 @@ class GraphBackend(Generic[TensorT]):
         return self._spec.light_outputs if self._use.is_looking else ()
 
     def _feature(self, feature: TensorT, light: Tensors[TensorT]) -> FrameFeature[TensorT]:
-        return FrameFeature(feature, light['fine'] if self._spec.detail else None)
+        return FrameFeature(feature, {name: light[name] for name in self._spec.head_light})
+
+    def _network_of(self, feature: FrameFeature[TensorT], source_size: Size, task: str) -> Size:
+        """Size of the network image of a feature that goes to the head of a task."""
+        if task not in self._spec.tasks:
+            raise ConfigError(f'the bundle has no {task}, only {", ".join(self._spec.tasks)}')
+        network = network_size(source_size, self._spec.nominal_size)
+        grid, expected = tuple(feature.feature.shape[2:]), grid_size(network, self._stride)
+        if grid != expected:
+            raise ShapeError(f'the feature has {grid} cells; an image of {source_size} has {expected}')
+        return network
 
     def _key_light(self, light: Tensors[TensorT]) -> dict[str, TensorT]:
         """What later frames need of a key frame's light features, by the names of their graphs' inputs."""
@@ -172,7 +195,7 @@ class GraphBackend(Generic[TensorT]):
 
     def _look(self, image_HW3: NDArray[np.uint8], network: Size) -> Tensors[TensorT]:
         names = self._light_names
-        light = self._runner.run('look', self._image(image_HW3, network), names)
+        light = self._runner.run('look', self._sizes.image(image_HW3, network), names)
         return dict(zip(names, light, strict=True))
 
     def _move(
@@ -206,7 +229,7 @@ class GraphBackend(Generic[TensorT]):
         context: KeyContext[TensorT],
     ) -> Tensors[TensorT]:
         if self._use.has_key_image:
-            return {**self._image(image_HW3, network), **_of_key(context, 'key_image')}
+            return {**self._sizes.image(image_HW3, network), **_of_key(context, 'key_image')}
         names = self._spec.matched
         return {
             **{name: light[name] for name in names},
@@ -225,18 +248,6 @@ class GraphBackend(Generic[TensorT]):
         }
         (corrected,) = self._runner.run('correct', inputs, ('corrected',))
         return corrected
-
-    def _image(self, image_HW3: NDArray[np.uint8], network: Size) -> Tensors[TensorT]:
-        """The inputs of a graph that takes a source image."""
-        return {'image': self._runner.tensor(image_HW3), **self._taps(image_HW3.shape[:2], network)}
-
-    def _make_taps(self, source: Size, network: Size) -> Tensors[TensorT]:
-        arrays: tuple[Array, ...] = image_taps(source, network)
-        return {name: self._runner.tensor(array) for name, array in zip(TAP_NAMES, arrays, strict=True)}
-
-    def _make_matrices(self, output: Size, network: Size) -> Tensors[TensorT]:
-        rows, columns = score_matrices(output, network, self._score_stride)
-        return {'row_matrix': self._runner.tensor(rows), 'col_matrix': self._runner.tensor(columns)}
 
 
 def _of_key(context: KeyContext[TensorT], *names: str) -> Tensors[TensorT]:

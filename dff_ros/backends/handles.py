@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic
 
 import numpy as np
@@ -15,13 +15,14 @@ from dff_ros.types import KeyFeature
 
 @dataclass(frozen=True, slots=True)
 class FrameFeature(Generic[TensorT]):
-    """Handle of a frame's feature (1, C, gh, gw), with the detail that `predict` takes of the same frame.
+    """Handle of a frame's feature (1, C, gh, gw), with the light features that heads take of the same frame,
+    by name (`ModelSpec.head_light`).
 
     numpy takes it for the feature.
     """
 
     feature: TensorT
-    detail: TensorT | None = None
+    light: Mapping[str, TensorT] = field(default_factory=dict)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[np.float32]:
         array = np.asarray(self.feature, dtype)

@@ -11,7 +11,8 @@ from dff_ros.backends.runner import Array
 from dff_ros.bundle import Bundle
 from dff_ros.errors import BackendUnavailableError, BundleError, DataError
 from dff_ros.nets.dff import DffModel, load_model
-from dff_ros.nets.graphs import Graph, make_graphs
+from dff_ros.nets.graphs import make_graphs
+from dff_ros.nets.task_graphs import Graph
 
 
 class TorchRunner:

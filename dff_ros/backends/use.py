@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dff_ros.bundle import task_graph_names
 from dff_ros.config import DffConfig
 from dff_ros.model_spec import HAND_MADE_FLOWS, PAPER_FLOW_NETS, ModelSpec
 
@@ -26,7 +27,7 @@ class GraphUse:
     @property
     def is_looking(self) -> bool:
         """Whether the light features of a current frame are needed."""
-        return self.is_correcting or self.spec.detail or self.flow == 'correlation'
+        return self.is_correcting or bool(self.spec.head_light) or self.flow == 'correlation'
 
     @property
     def key_light(self) -> tuple[str, ...]:
@@ -49,4 +50,4 @@ class GraphUse:
         """The graphs that a runner must have."""
         move = {'zero': (), 'dis': (self.warp_graph,)}.get(self.flow, ('propagate',))
         look, correct = ('look',) * self.is_looking, ('correct',) * self.is_correcting
-        return ('extract', *look, *move, *correct, 'predict')
+        return ('extract', *look, *move, *correct, *task_graph_names(self.spec))

@@ -107,6 +107,7 @@ def _print_parts(name: str, network: tuple[int, int], parts: PartCost, stages: S
         'flow': 'propagate',
         'correction': 'propagate',
         'head': 'predict',
+        'detection': 'predict',
     }
     for part, gmac in dataclasses.asdict(parts).items():
         table.add_row(part, f'{gmac:.4g}', stage_of[part])

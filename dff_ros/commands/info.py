@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from dff_ros.bundle import Bundle
+    from dff_ros.model_spec import ModelSpec
 
 SUMMARY = 'Show what a model bundle contains and check its files against its manifest.'
 
@@ -68,6 +69,7 @@ def _model_table(bundle: Bundle) -> Table:
         else 'none: the setting correction has no effect',
         'tasks': ', '.join(spec.tasks),
         'detects': ', '.join(spec.box_class_names) or 'nothing',
+        **_detection_rows(spec),
         'nominal size': f'{spec.nominal_size[1]}x{spec.nominal_size[0]} (width x height)',
         'graphs': ', '.join(bundle.graphs),
         'created by': bundle.created_by,
@@ -75,6 +77,23 @@ def _model_table(bundle: Bundle) -> Table:
     for name, value in rows.items():
         table.add_row(name, value)
     return table
+
+
+def _detection_rows(spec: ModelSpec) -> dict[str, str]:
+    if not spec.box_class_names:
+        return {}
+    sides, ratios = (
+        ' '.join(f'{value:g}' for value in values)
+        for values in ([scale * 16 for scale in spec.anchor_scales], spec.anchor_ratios)
+    )
+    seen = f'{spec.detection_channels} channels of its own' if spec.detection_channels else 'the feature'
+    sight = ', sees every frame' if 'middle' in spec.head_light else ''
+    return {
+        'detection head': f'on {seen}{sight}; {spec.box_bins}x{spec.box_bins} bins',
+        'pooling of boxes': spec.box_pooling,
+        'anchors': f'{sides} px at the ratios {ratios}',
+        'proposals': f'{spec.num_proposals} of {spec.proposals_before_nms}, at most {spec.max_boxes} boxes',
+    }
 
 
 def _class_table(bundle: Bundle) -> Table:

@@ -81,6 +81,14 @@ def _centre_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
     return (first + last) * 0.5, last - first
 
 
+def best(values: Tensor, num: int) -> tuple[Tensor, Tensor]:
+    """The `num` highest of the last axis, from the highest, and their places; of equal ones the first."""
+    if torch.compiler.is_exporting():
+        return torch.topk(values, num)  # it promises no order of equal ones, that of ONNX does
+    order = values.argsort(dim=-1, descending=True, stable=True)[..., :num]
+    return values.gather(-1, order), order
+
+
 def suppress(
     boxes: Tensor, scores: Tensor, iou_threshold: Tensor, score_threshold: Tensor, max_kept: int
 ) -> Tensor:

@@ -17,8 +17,9 @@ from dff_ros.evaluation.speed import StageCost
 from dff_ros.model_spec import ModelSpec
 from dff_ros.nets.complexity import gmac_of, part_gmac
 from dff_ros.nets.dff import DffModel
-from dff_ros.nets.graphs import IMAGE_INPUTS, TAP_NAMES, Graph, PredictGraph, Resample
+from dff_ros.nets.graphs import IMAGE_INPUTS, TAP_NAMES, Resample
 from dff_ros.nets.resnet import Block, ResNetFeature
+from dff_ros.nets.task_graphs import Graph, task_graphs
 
 FRESH_STAGES = 3
 """Stages that see every frame: those up to stride 8, where edges are.
@@ -89,16 +90,18 @@ class _ExtractGraph(Graph):
         self.resample = Resample(model)
         self.model = model
         self.clockwork = clockwork
-        self.outputs = ('feature', *_detail_names(model), *clockwork.residual_names)
+        self.outputs = ('feature', *model.spec.head_light, *clockwork.residual_names)
 
     def forward(self, image: Tensor, **taps: Tensor) -> tuple[Tensor, ...]:
         normalised = self.resample(image, *(taps[name] for name in TAP_NAMES))
         feature, residuals = self.clockwork.extract(normalised)
-        return (feature, *_detail(self.model, normalised), *residuals)
+        return (feature, *_head_light(self.model, normalised), *residuals)
 
 
 class _PropagateGraph(Graph):
-    """Source image and taps of the current frame, residuals of the key frame -> feature (and detail)."""
+    """Source image and taps of the current frame, residuals of the key frame -> feature, and the light
+    features that heads take.
+    """
 
     def __init__(self, model: DffModel, clockwork: Clockwork) -> None:
         super().__init__()
@@ -106,46 +109,42 @@ class _PropagateGraph(Graph):
         self.model = model
         self.clockwork = clockwork
         self.inputs = (*IMAGE_INPUTS, *clockwork.residual_names)
-        self.outputs = ('feature', *_detail_names(model))
+        self.outputs = ('feature', *model.spec.head_light)
 
     def forward(self, image: Tensor, **inputs: Tensor) -> tuple[Tensor, ...]:
         normalised = self.resample(image, *(inputs[name] for name in TAP_NAMES))
         residuals = tuple(inputs[name] for name in self.clockwork.residual_names)
-        return (self.clockwork(normalised, residuals), *_detail(self.model, normalised))
+        return (self.clockwork(normalised, residuals), *_head_light(self.model, normalised))
 
 
 def clockwork_graphs(model: DffModel, fresh_stages: int = FRESH_STAGES) -> dict[str, Graph]:
-    """`extract`, `propagate` and `predict` of a model with stage reuse."""
+    """`extract`, `propagate` and the tasks' graphs of a model with stage reuse."""
     clockwork = Clockwork(model.feature_net, fresh_stages)
     return {
         'extract': _ExtractGraph(model, clockwork),
         'propagate': _PropagateGraph(model, clockwork),
-        'predict': PredictGraph(model),
+        **task_graphs(model),
     }
 
 
 def clockwork_gmac(spec: ModelSpec, size: tuple[int, int], fresh_stages: int = FRESH_STAGES) -> StageCost:
     """10^9 multiply-adds of the three stages at a network image (height, width), as `stage_gmac` counts them.
 
-    The light net is part of the first two where the head takes its detail.
+    The light net is part of the first two where a head takes its features.
     """
     with torch.device('meta'):
         clockwork = Clockwork(DffModel(spec).eval().feature_net, fresh_stages)
         image = torch.empty(1, 3, *size)
         _, residuals = clockwork.extract(image)
     parts = part_gmac(spec, size)
-    light = parts.light if spec.detail else 0.0
+    light = parts.light if spec.head_light else 0.0
     return StageCost(
         extract=parts.feature + light,
         propagate=gmac_of(lambda: clockwork(image, residuals)) + light,
-        predict=parts.head,
+        predict=parts.heads,
     )
 
 
-def _detail_names(model: DffModel) -> tuple[str, ...]:
-    return ('fine',) if model.spec.detail else ()
-
-
-def _detail(model: DffModel, image: Tensor) -> tuple[Tensor, ...]:
-    light = model.look(image).light if model.spec.detail else None
-    return () if light is None else (light.fine,)
+def _head_light(model: DffModel, image: Tensor) -> tuple[Tensor, ...]:
+    light = model.look(image).light if model.spec.head_light else None
+    return () if light is None else tuple(getattr(light, name) for name in model.spec.head_light)

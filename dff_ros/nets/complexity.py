@@ -85,13 +85,20 @@ class PartCost:
     flow: float
     correction: float
     head: float
+    detection: float = 0.0
+
+    @property
+    def heads(self) -> float:
+        """Those of all tasks."""
+        return self.head + self.detection
 
 
 def part_gmac(spec: ModelSpec, size: tuple[int, int]) -> PartCost:
     """What each network of a model costs on a network image of `size` (height, width).
 
-    `head` contains what detail adds to it. Warps, interpolations and the upsampling of scores are left out,
-    as in equation (6); the products of a correlation are counted.
+    `head` is the segmentation's, with what detail adds to it, `detection` the other one's. Warps,
+    interpolations, the upsampling of scores and the pooling of boxes are left out, as in equation (6); the
+    products of a correlation are counted.
     """
     with torch.device('meta'):
         model = DffModel(spec).eval()
@@ -109,14 +116,15 @@ def part_gmac(spec: ModelSpec, size: tuple[int, int]) -> PartCost:
         light=gmac_of(lambda: model.look(image)),
         flow=gmac_of(lambda: model.estimate_flow(look, look)) if model.flow_net is not None else 0.0,
         correction=gmac_of(correct),
-        head=gmac_of(lambda: model.scores(feature, look)),
+        head=gmac_of(lambda: model.scores(feature, look)) if 'segmentation' in spec.tasks else 0.0,
+        detection=gmac_of(lambda: model.detect(feature, look)) if 'detection' in spec.tasks else 0.0,
     )
 
 
 def stage_gmac(
     spec: ModelSpec, size: tuple[int, int], flow: str = 'bundle', correction: bool = True
 ) -> StageCost:
-    """10^9 multiply-adds of `extract`, `propagate` and `predict` with the settings `flow` and `correction`.
+    """10^9 multiply-adds of `extract`, `propagate` and the heads with the settings `flow` and `correction`.
 
     The light net runs on key frames and on others, where the settings leave anything that takes its
     features. Hand-made flow counts as 0.
@@ -127,7 +135,7 @@ def stage_gmac(
     return StageCost(
         extract=parts.feature + light,
         propagate=light + own_flow + (parts.correction if use.is_correcting else 0.0),
-        predict=parts.head,
+        predict=parts.heads,
     )
 
 

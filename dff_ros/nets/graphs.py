@@ -1,7 +1,8 @@
 """The graphs of a bundle: what torch runs and what is exported to ONNX, with pre- and post-processing inside.
 
-`extract`, `propagate` and `predict` are those of the paper. A model with a light net also has `look`, and one
-with a correction branch `correct`, so that a backend runs what its settings need and no more.
+`extract`, `propagate` and the tasks' (nets/task_graphs.py) are those of the paper. A model with a light net
+also has `look`, and one with a correction branch `correct`, so that a backend runs what its settings need and
+no more.
 
 Sizes never appear in them. The caller hands in the resize of the image as taps (`geometry.resample_taps`,
 transposed: for each output row or column its K source indices and weights) and that of the scores as two
@@ -22,18 +23,11 @@ from dff_ros.nets.correction import Correction
 from dff_ros.nets.correlation import CorrelationFlow
 from dff_ros.nets.dff import DffModel
 from dff_ros.nets.light import LightFeatures
-from dff_ros.nets.segmentation import SegmentationHead
+from dff_ros.nets.task_graphs import Graph, task_graphs
 from dff_ros.nets.warp import coverage, propagate, warp
 
 IMAGE_INPUTS = ('image', *TAP_NAMES)
 """Inputs of the graphs that take a source image."""
-
-
-class Graph(nn.Module):
-    """Base of the graphs: `forward` takes `inputs` by name and returns `outputs` in order."""
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
 
 
 def make_graphs(model: DffModel) -> dict[str, Graph]:
@@ -49,7 +43,7 @@ def make_graphs(model: DffModel) -> dict[str, Graph]:
         graphs['look'] = LookGraph(model)
     if model.correction is not None:
         graphs['correct'] = CorrectGraph(model)
-    return {**graphs, 'predict': PredictGraph(model)}
+    return {**graphs, **task_graphs(model)}
 
 
 class Resample(nn.Module):
@@ -214,27 +208,6 @@ class CorrectGraph(Graph):
         # It does not read the fine features: the graph has no input for them.
         current = LightFeatures(middle.new_empty(0), middle, coarse)
         return self.correction(warped, flow, current, key_middle)[:1]
-
-
-class PredictGraph(Graph):
-    """Feature (1, C, gh, gw), row matrix (H, h), column matrix (w, W), and `fine` light features of the same
-    frame if the head takes them -> label map and confidence, uint8 (H, W).
-
-    (h, w) is the grid of the scores. `SegmentationHead.decode` says what the outputs mean.
-    """
-
-    outputs = ('label_map', 'confidence')
-
-    def __init__(self, model: DffModel) -> None:
-        super().__init__()
-        self.head = cast(SegmentationHead, model.heads['segmentation'])
-        self.inputs = ('feature', 'row_matrix', 'col_matrix', *(('fine',) if model.spec.detail else ()))
-
-    def forward(
-        self, feature: Tensor, row_matrix: Tensor, col_matrix: Tensor, fine: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        columns = self.head(feature, fine)[0] @ col_matrix
-        return self.head.decode([row_matrix @ plane for plane in columns.unbind(0)])
 
 
 def _light_outputs(model: DffModel, image: Tensor) -> tuple[Tensor, ...]:

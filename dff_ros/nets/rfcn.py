@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dff_ros.errors import ConfigError
 from dff_ros.model_spec import ModelSpec
-from dff_ros.nets.boxes import anchor_shapes, area, clip, decode, suppress
+from dff_ros.nets.boxes import anchor_shapes, area, best, clip, decode, suppress
 from dff_ros.nets.light import initialise, leaky
 from dff_ros.nets.psroi import pool
 
@@ -26,6 +26,10 @@ PROPOSAL_IOU = 0.7
 """Proposals that overlap a better one by more are dropped."""
 MIN_SCORE = 1e-4
 """Boxes with a lower probability are none, whatever the threshold asked for."""
+RANK_COST = 1e-6
+"""What each place among the proposals takes from a score. Small boxes that touch the same cells score the
+same but for rounding, and this decides between them, alike in all runtimes.
+"""
 
 _STRIDE = 16
 _NEW_LAYER_STD = 0.01
@@ -97,15 +101,10 @@ class DetectionHead(nn.Module):
     def anchors(self, grid: tuple[int, int]) -> Tensor:
         """All anchors (A h w, 4) of a feature grid (h, w); they may reach beyond the image."""
         shapes: Tensor = self.anchor_shapes  # type: ignore[assignment]
-        return self._anchors_at(torch.arange(len(shapes) * grid[0] * grid[1], device=shapes.device), grid)
-
-    def _anchors_at(self, number: Tensor, grid: tuple[int, int]) -> Tensor:
-        """The anchors (..., 4) of numbers in their order."""
-        shapes: Tensor = self.anchor_shapes  # type: ignore[assignment]
-        num_cells = grid[0] * grid[1]
-        cell, half = number % num_cells, shapes[number // num_cells] * 0.5
-        centre = torch.stack((cell % grid[1], cell // grid[1]), -1) * float(_STRIDE) + self.spec.cell_centre
-        return torch.cat((centre - half, centre + half), -1)
+        x, y = (torch.arange(num, device=shapes.device, dtype=shapes.dtype) for num in (grid[1], grid[0]))
+        cells = torch.stack((x[None].expand(grid), y[:, None].expand(grid)), -1)
+        centre, half = cells * _STRIDE + self.spec.cell_centre, shapes[:, None, None] * 0.5
+        return torch.cat((centre - half, centre + half), -1).flatten(0, 2)
 
     def objectness(self, raw: RawDetection) -> Tensor:
         """Logits of foreground over background (B, A h w), in the order of the anchors."""
@@ -121,18 +120,18 @@ class DetectionHead(nn.Module):
         """The best `num_proposals` boxes after suppression, clipped to the network image (2,); without
         gradient.
         """
-        before, grid = self.spec.proposals_before_nms, (raw.rpn_scores.shape[2], raw.rpn_scores.shape[3])
-        logits = self.objectness(raw)
+        before, logits = self.spec.proposals_before_nms, self.objectness(raw)
+        anchors = self.anchors((raw.rpn_scores.shape[2], raw.rpn_scores.shape[3]))
         padding = logits.new_full((logits.shape[0], before), -torch.inf)  # small grids have fewer anchors
-        logits, number = torch.cat((_or_none(logits), padding), 1).topk(before)
-        number = number.clamp(max=len(self.anchor_shapes) * grid[0] * grid[1] - 1)  # type: ignore[arg-type]
+        logits, number = best(torch.cat((_or_none(logits), padding), 1), before)
+        number = number.clamp(max=anchors.shape[0] - 1)
         deltas = self.anchor_deltas(raw).gather(1, number[..., None].expand(-1, -1, 4))
-        boxes = clip(decode(self._anchors_at(number, grid), deltas, RPN_STD), network_size)
+        boxes = clip(decode(anchors[number], deltas, RPN_STD), network_size)
         logits = torch.where(_is_box(boxes), logits, -torch.inf)
         overlap, lowest = (logits.new_tensor([value]) for value in (PROPOSAL_IOU, -_LARGEST))
         keep = suppress(boxes, logits[:, None], overlap, lowest, self.spec.num_proposals)
         kept = torch.where(keep[:, 0], logits, -torch.inf)
-        logits, row = kept.topk(min(before, self.spec.num_proposals))
+        logits, row = best(kept, min(before, self.spec.num_proposals))
         is_valid = logits > -torch.inf
         boxes = boxes.gather(1, row[..., None].expand(-1, -1, 4))
         return Proposals(torch.where(is_valid[..., None], boxes, 0.0), logits, is_valid)
@@ -162,18 +161,20 @@ class DetectionHead(nn.Module):
         logits, deltas = self.pool(raw, proposals.boxes)
         boxes = clip(decode(proposals.boxes, deltas, BOX_STD), network_size)
         is_box = proposals.is_valid & _is_box(boxes) & (logits.abs() <= _LARGEST).all(-1)
-        scores = torch.where(is_box[..., None], logits.softmax(-1), 0.0)[..., 1:].transpose(1, 2)
+        rank = torch.arange(boxes.shape[1], device=boxes.device, dtype=boxes.dtype)[:, None]
+        probability = logits.softmax(-1)[..., 1:] - RANK_COST * rank
+        scores = torch.where(is_box[..., None], probability, 0.0).transpose(1, 2)
         boxes = torch.where(is_box[..., None], boxes, 0.0)
         threshold = score_threshold.clamp(min=MIN_SCORE)
         keep = suppress(boxes, scores, nms_iou, threshold, self.spec.max_boxes)
         kept = torch.where(keep, scores, 0.0).flatten()
-        best, number = kept.topk(min(len(kept), self.spec.max_boxes))
+        values, number = best(kept, min(len(kept), self.spec.max_boxes))
         num_rows = boxes.shape[1]
         edges = boxes[0, number % num_rows] * scale[[1, 0, 1, 0]]
-        rows = torch.cat((edges, torch.stack((best, (number // num_rows).to(best)), -1)), -1)
-        rows = torch.where((best > 0)[:, None], rows, 0.0)
+        rows = torch.cat((edges, torch.stack((values, (number // num_rows).to(values)), -1)), -1)
+        rows = torch.where((values > 0)[:, None], rows, 0.0)
         missing = rows.new_zeros(self.spec.max_boxes - rows.shape[0], 6)
-        return torch.cat((rows, missing)), (best > 0).sum(0, keepdim=True)
+        return torch.cat((rows, missing)), (values > 0).sum(0, keepdim=True)
 
 
 class _Stem(nn.Module):

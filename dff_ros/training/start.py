@@ -21,10 +21,18 @@ from dff_ros.training.config import path_list
 from dff_ros.training.dff_config import DffTrainConfig
 from dff_ros.training.labelled_data import model_colours
 
-_OPTIONAL = ('light_net', 'flow_net', 'flow_net.fine', 'correction', 'heads.segmentation.detail')
+_OPTIONAL = ('light_net', 'flow_net', 'flow_net.fine', 'correction') + (
+    ('heads.segmentation', 'heads.segmentation.detail', 'heads.detection', 'heads.detection.stem.middle')
+)
 """Parts that a model may lack."""
-_SIZED = (('flow_net.scale', 'fine_flow'), ('correction', 'correction_channels'))
+_SIZED = (
+    ('flow_net.scale', ('fine_flow',)),
+    ('correction', ('correction_channels',)),
+    ('heads.detection', ('detection_channels', 'anchor_scales', 'anchor_ratios', 'box_bins')),
+)
 """Parts that start afresh where a setting differs from that of the start weights."""
+_CLASSES = (('heads.segmentation', 'class_names'), ('heads.detection', 'box_class_names'))
+"""Heads, and the classes without which they start afresh."""
 _CONVENTION = ('mean', 'std', 'stride_in_1x1', 'pool_padding')
 """What the weights of a feature net are for."""
 
@@ -194,9 +202,7 @@ def load_start(model: DffModel, start: Start) -> set[str]:
     if (start.spec.mean, start.spec.std) != (spec.mean, spec.std):
         raise DataError(f'{start.path} is of a model that normalises images otherwise: {start.spec.mean}')
     skipped = [part for part in _OPTIONAL if not _has(model, part)]
-    skipped += _resized(model, start)
-    if start.spec.class_names != spec.class_names:
-        skipped.append('heads')  # scores of other classes
+    skipped += [*_resized(model, start), *_reclassed(model, start)]
     state = model.state_dict()
     chosen: dict[str, Tensor] = {}
     for key, value in start.weights.items():
@@ -215,13 +221,21 @@ def load_start(model: DffModel, start: Start) -> set[str]:
 
 def _resized(model: DffModel, start: Start) -> list[str]:
     """Parts that both have, in other sizes."""
-    return [
-        part
-        for part, name in _SIZED
-        if getattr(start.spec, name) != getattr(model.spec, name)
+    return [part for part, names in _SIZED if _differs(model, start, part, *names)]
+
+
+def _reclassed(model: DffModel, start: Start) -> list[str]:
+    """Heads that both have, for other classes."""
+    return [part for part, names in _CLASSES if _differs(model, start, part, names)]
+
+
+def _differs(model: DffModel, start: Start, part: str, *names: str) -> bool:
+    """Whether both have a part, with other values of those entries of the spec."""
+    return (
+        any(getattr(start.spec, name) != getattr(model.spec, name) for name in names)
         and _has(model, part)
         and any(key.startswith(f'{part}.') for key in start.weights)
-    ]
+    )
 
 
 def _has(model: nn.Module, part: str) -> bool:
@@ -230,11 +244,15 @@ def _has(model: nn.Module, part: str) -> bool:
 
 def in_words(loaded: set[str], model: DffModel, start: Start) -> str:
     """How many tensors of each part were loaded, and what was left out for its classes or size."""
-    has_head = any(key.startswith('heads.') for key in start.weights)
-    is_other = has_head and start.spec.class_names != model.spec.class_names
-    words = [_counts(loaded), *(['without its head, which has other classes'] if is_other else [])]
-    words += [f'without its {part}, which has another size' for part in _resized(model, start)]
-    return '; '.join(words)
+    without = [(part, 'other classes') for part in _reclassed(model, start)]
+    without += [(part, 'another size') for part in _resized(model, start)]
+    told = {_part_name(part): f'without its {_part_name(part)}, which has {what}' for part, what in without}
+    return '; '.join([_counts(loaded), *told.values()])
+
+
+def _part_name(part: str) -> str:
+    head = part.removeprefix('heads.')
+    return part if head == part else f'{head} head'
 
 
 def _counts(loaded: set[str]) -> str:
