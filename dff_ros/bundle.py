@@ -281,6 +281,8 @@ def _parse_graphs(values: object, spec: ModelSpec, source: Path) -> dict[str, Gr
     missing = [name for name in needed if name not in graphs]
     if missing:
         raise BundleError(f'{source}: graphs has no {missing[0]}: {_EXPORT_AGAIN}')
+    if spec.matched and 'image' not in graphs['propagate'].inputs:
+        raise BundleError(f'{source}: its propagate is of an older version of this program: {_EXPORT_AGAIN}')
     return graphs
 
 

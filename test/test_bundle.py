@@ -107,6 +107,22 @@ def test_a_light_net_makes_it_version_2_with_graphs_of_its_own(folder):
             open_bundle(folder)
 
 
+def test_a_propagate_that_does_not_look_at_the_image_is_refused(folder):
+    bundle = open_bundle(folder)
+    spec = dataclasses.replace(SPEC, light_channels=16, flow_source='correlation')
+    graphs = {**GRAPHS, 'look': GraphFile('extract.onnx', ('image',), ('fine', 'middle', 'coarse'))}
+    for inputs, is_usable in ((('image', 'key_feature'), True), (('middle', 'key_feature'), False)):
+        graphs['propagate'] = dataclasses.replace(GRAPHS['propagate'], inputs=inputs)
+        write_manifest(dataclasses.replace(bundle, spec=spec, graphs=graphs))
+        if is_usable:
+            assert open_bundle(folder).graphs == graphs
+        else:
+            with pytest.raises(
+                BundleError, match='propagate is of an older version .* export the model again'
+            ):
+                open_bundle(folder)
+
+
 def test_a_graph_that_is_not_there_is_named(folder):
     with pytest.raises(BundleError, match="no graph 'warp'; it has extract, propagate, predict"):
         open_bundle(folder).graph_path('warp')

@@ -87,9 +87,7 @@ def test_both_runtimes_equal_the_model(light_bundle, model, name, size, correcti
 @pytest.mark.parametrize('name', BACKENDS)
 def test_without_the_finest_level_of_flow(tmp_path, name):
     bundle = write_tiny_bundle(tmp_path, 'correlation', **LIGHT, fine_flow=False)
-    assert bundle.graphs['propagate'].inputs == (
-        'middle', 'coarse', 'key_middle', 'key_coarse', 'key_feature'
-    )  # fmt: skip
+    assert bundle.graphs['propagate'].inputs[-3:] == ('key_middle', 'key_coarse', 'key_feature')
     key_image, image = moving_clip((120, 160), 2, (7, -4))
     expected, _ = expected_propagation(load_model(bundle.spec, bundle.weights_path), image, key_image)
     with closing(open_backend(at_size(bundle, (120, 160)), config(name))) as backend:

@@ -109,12 +109,12 @@ def test_loss_of_half_precision_scores_does_not_overflow():
 
 def test_decode_gives_the_best_class_and_its_probability():
     scores = torch.tensor([[[[0.0, 9.0, -1000.0]], [[0.0, 0.0, 1000.0]], [[math.log(2), 0.0, 0.0]]]])
-    labels, confidence = SegmentationHead(2, 3).decode(scores.unbind(1))
+    labels, confidence = SegmentationHead.decode(SegmentationHead.bounded(scores[0]).unbind(0))
     assert (labels.dtype, confidence.dtype) == (torch.uint8, torch.uint8)
-    assert labels.tolist() == [[[2, 0, 1]]]
+    assert labels.tolist() == [[2, 0, 1]]
     # 2/4 is 127.5: either neighbour is right
-    assert confidence[0, 0, 0].item() in (127, 128)
-    assert confidence[0, 0, 1:].tolist() == [round(255 / (1 + 2 * math.exp(-9))), 255]
+    assert confidence[0, 0].item() in (127, 128)
+    assert confidence[0, 1:].tolist() == [round(255 / (1 + 2 * math.exp(-9))), 255]
 
 
 def test_decode_equals_softmax():
@@ -125,6 +125,20 @@ def test_decode_equals_softmax():
     assert (confidence.float() - 255 * probability).abs().max() <= 0.501
 
 
+@pytest.mark.parametrize('factor', [1.0, 10.0, 1000.0])
+def test_bounded_scores_have_the_same_softmax_between_the_cells(factor):
+    scores, sides = factor * random(11, 3, 4), matrices((48, 64), (48, 64))
+    bounded = upsample_scores(SegmentationHead.bounded(scores), *sides)
+    labels, confidence = SegmentationHead.decode(bounded.unbind(0))
+    probability, best = upsample_scores(scores, *sides).softmax(0).max(0)
+    if factor < 100:  # further down they are cut off
+        assert torch.equal(labels.long(), best)
+        assert (confidence.float() - 255 * probability).abs().max() <= 0.51
+    cells = slice(None, None, 16)
+    assert torch.equal(labels.long()[cells, cells], scores.argmax(0))
+    assert confidence.min() >= 255 // 11 - 1  # the best of eleven has at least its share everywhere
+
+
 class _Answer(nn.Module):
     def __init__(self):
         super().__init__()
@@ -132,7 +146,8 @@ class _Answer(nn.Module):
         self.head.score.weight.data = random(5, 4, 1, 1, seed=2)
 
     def forward(self, feature, rows, cols):
-        return self.head.decode(upsample_scores(self.head(feature), rows, cols).unbind(1))
+        scores = self.head.bounded(self.head(feature)[0])
+        return self.head.decode(upsample_scores(scores, rows, cols).unbind(0))
 
 
 def test_onnx_gives_the_same_labels_at_any_output_size(tmp_path):
@@ -159,7 +174,7 @@ def test_onnx_gives_the_same_labels_at_any_output_size(tmp_path):
             labels, confidence = model(*inputs)
         names = ('feature', 'rows', 'cols')
         found = session.run(None, {name: value.numpy() for name, value in zip(names, inputs, strict=True)})
-        assert found[0].dtype == np.uint8 and found[0].shape == (1, *size)
+        assert found[0].dtype == np.uint8 and found[0].shape == size
         assert np.mean(found[0] == labels.numpy()) >= 0.999
         assert np.abs(found[1].astype(int) - confidence.numpy().astype(int)).max() <= 1
 

@@ -20,6 +20,7 @@ from dff_ros.errors import ConfigError, ShapeError
 from dff_ros.geometry import grid_size, network_size
 from dff_ros.types import MIN_SIDE, Detections, KeyFeature, Propagation, Segmentation
 
+_PROPAGATED = ('propagated', 'validity', 'flow')
 _NORMALISED = 'normalised'
 """The output of `extract` that a flow net of the paper takes of the key frame, as `key_image`."""
 
@@ -28,11 +29,12 @@ _OTHER_KEY = 'the key frame was extracted with other settings of flow and correc
 
 @dataclass(frozen=True, slots=True)
 class _Moved(Generic[TensorT]):
-    """The warped key feature, and when its flow was known."""
+    """The warped key feature, the light features of the current frame, and when its flow was known."""
 
     feature: TensorT
     flow: TensorT
     validity_hw: NDArray[np.float32]
+    light: Tensors[TensorT]
     flow_ns: int
 
 
@@ -107,14 +109,13 @@ class GraphBackend(Generic[TensorT]):
                 f'the current image is {size}, its key image {key.context.size}: extract a new key frame'
             )
         network = network_size(size, self._spec.nominal_size)
-        light = self._look(image_HW3, network) if self._use.is_looking else {}
-        moved = self._move(image_HW3, network, light, key)
+        moved = self._move(image_HW3, network, key)
         warp_ns = time.perf_counter_ns()
-        feature = self._correct(moved, light, key.context) if self._use.is_correcting else moved.feature
+        feature = self._correct(moved, key.context) if self._use.is_correcting else moved.feature
         end_ns = time.perf_counter_ns()
         flow = cast(NDArray[np.float32], self._runner.array(moved.flow))[0]
         return Propagation(
-            self._feature(feature, light),
+            self._feature(feature, moved.light),
             moved.validity_hw,
             motion_px=motion_px(flow, self._stride, size, network),
             coverage=float(moved.validity_hw.mean()),
@@ -198,15 +199,16 @@ class GraphBackend(Generic[TensorT]):
         light = self._runner.run('look', self._sizes.image(image_HW3, network), names)
         return dict(zip(names, light, strict=True))
 
-    def _move(
-        self, image_HW3: NDArray[np.uint8], network: Size, light: Tensors[TensorT], key: Key[TensorT]
-    ) -> _Moved[TensorT]:
+    def _move(self, image_HW3: NDArray[np.uint8], network: Size, key: Key[TensorT]) -> _Moved[TensorT]:
         """The key feature, warped along the flow in use."""
         feature, context = key.feature.feature, key.context
+        if self._use.is_matching:
+            return self._match(image_HW3, network, key)
+        light = self._look(image_HW3, network) if self._use.is_looking else {}
         if self._use.flow == 'zero':
             grid = grid_size(network, self._stride)
             flow = self._runner.tensor(np.zeros((1, 2, *grid), np.float32))
-            return _Moved(feature, flow, np.ones(grid, np.float32), time.perf_counter_ns())
+            return _Moved(feature, flow, np.ones(grid, np.float32), light, time.perf_counter_ns())
         if self._flow_source is not None:
             if context.grey is None:
                 raise ShapeError(_OTHER_KEY)
@@ -216,34 +218,28 @@ class GraphBackend(Generic[TensorT]):
             inputs = {'feature': feature, 'flow': flow}
             warped, validity = self._runner.run(self._use.warp_graph, inputs, ('warped', 'validity'))
         else:
-            inputs = {**self._flow_inputs(image_HW3, network, light, context), 'key_feature': feature}
-            warped, validity, flow = self._runner.run('propagate', inputs, ('propagated', 'validity', 'flow'))
+            own = {**_of_key(context, 'key_image'), 'key_feature': feature}
+            inputs = {**self._sizes.image(image_HW3, network), **own}
+            warped, validity, flow = self._runner.run('propagate', inputs, _PROPAGATED)
             flow_ns = time.perf_counter_ns()
-        return _Moved(warped, flow, cast(NDArray[np.float32], self._runner.array(validity)), flow_ns)
+        return _Moved(warped, flow, cast(NDArray[np.float32], self._runner.array(validity)), light, flow_ns)
 
-    def _flow_inputs(
-        self,
-        image_HW3: NDArray[np.uint8],
-        network: Size,
-        light: Tensors[TensorT],
-        context: KeyContext[TensorT],
-    ) -> Tensors[TensorT]:
-        if self._use.has_key_image:
-            return {**self._sizes.image(image_HW3, network), **_of_key(context, 'key_image')}
-        names = self._spec.matched
-        return {
-            **{name: light[name] for name in names},
-            **_of_key(context, *(f'key_{name}' for name in names)),
-        }
+    def _match(self, image_HW3: NDArray[np.uint8], network: Size, key: Key[TensorT]) -> _Moved[TensorT]:
+        """The same with the correlation flow net, whose graph looks at the frame too."""
+        names = self._light_names
+        of_key = _of_key(key.context, *(f'key_{name}' for name in self._spec.matched))
+        inputs = {**self._sizes.image(image_HW3, network), **of_key, 'key_feature': key.feature.feature}
+        warped, validity, flow, *light = self._runner.run('propagate', inputs, (*_PROPAGATED, *names))
+        flow_ns = time.perf_counter_ns()
+        validity_hw = cast(NDArray[np.float32], self._runner.array(validity))
+        return _Moved(warped, flow, validity_hw, dict(zip(names, light, strict=True)), flow_ns)
 
-    def _correct(
-        self, moved: _Moved[TensorT], light: Tensors[TensorT], context: KeyContext[TensorT]
-    ) -> TensorT:
+    def _correct(self, moved: _Moved[TensorT], context: KeyContext[TensorT]) -> TensorT:
         inputs = {
             'warped': moved.feature,
             'flow': moved.flow,
-            'middle': light['middle'],
-            'coarse': light['coarse'],
+            'middle': moved.light['middle'],
+            'coarse': moved.light['coarse'],
             **_of_key(context, 'key_middle'),
         }
         (corrected,) = self._runner.run('correct', inputs, ('corrected',))

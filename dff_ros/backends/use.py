@@ -27,12 +27,17 @@ class GraphUse:
     @property
     def is_looking(self) -> bool:
         """Whether the light features of a current frame are needed."""
-        return self.is_correcting or bool(self.spec.head_light) or self.flow == 'correlation'
+        return self.is_correcting or bool(self.spec.head_light) or self.is_matching
+
+    @property
+    def is_matching(self) -> bool:
+        """Whether the graph `propagate` looks at the current frame and compares it with the key frame."""
+        return self.flow == 'correlation'
 
     @property
     def key_light(self) -> tuple[str, ...]:
         """Which light features of the key frame a later frame is compared with."""
-        matched = self.spec.matched if self.flow == 'correlation' else ()
+        matched = self.spec.matched if self.is_matching else ()
         return matched or (('middle',) if self.is_correcting else ())
 
     @property

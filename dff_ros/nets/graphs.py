@@ -160,34 +160,37 @@ class PropagateGraph(Graph):
 
 
 class MatchGraph(Graph):
-    """Equation (3) with the correlation flow net: light features of current and key frame, and the key
-    feature -> as PropagateGraph.
+    """Equation (3) with the correlation flow net: current source image and taps, the key frame's light
+    features and feature -> as PropagateGraph, and the current frame's light features that are needed later.
     """
-
-    outputs = PropagateGraph.outputs
 
     def __init__(self, model: DffModel) -> None:
         super().__init__()
+        self.look = LookGraph(model)
         self.flow_net = cast(CorrelationFlow, model.flow_net)
-        fine = tuple(name for name in ('fine', 'key_fine') if 'fine' in model.spec.matched)
-        self.inputs = ('middle', 'coarse', 'key_middle', 'key_coarse', 'key_feature', *fine)
+        fine = ('key_fine',) if 'fine' in model.spec.matched else ()
+        self.inputs = (*IMAGE_INPUTS, 'key_middle', 'key_coarse', 'key_feature', *fine)
+        self.outputs = (*PropagateGraph.outputs, *self.look.outputs)
 
     def forward(
         self,
-        middle: Tensor,
-        coarse: Tensor,
+        image: Tensor,
+        row_index: Tensor,
+        row_weight: Tensor,
+        col_index: Tensor,
+        col_weight: Tensor,
         key_middle: Tensor,
         key_coarse: Tensor,
         key_feature: Tensor,
-        fine: Tensor | None = None,
         key_fine: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        current, key = (
-            LightFeatures(middle.new_empty(0) if first is None else first, *rest)
-            for first, *rest in ((fine, middle, coarse), (key_fine, key_middle, key_coarse))
-        )
+    ) -> tuple[Tensor, ...]:
+        light = self.look(image, row_index, row_weight, col_index, col_weight)
+        seen = dict(zip(self.look.outputs, light, strict=True))
+        nothing = key_middle.new_empty(0)
+        current = LightFeatures(seen.get('fine', nothing), seen['middle'], seen['coarse'])
+        key = LightFeatures(nothing if key_fine is None else key_fine, key_middle, key_coarse)
         flow, scale_map = self.flow_net(current, key)
-        return propagate(key_feature, flow, scale_map), coverage(flow)[0, 0], flow
+        return propagate(key_feature, flow, scale_map), coverage(flow)[0, 0], flow, *light
 
 
 class CorrectGraph(Graph):

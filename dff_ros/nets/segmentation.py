@@ -14,6 +14,8 @@ from dff_ros.types import UNLABELED
 
 _NEW_LAYER_STD = 0.01
 _DETAIL_WIDTH = 64
+_LEAST_SCORE = -80.0
+"""Of four cells, the best of one counts at least a quarter: nowhere is every class below -60."""
 
 
 class SegmentationHead(nn.Module):
@@ -63,8 +65,16 @@ class SegmentationHead(nn.Module):
         return cost / total.clamp(min=torch.finfo(scores.dtype).tiny)
 
     @staticmethod
+    def bounded(scores_Khw: Tensor) -> Tensor:
+        """Scores less the best of their cell, at least -80: what is interpolated from them has the same
+        softmax, and its exponentials neither overflow nor all vanish.
+        """
+        return (scores_Khw - scores_Khw.amax(0, keepdim=True)).clamp(min=_LEAST_SCORE)
+
+    @staticmethod
     def decode(planes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """One plane of scores for each class -> class ids and confidences, uint8 of the planes' shape.
+        """One plane of scores for each class, interpolated from `bounded` ones -> class ids and confidences,
+        uint8 of the planes' shape.
 
         Confidence is 255 x the softmax probability of the class, rounded. The first of equal scores wins.
         """
@@ -76,10 +86,10 @@ class SegmentationHead(nn.Module):
                 plane > best, torch.tensor(index, dtype=torch.uint8, device=plane.device), label
             )
             best = torch.maximum(best, plane)
-        total = torch.exp(planes[0] - best)
+        total = torch.exp(planes[0])
         for plane in planes[1:]:
-            total = total + torch.exp(plane - best)
-        return label, torch.round(255.0 / total).to(torch.uint8)
+            total = total + torch.exp(plane)
+        return label, torch.round(255.0 * torch.exp(best) / total).to(torch.uint8)
 
 
 class _Detail(nn.Module):

@@ -45,7 +45,7 @@ class PredictGraph(Graph):
     def forward(
         self, feature: Tensor, row_matrix: Tensor, col_matrix: Tensor, fine: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        columns = self.head(feature, fine)[0] @ col_matrix
+        columns = self.head.bounded(self.head(feature, fine)[0]) @ col_matrix
         return self.head.decode([row_matrix @ plane for plane in columns.unbind(0)])
 
 

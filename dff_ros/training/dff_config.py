@@ -117,7 +117,7 @@ class DffTrainConfig(RunConfig):
         maximum=1024,
     )
     detail: bool = param(True, "The head sees the light net's fine features of the current frame")
-    correction_channels: int = param(160, 'Width of the correction branch; 0: none', minimum=0, maximum=4096)
+    correction_channels: int = param(80, 'Width of the correction branch; 0: none', minimum=0, maximum=4096)
     lr: float = other_default(RunConfig, 'lr', 6e-4)
     weight_decay: float = other_default(RunConfig, 'weight_decay', 4e-3)
     feature_lr: float = param(
