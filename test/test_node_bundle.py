@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -111,3 +113,47 @@ def test_boxes_over_dds_are_those_of_dff_run_in_pixels_of_the_source(detection_b
         )
         np.testing.assert_allclose(found.scores_N, [box['score'] for box in expected], atol=1e-6)
         assert [names[class_id] for class_id in found.class_ids_N] == [box['class'] for box in expected]
+
+
+def with_a_spoiled_detection_head(bundle, folder, value: float) -> None:
+    """Write a copy of a bundle whose detection head has one value for all its weights."""
+    shutil.copytree(bundle.path, folder)
+    path, manifest = folder / 'weights.safetensors', folder / 'manifest.json'
+    content = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(content[:8], 'little')
+    for name, entry in json.loads(content[8:start]).items():
+        if name.startswith('heads.detection.'):
+            first, end = (start + offset for offset in entry['data_offsets'])
+            kind = np.dtype({'F16': np.float16, 'F32': np.float32}[entry['dtype']])
+            np.frombuffer(content, kind, (end - first) // kind.itemsize, first)[:] = value
+    path.write_bytes(content)
+    facts = json.loads(manifest.read_text())
+    facts['files'][path.name]['sha256'] = hashlib.sha256(content).hexdigest()
+    manifest.write_text(json.dumps(facts))
+
+
+@pytest.mark.parametrize(
+    ('value', 'threshold', 'allowed'),
+    [
+        (np.nan, 0.0, range(1)),
+        (np.inf, 0.0, range(1)),
+        (0.0, 0.25, range(1, 26)),  # every anchor and every class alike: 1/3 for each class and background
+    ],
+)
+def test_a_broken_detection_head_costs_no_frame(detection_bundle, tmp_path, value, threshold, allowed):
+    with_a_spoiled_detection_head(detection_bundle, tmp_path / 'spoiled', value)
+    settings = {'bundle': str(tmp_path / 'spoiled'), 'num_threads': 1, 'detection.score_threshold': threshold}
+    with ros_graph() as graph:
+        overrides = [Parameter(name, value=value) for name, value in settings.items()]
+        node = DffNode(context=graph.context, parameter_overrides=overrides)
+        node.start(graph.exit_codes.append)
+        graph.spin(node)
+        peer = graph.start_peer()
+        facts = [
+            peer.ask(fill_image(Image(), Header(stamp=ns_to_stamp(10**9 + number)), image))
+            for number, image in enumerate(clip(3))
+        ]
+        peer.wait_for(lambda: len(peer.box_arrays) == len(peer.label_maps) == 3, 'the answers')
+    assert [fact['state'] for fact in facts] == ['key', 'propagated', 'propagated']
+    assert all(int(fact['num_detections']) in allowed for fact in facts), facts
+    assert len(set(bytes(peer.label_maps[0].data))) > 1  # segmentation goes on
