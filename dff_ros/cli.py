@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog='dff',
-        description='Deep Feature Flow: segmentation of video at a fraction of the per-frame cost.',
+        description='Deep Feature Flow: perception of video at a fraction of the per-frame cost.',
     )
     parser.add_argument('--version', action='store_true', help='print the version and leave')
     named = argv[0] if argv and argv[0] in COMMANDS else None

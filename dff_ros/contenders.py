@@ -117,7 +117,7 @@ class Field(Generic[AnswerT]):
                     task.predict,
                     StageTimes(num_offsets),
                     flow='' if setup.flow == CLOCKWORK else bundle.spec.flow_in_use(setup.flow),
-                    gmac=count_gmac(bundle.spec, size, setup),
+                    gmac=count_gmac(bundle.spec, size, setup, task.name),
                 )
             self._stack = stack.pop_all()
         self.by_method = {method: opened[setup] for method, setup in setups.items() if setup in opened}
@@ -128,18 +128,20 @@ class Field(Generic[AnswerT]):
         self._stack.close()
 
 
-def count_gmac(spec: ModelSpec, size: tuple[int, int], setup: Setup) -> StageCost | None:
-    """Multiply-adds of the stages at an image size; None where torch, which counts them, is not installed."""
+def count_gmac(spec: ModelSpec, size: tuple[int, int], setup: Setup, task: str) -> StageCost | None:
+    """Multiply-adds of the stages at an image size, with the head of the task; None where torch, which counts
+    them, is not installed.
+    """
     network = network_size(size, spec.nominal_size)
     try:
         if setup.flow == CLOCKWORK:
             from dff_ros.nets.clockwork import clockwork_gmac
 
-            return clockwork_gmac(spec, network)
+            return clockwork_gmac(spec, network, tasks=[task])
         from dff_ros.nets.complexity import stage_gmac
     except ImportError:
         return None
-    return stage_gmac(spec, network, setup.flow, setup.is_corrected)
+    return stage_gmac(spec, network, setup.flow, setup.is_corrected, [task])
 
 
 def _families(setups: Collection[Setup]) -> list[list[Setup]]:

@@ -155,6 +155,18 @@ def test_stages_count_what_the_settings_run():
     assert stage_gmac(paper, SIZE) == StageCost(half.feature, half.flow, half.head)
 
 
+def test_each_task_has_the_cost_of_its_head():
+    spec = light_spec(box_class_names=('car', 'person'))
+    parts = part_gmac(spec, SIZE)
+    halves = 12 * 9 * (2 + 4) + 12 * 49 * (3 + 4)  # 9 anchors; 49 bins of 2 classes, background and a box
+    assert parts.detection == pytest.approx(CELLS[16] * halves / 1e9)
+    assert stage_gmac(spec, SIZE).predict == pytest.approx(parts.head + parts.detection)
+    assert stage_gmac(spec, SIZE, tasks=['detection']).predict == parts.detection
+    assert stage_gmac(spec, SIZE, tasks=['segmentation']).predict == parts.head
+    only = dataclasses.replace(spec, class_names=(), class_colours=())
+    assert part_gmac(only, SIZE).head == 0 < part_gmac(only, SIZE).detection
+
+
 def test_the_parts_of_a_bundle(light_bundle, capsys):
     (facts,) = [json.loads(run(capsys, '--bundle', str(light_bundle.path), '--json'))]
     parts = part_gmac(light_bundle.spec, (96, 128))

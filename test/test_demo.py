@@ -375,6 +375,7 @@ def test_the_children_of_a_killed_demo_end_too(start, camvid):
         (['--seed', '2147483648'], '--seed: got 2147483648, allowed is 0 to'),
         (['--source', 'nowhere'], "there is no source 'nowhere'"),
         (['--bundle', 'nowhere'], "there is no bundle 'nowhere'"),
+        (['--tasks', 'lanes'], "tasks: got 'lanes', but the bundle has segmentation"),
     ],
 )
 def test_wrong_arguments_are_one_line_before_anything_starts(argv, message, capsys):

@@ -5,18 +5,24 @@ from __future__ import annotations
 import dataclasses
 import json
 import types
+from contextlib import closing
 
 import cv2
 import numpy as np
 import pytest
 from eval_helpers import SPEC, Clip, StaleBackend, evaluated, row
 from PIL import Image
+from tiny_models import moving_clip
 
 from dff_ros import cli, contenders, evaluator
+from dff_ros.backends.base import open_backend
 from dff_ros.config import DetectionConfig, DffConfig
 from dff_ros.data.video_set import Boxes
 from dff_ros.errors import ConfigError
 from dff_ros.eval_detection import SCORE_THRESHOLD
+from dff_ros.evaluation.precision import average_precision
+from dff_ros.evaluation.truth import Objects, Truth
+from dff_ros.nets.complexity import part_gmac
 from dff_ros.types import Detections
 
 STEP = 2
@@ -231,3 +237,35 @@ def test_nothing_measured_before_a_damaged_frame_is_no_crash(calls, mot, tmp_pat
     assert '000003.jpg cannot be decoded' in capsys.readouterr().err
     report = json.loads((tmp_path / 'r.json').read_text())
     assert (report['num_frames'], report['complete'], report['per_frame_ap50']) == (2, False, 100.0)
+
+
+def test_boxes_are_those_of_the_shared_keys(detection_bundle):
+    """Truth: the per-frame boxes with a score of at least 0.5, moved by a third of a pixel."""
+    images = moving_clip((96, 128), 4, (3, 1))
+    config = DffConfig(bundle=str(detection_bundle.path), num_threads=1)
+    size, limits = (96, 128), (config.detection.nms_iou, SCORE_THRESHOLD)
+    clip, truth, by_offset = Clip(images), Truth(), [{} for _ in range(3)]
+    with closing(open_backend(detection_bundle, config)) as backend:
+        keys = [backend.extract(image) for image in images]
+        for frame, image in enumerate(images):
+            by_offset[0][frame] = direct = backend.detect(keys[frame].feature, size, *limits)
+            sure = direct.chosen(direct.scores_N >= 0.5)
+            clip.boxes[frame] = boxes_of(*(sure.boxes_xyxy + 0.3), classes=sure.class_ids_N)
+            boxes = clip.boxes[frame]
+            one = Objects(boxes.boxes_xyxy, boxes.class_ids_N, boxes.track_ids_N, boxes.is_ignored_N)
+            truth.add(frame, 0, one)
+            for offset in range(1, min(frame, 2) + 1):
+                feature = backend.propagate(image, keys[frame - offset]).feature
+                by_offset[offset][frame] = backend.detect(feature, size, *limits)
+    assert truth.num_objects >= 8
+    clip.box_class_names = detection_bundle.spec.box_class_names
+    report = detected(clip, ('dis', 'copy'), (1, 3), config)
+    expected = [average_precision(truth, found, (0, 1)) for found in by_offset]
+    dis = row(report, 'dis', 3)
+    assert dis['by_offset'] == [round(one.ap50, 2) for one in expected]
+    assert dis['ap_by_offset'] == [round(one.ap, 2) for one in expected]
+    assert 100 >= dis['by_offset'][0] > dis['by_offset'][1] > 0
+    assert dis['by_offset'] != row(report, 'copy', 3)['by_offset']
+    parts = part_gmac(detection_bundle.spec, size)
+    per_frame = parts.feature + parts.light + parts.detection  # not the other head
+    assert report['per_frame_gmac'] == pytest.approx(per_frame, abs=1e-3) and parts.head > 0.005

@@ -342,3 +342,14 @@ def iou_of(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     common = np.prod(np.maximum(sides, 0), axis=2)
     areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (a, b)]
     return common / (areas[0][:, None] + areas[1][None] - common)
+
+
+def test_the_documented_file_is_read(tmp_path: Path):
+    text = (Path(__file__).parent.parent / 'docs/data.md').read_text(encoding='utf-8')
+    (tmp_path / 'b.json').write_text(text.split('```json\n')[1].split('```')[0])
+    table = read_box_table(tmp_path / 'b.json')
+    (video,) = table.videos
+    assert (table.class_names, video.size, video.num_frames) == (('car', 'pedestrian'), (360, 640), 900)
+    assert video.frames[1].boxes_xyxy.tolist() == [[10.5, 20, 60, 80.25], [300, 40, 330, 120]]
+    assert video.frames[1].is_ignored_N.tolist() == [False, True]
+    assert len(video.frames[2].class_ids_N) == 0

@@ -8,13 +8,15 @@ training and no flow, and nothing follows the motion.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dff_ros.errors import ConfigError
 from dff_ros.evaluation.speed import StageCost
-from dff_ros.model_spec import ModelSpec
+from dff_ros.model_spec import TASKS, ModelSpec
 from dff_ros.nets.complexity import gmac_of, part_gmac
 from dff_ros.nets.dff import DffModel
 from dff_ros.nets.graphs import IMAGE_INPUTS, TAP_NAMES, Resample
@@ -127,7 +129,12 @@ def clockwork_graphs(model: DffModel, fresh_stages: int = FRESH_STAGES) -> dict[
     }
 
 
-def clockwork_gmac(spec: ModelSpec, size: tuple[int, int], fresh_stages: int = FRESH_STAGES) -> StageCost:
+def clockwork_gmac(
+    spec: ModelSpec,
+    size: tuple[int, int],
+    fresh_stages: int = FRESH_STAGES,
+    tasks: Sequence[str] = TASKS,
+) -> StageCost:
     """10^9 multiply-adds of the three stages at a network image (height, width), as `stage_gmac` counts them.
 
     The light net is part of the first two where a head takes its features.
@@ -141,7 +148,7 @@ def clockwork_gmac(spec: ModelSpec, size: tuple[int, int], fresh_stages: int = F
     return StageCost(
         extract=parts.feature + light,
         propagate=gmac_of(lambda: clockwork(image, residuals)) + light,
-        predict=parts.heads,
+        predict=parts.heads(tasks),
     )
 
 

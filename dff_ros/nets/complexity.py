@@ -14,7 +14,7 @@ from dff_ros.backends.use import GraphUse
 from dff_ros.config import DffConfig
 from dff_ros.errors import ConfigError
 from dff_ros.evaluation.speed import StageCost
-from dff_ros.model_spec import HAND_MADE_FLOWS, ModelSpec
+from dff_ros.model_spec import HAND_MADE_FLOWS, TASKS, ModelSpec
 from dff_ros.nets.dff import DffModel
 from dff_ros.nets.flownet import make_flow_net
 from dff_ros.nets.resnet import make_feature_net
@@ -87,10 +87,10 @@ class PartCost:
     head: float
     detection: float = 0.0
 
-    @property
-    def heads(self) -> float:
-        """Those of all tasks."""
-        return self.head + self.detection
+    def heads(self, tasks: Sequence[str]) -> float:
+        """Those of some tasks."""
+        by_task = dict(zip(TASKS, (self.head, self.detection), strict=True))
+        return sum(by_task[task] for task in tasks)
 
 
 def part_gmac(spec: ModelSpec, size: tuple[int, int]) -> PartCost:
@@ -100,7 +100,7 @@ def part_gmac(spec: ModelSpec, size: tuple[int, int]) -> PartCost:
     interpolations, the upsampling of scores and the pooling of boxes are left out, as in equation (6); the
     products of a correlation are counted.
     """
-    with torch.device('meta'):
+    with torch.device('meta'), torch.no_grad():
         model = DffModel(spec).eval()
         image = torch.empty(1, 3, *size)
         feature, look = model.feature_net(image), model.look(image)
@@ -122,9 +122,14 @@ def part_gmac(spec: ModelSpec, size: tuple[int, int]) -> PartCost:
 
 
 def stage_gmac(
-    spec: ModelSpec, size: tuple[int, int], flow: str = 'bundle', correction: bool = True
+    spec: ModelSpec,
+    size: tuple[int, int],
+    flow: str = 'bundle',
+    correction: bool = True,
+    tasks: Sequence[str] = TASKS,
 ) -> StageCost:
-    """10^9 multiply-adds of `extract`, `propagate` and the heads with the settings `flow` and `correction`.
+    """10^9 multiply-adds of `extract`, `propagate` and the heads of `tasks`, with the settings `flow` and
+    `correction`.
 
     The light net runs on key frames and on others, where the settings leave anything that takes its
     features. Hand-made flow counts as 0.
@@ -135,7 +140,7 @@ def stage_gmac(
     return StageCost(
         extract=parts.feature + light,
         propagate=light + own_flow + (parts.correction if use.is_correcting else 0.0),
-        predict=parts.heads,
+        predict=parts.heads(tasks),
     )
 
 

@@ -44,6 +44,7 @@ class Outputs:
 
     def __init__(self, settings: Settings, console: Console, stack: ExitStack) -> None:
         self.written: list[Path] = []
+        self._tasks = plan_tasks(settings.config, settings.spec).tasks
         self._settings = settings
         self._console = console
         self._is_scored = settings.source.class_names == settings.spec.class_names
@@ -123,7 +124,7 @@ class Outputs:
             'fps': _rounded(monitor.fps()),
             'camera_fps': _rounded(monitor.camera_fps()),
             **self._accuracy(),
-            'tasks': list(plan_tasks(settings.config, settings.spec).tasks),
+            'tasks': list(self._tasks),
             'interval': settings.config.keyframe.interval,
             'source': settings.source.name,
             'size': list(settings.source.size),
