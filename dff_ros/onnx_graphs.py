@@ -189,6 +189,8 @@ def _refer_to_weights(proto: onnx.ModelProto, places: Mapping[bytes, tuple[int, 
             initializer.name,
             numpy_helper.from_array(array.astype(np.float16), f'{initializer.name}_half'),
         )
+        if half.raw_data not in places and (array == array.flat[0]).all():
+            continue  # filling
         if half.raw_data not in places:
             raise DffError(f'{name} of the exported graph is none of the weights of the model')
         offset, length = places[half.raw_data]

@@ -140,6 +140,26 @@ def test_the_parts_of_the_light_net_by_hand():
     assert parts.flow > sum(convs) / 1e9  # and the products of the correlation
 
 
+DETECTION = {'box_class_names': ('car', 'person'), 'box_bins': 3, 'anchor_scales': (1.0, 2.0)}
+
+
+def test_the_detection_head_by_hand():
+    num_anchors, maps = 6, 9 * 3 + 9 * 4
+    bare = part_gmac(light_spec(**DETECTION), SIZE)
+    assert bare.detection == pytest.approx(CELLS[16] * 12 * (6 * num_anchors + maps) / 1e9)
+    spec = light_spec(**DETECTION, detection_channels=8)
+    parts = part_gmac(spec, SIZE)
+    stem = 8 * (24 + 32) + 9 * 8 * 8
+    assert parts.detection == pytest.approx(CELLS[16] * (stem + 4 * (6 * num_anchors + maps)) / 1e9)
+    assert stage_gmac(spec, SIZE).predict == parts.head + parts.detection
+    # What it sees of each frame is computed, whatever the flow.
+    assert stage_gmac(spec, SIZE, 'zero').propagate == parts.light
+    assert stage_gmac(light_spec(**DETECTION), SIZE, 'zero').propagate == 0
+    alone = dataclasses.replace(spec, class_names=(), class_colours=())
+    assert part_gmac(alone, SIZE) == dataclasses.replace(parts, head=0.0)
+    assert part_gmac(light_spec(), SIZE).detection == 0
+
+
 def test_stages_count_what_the_settings_run():
     spec = light_spec(correction_channels=8)
     parts = part_gmac(spec, SIZE)

@@ -25,9 +25,11 @@ from dff_ros import export
 from dff_ros.bundle import open_bundle
 from dff_ros.cli import main
 from dff_ros.errors import DataError, DffError
-from dff_ros.export import ClipComparison, check_comparisons, compare_backends, export_run
+from dff_ros.export import export_run
 from dff_ros.training.checkpoint import save_model
 from dff_ros.training.start import read_start
+from dff_ros.types import Detections
+from dff_ros.verification import ClipComparison, check_comparisons, compare_backends, num_equal_boxes
 
 SIZE = (96, 128)
 
@@ -237,6 +239,37 @@ def test_limits_of_the_comparison():
     for bad in ({'agreement': 0.9989}, {'feature_error': 2e-3}, {'feature_error': float('nan')}):
         with pytest.raises(DffError, match='torch and ONNX Runtime differ on 6 frames of 128x96'):
             check_comparisons([good, dataclasses.replace(good, **bad)])
+
+
+def test_boxes_are_compared(detection_bundle):
+    found = compare_backends(detection_bundle, frames(), num_threads=1)
+    check_comparisons(found)
+    assert min(item.num_boxes for item in found) >= 40
+    assert found[0].facts().keys() >= {'agreement', 'num_boxes', 'box_agreement'}
+    bad = dataclasses.replace(found[0], num_boxes=50, box_agreement=0.98)
+    with pytest.raises(DffError, match='4 frames of 128x96: 98.00% of 50 boxes agree, 99% are needed'):
+        check_comparisons([bad])
+    check_comparisons([dataclasses.replace(bad, num_boxes=0, box_agreement=None, agreement=None)])
+
+
+def test_boxes_are_equal_within_limits_and_of_one_class():
+    def boxes(shift=0.0, score=0.7, number=1):
+        return Detections(
+            np.array([[10, 10, 20, 20], [0, 0, 5, 5 + shift]], np.float32),
+            np.array([0, number]),
+            np.array([0.9, score], np.float32),
+        )
+
+    assert num_equal_boxes(boxes(), boxes(0.45, 0.7009)) == 2
+    assert num_equal_boxes(boxes(), boxes(shift=0.55)) == 1
+    assert num_equal_boxes(boxes(), boxes(score=0.702)) == 1
+    assert num_equal_boxes(boxes(), boxes(number=0)) == 1
+    assert num_equal_boxes(boxes(), Detections.none()) == num_equal_boxes(Detections.none(), boxes()) == 0
+
+
+def test_facts_of_a_model_without_detection_are_those_of_before():
+    facts = ClipComparison(SIZE, 4, 1.0, 0.0).facts()
+    assert facts.keys() == {'size', 'num_frames', 'agreement', 'feature_error', 'correction'}
 
 
 def test_no_frames_is_an_error(dis_bundle):

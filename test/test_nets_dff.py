@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip('torch')
 import torch
 from safetensors.torch import save_file
-from tiny_models import texture, tiny_model, tiny_spec
+from tiny_models import BOTH, DETECTION, ONLY_DETECTION, texture, tiny_model, tiny_spec
 
 from dff_ros.backends.runner import image_taps, score_matrices
 from dff_ros.errors import ConfigError, DataError
@@ -56,6 +56,28 @@ def test_folding_keeps_the_function_and_gives_the_network_without_batch_norm():
     folded = model.folded()
     np.testing.assert_allclose(folded(image).detach(), model(image).detach(), rtol=1e-4, atol=1e-4)
     DffModel(model.spec, batch_norm=False).load_state_dict(folded.state_dict())
+
+
+def test_a_model_has_the_heads_of_its_tasks():
+    both, alone = (DffModel(tiny_spec(**changes)).eval() for changes in (DETECTION, ONLY_DETECTION))
+    assert (list(both.heads), list(alone.heads)) == (['segmentation', 'detection'], ['detection'])
+    look = alone.look(torch.zeros(1, 3, 32, 48))
+    with pytest.raises(ConfigError, match='no head for segmentation, only for detection'):
+        alone.scores(torch.zeros(1, 16, 2, 3), look)
+    with pytest.raises(ConfigError, match='no head for detection, only for segmentation'):
+        DffModel(tiny_spec()).detect(torch.zeros(1, 16, 2, 3), look)
+
+
+def test_detection_is_the_head_on_the_feature_and_the_look():
+    model = tiny_model(**BOTH)
+    look = model.look(model.normalise(torch.from_numpy(texture((96, 128))).permute(2, 0, 1)[None]))
+    with torch.no_grad():
+        feature = model.feature_net(look.image)
+        raw = model.detect(feature, look)
+        for part, other in zip(raw, model.heads['detection'](feature, look.light.middle), strict=True):
+            np.testing.assert_array_equal(part, other)
+        blind = model.heads['detection'](feature)
+    assert float((raw.class_maps - blind.class_maps).abs().max()) > 0.1
 
 
 def test_hand_made_flow_has_no_flow_net():

@@ -37,6 +37,7 @@ ALLOWED = {  # the runtimes that a module, or all modules of a package, may impo
     'scoring': {'cv2'},
     'sources': {'cv2', 'av'},
     'training': {'torch', 'cv2'},
+    'verification': {'cv2'},
     'video': {'av'},
     'video_set_source': {'cv2', 'av'},
 }
@@ -107,7 +108,8 @@ RING_0 += ('backends', 'evaluation', '')
 RING_0 += tuple(
     f'backends.{name}' for name in ('base', 'flow', 'graph', 'handles', 'runner', 'size_inputs', 'use')
 )
-RING_1 = ('backends', 'nets', 'data', 'training', 'export', 'onnx_graphs', 'onnx_operators', 'label_motion')
+RING_1 = ('backends', 'nets', 'data', 'training', 'export', 'onnx_graphs', 'onnx_operators', 'verification')
+RING_1 += ('label_motion',)
 """Modules (and packages with all they hold) of the inner rings; every other one is in ring 2."""
 
 

@@ -38,7 +38,7 @@ LIGHT = {'light_channels': 16, 'detail': True, 'correction_channels': 8}
 DETECTION: dict[str, object] = {
     'box_class_names': ('car', 'person'),
     'anchor_scales': (0.5, 1.0, 2.0),
-    'proposals_before_nms': 100,
+    'proposals_before_nms': 300,
     'num_proposals': 30,
     'max_boxes': 25,
 }

@@ -13,7 +13,7 @@ from dff_ros.flags import positive
 
 if TYPE_CHECKING:
     from dff_ros.bundle import Bundle
-    from dff_ros.export import ClipComparison
+    from dff_ros.verification import ClipComparison
 
 SUMMARY = 'Write a model bundle (ONNX graphs, weights, manifest) from a training run and verify it.'
 
@@ -64,7 +64,7 @@ def _as_json(bundle: Bundle, comparisons: list[ClipComparison]) -> dict[str, obj
         'bundle': str(bundle.path),
         'bytes': sum(facts.size for facts in bundle.files.values()),
         'files': {name: dataclasses.asdict(facts) for name, facts in bundle.files.items()},
-        'verification': [dataclasses.asdict(item) for item in comparisons],
+        'verification': [item.facts() for item in comparisons],
     }
 
 
@@ -72,8 +72,15 @@ def _print(bundle: Bundle, comparisons: list[ClipComparison]) -> None:
     for item in comparisons:
         print(
             f'{item.num_frames} frames of {item.size[1]}x{item.size[0]}'
-            f'{" with correction" if item.correction else ""}: {item.agreement:.4%} of labels '
-            f'agree between torch and ONNX Runtime, features within {item.feature_error:.1e}'
+            f'{" with correction" if item.correction else ""}: {_agreement(item)}features of torch and ONNX '
+            f'Runtime within {item.feature_error:.1e}'
         )
     megabytes = sum(facts.size for facts in bundle.files.values()) / 1e6
     print(f'wrote {bundle.path} ({megabytes:.1f} MB)')
+
+
+def _agreement(item: ClipComparison) -> str:
+    labels = '' if item.agreement is None else f'{item.agreement:.4%} of labels agree, '
+    return labels + (
+        '' if item.box_agreement is None else f'{item.box_agreement:.2%} of {item.num_boxes} boxes agree, '
+    )
