@@ -41,7 +41,8 @@ class ModelSpec:
     5 out; `stride_in_1x1` and `pool_padding` are those of nets.resnet.ResNetFeature. `light_channels` is
     the width of the light net that looks at every frame (0: there is none, as in the paper); with it,
     `detail` lets the head see its fine features, and `correction_channels` is the width of the correction
-    branch (0: none). `fine_flow`: the correlation flow net also searches at stride 8.
+    branch (0: none). `fine_flow`: the correlation flow net also searches at stride 8, as it always did in
+    older models.
     `nominal_size` is the (height, width) the model was trained at. `mean` and `std` are
     RGB on a 0..1 scale. `class_colours` are RGB 0..255, one for each name.
 

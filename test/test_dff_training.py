@@ -343,8 +343,10 @@ def test_each_part_comes_from_the_last_run_that_has_it(tmp_path: Path):
     for name, tensor in state.items():
         assert torch.equal(tensor, source.get(name.split('.')[0], fresh)[name]), name
     assert started.model.spec.nominal_size == SIZE  # training brings all frames to the area of the crop
-    assert [line.split(': ')[1].split(' (')[0] for line in started.report] == ['feature_net', 'flow_net']
-    assert 'light_net' in started.report[1]
+    *loaded, without = started.report
+    assert [line.split(': ')[1].split(' (')[0] for line in loaded] == ['feature_net', 'flow_net']
+    assert 'light_net' in loaded[1]
+    assert without == 'without start weights: correction, heads.segmentation, heads.segmentation.detail'
 
 
 def test_parts_that_the_model_lacks_are_left_out(tmp_path: Path):

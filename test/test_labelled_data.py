@@ -186,10 +186,12 @@ def test_parts_of_another_size_start_afresh(light_bundle, capsys):
     afresh = ('flow_net.fine', 'flow_net.scale', 'correction')
     assert not any(part.startswith(afresh) for part in parts)
     assert not started.model.flow_net.scale.weight.any()
+    assert started.report[1] == 'without start weights: flow_net.scale, correction'
     assert started.report[0].endswith(
         '; without its flow_net.scale, which has another size; without its correction, which has another size'
     )
     kept = start_model(joint_config(str(light_bundle.path), fine_flow=True, correction_channels=8), ())
+    assert len(kept.report) == 1
     assert {'flow_net.fine.flow.weight', 'flow_net.scale.weight', 'correction.new.weight'} <= kept.names
 
 

@@ -14,8 +14,9 @@ from dff_ros.types import UNLABELED
 
 _NEW_LAYER_STD = 0.01
 _DETAIL_WIDTH = 64
-_LEAST_SCORE = -80.0
-"""Of four cells, the best of one counts at least a quarter: nowhere is every class below -60."""
+_LEAST_SCORE = -110.0
+"""Of four cells, the best of one counts at least a quarter: nowhere is every class below -83,
+where exp has its last full digits."""
 
 
 class SegmentationHead(nn.Module):
@@ -66,8 +67,8 @@ class SegmentationHead(nn.Module):
 
     @staticmethod
     def bounded(scores_Khw: Tensor) -> Tensor:
-        """Scores less the best of their cell, at least -80: what is interpolated from them has the same
-        softmax, and its exponentials neither overflow nor all vanish.
+        """Scores less the best of their cell, at least -110: what is interpolated from them has the same
+        softmax (classes further below count as that far), and its exponentials neither overflow nor vanish.
         """
         return (scores_Khw - scores_Khw.amax(0, keepdim=True)).clamp(min=_LEAST_SCORE)
 

@@ -108,7 +108,7 @@ class DffTrainConfig(RunConfig):
     )
     flow_net: str = param('correlation', 'Flow net, or flow made by hand', choices=FLOW_SOURCES)
     fine_flow: bool = param(
-        False, 'The correlation flow net also searches at stride 8: more exact, twice as slow'
+        False, 'The correlation flow net also searches at stride 8: more exact, in twice the time'
     )
     light_channels: int = param(
         64,

@@ -48,7 +48,9 @@ class FlowTrainConfig(RunConfig):
     height: int = param(360, 'Height of the pairs', minimum=64, maximum=4096, unit='px')
     width: int = param(480, 'Width of the pairs', minimum=64, maximum=4096, unit='px')
     flow_net: str = param('correlation', 'Flow net', choices=FLOW_NETS)
-    fine_flow: bool = param(False, 'It also searches at stride 8: more exact, twice as slow')
+    fine_flow: bool = param(
+        False, 'The correlation flow net also searches at stride 8: more exact, in twice the time'
+    )
     light_channels: int = param(
         64, 'Width of the light net whose features the correlation flow net matches', minimum=8, maximum=1024
     )

@@ -33,6 +33,10 @@ _SIZED = (
 """Parts that start afresh where a setting differs from that of the start weights."""
 _CLASSES = (('heads.segmentation', 'class_names'), ('heads.detection', 'box_class_names'))
 """Heads, and the classes without which they start afresh."""
+_PARTS = ('feature_net', 'light_net', 'flow_net', 'flow_net.fine', 'flow_net.scale', 'correction') + (
+    ('heads.segmentation', 'heads.segmentation.detail', 'heads.detection')
+)
+"""Parts of which it is told that they have no start weights."""
 _CONVENTION = ('mean', 'std', 'stride_in_1x1', 'pool_padding')
 """What the weights of a feature net are for."""
 
@@ -133,6 +137,9 @@ def load_starts(model: DffModel, init: str, starts: list[Start]) -> Started:
         report.append(f'{start.path}: {in_words(loaded, model, start)}')
     for line in report:
         print(f'start weights from {line}')
+    if afresh := [part for part in _PARTS if names and _has(model, part) and not _begins(names, part)]:
+        report.append(f'without start weights: {", ".join(afresh)}')
+        print(report[-1])
     return Started(model, frozenset(names), tuple(report), tuple(start.lineage for start in starts))
 
 
@@ -234,8 +241,12 @@ def _differs(model: DffModel, start: Start, part: str, *names: str) -> bool:
     return (
         any(getattr(start.spec, name) != getattr(model.spec, name) for name in names)
         and _has(model, part)
-        and any(key.startswith(f'{part}.') for key in start.weights)
+        and _begins(set(start.weights), part)
     )
+
+
+def _begins(names: set[str], part: str) -> bool:
+    return any(name.startswith(f'{part}.') for name in names)
 
 
 def _has(model: nn.Module, part: str) -> bool:
