@@ -146,7 +146,8 @@ def task_graph_names(spec: ModelSpec) -> tuple[str, ...]:
 
 
 def open_bundle(path_or_name: str | Path, *, verify: bool = True) -> Bundle:
-    """The bundle of a directory, or of a name that `bundle_names` lists; nothing in it is executed.
+    """The bundle of a directory, or of a name that `bundle_names` lists; nothing in it is executed. A bundle
+    in the working directory goes before one of that name that comes with the package.
 
     Raises BundleError, naming the file and what to do, for a directory or manifest that is missing, not
     valid, of another format or version, and (with `verify`) for a file that is not the one in the manifest.
@@ -184,12 +185,14 @@ def _model_folders() -> Iterator[Path]:
 
 def _find(path_or_name: str | Path) -> Path:
     path = Path(path_or_name).expanduser()
-    if path.is_dir():
+    if (path / MANIFEST).is_file():
         return path
     if str(path_or_name) == path.name:
         for folder in _model_folders():
             if (folder / path.name / MANIFEST).is_file():
                 return folder / path.name
+    if path.is_dir():
+        return path  # what it lacks is told by who reads it
     known = ', '.join(bundle_names()) or 'none'
     raise BundleError(
         f'there is no bundle {str(path_or_name)!r}: give a directory that `dff export` wrote, '

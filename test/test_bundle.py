@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -236,6 +237,16 @@ def test_names_are_looked_up_beside_the_package(folder, monkeypatch, tmp_path):
         open_bundle('modle')
     with pytest.raises(BundleError, match='no bundle'):
         open_bundle(tmp_path / 'nowhere' / 'model')
+
+
+def test_only_a_bundle_in_the_working_directory_hides_one_of_its_name(folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(bundles, '_model_folders', lambda: [tmp_path])
+    here = tmp_path / 'here'
+    (here / 'model').mkdir(parents=True)
+    monkeypatch.chdir(here)
+    assert open_bundle('model').path == folder
+    shutil.copytree(folder, here / 'model', dirs_exist_ok=True)
+    assert open_bundle('model').path.resolve() == here / 'model'
 
 
 def test_names_are_found_below_an_install_prefix(folder, monkeypatch, tmp_path):

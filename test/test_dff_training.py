@@ -529,6 +529,33 @@ def test_separate_assembles_and_trains_nothing(tmp_path: Path):
     assert not (tmp_path / 'run' / checkpoint.CHECKPOINT_FILE).exists()
 
 
+@pytest.mark.parametrize(
+    ('ablation', 'given', 'untrained'),
+    [
+        ('separate', ('feature_net.', 'heads.'), 'light_net, flow_net, flow_net.scale'),
+        ('fix_f', ('feature_net.', 'heads.', 'light_net.'), 'flow_net, flow_net.scale'),
+        ('fix_n', ('flow_net.', 'light_net.', 'heads.'), 'feature_net, heads.detection'),
+    ],
+)
+def test_a_part_that_is_neither_trained_nor_started_is_refused(tmp_path: Path, ablation, given, untrained):
+    write_run(tmp_path / 'start', config_of(), *given)
+    config = config_of(
+        tmp_path / 'run', ablation=ablation, start=str(tmp_path / 'start'), correction_channels=0
+    )
+    with pytest.raises(ConfigError, match=f'{ablation} does not train {untrained}, and no start weights'):
+        dff_loop.train_dff(config)
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_refused_run_leaves_files_that_were_there(tmp_path: Path):
+    run = tmp_path / 'run'
+    run.mkdir()
+    (run / 'notes.txt').write_text('mine')
+    with pytest.raises(DataError, match='is neither a run'):
+        dff_loop.train_dff(config_of(run, start=str(tmp_path / 'nowhere')))
+    assert [path.name for path in run.iterdir()] == ['notes.txt']
+
+
 def test_a_model_tells_what_it_started_from(tmp_path: Path):
     """Name and training of each start, those of its own starts inside, and no path."""
     flow = {'kind': 'flow', 'commit': 'c0ffee', 'data': ['simulated street'], 'start_weights': 'light.npz'}

@@ -22,7 +22,7 @@ from dff_ros.training.dff_trainer import DffTrainer, freeze
 from dff_ros.training.evaluation import evaluate_frames, evaluate_splits
 from dff_ros.training.joint_batches import JointData, open_joint_data
 from dff_ros.training.learner import choose_device
-from dff_ros.training.loop import Job, check_directory, commit, run_job
+from dff_ros.training.loop import Job, check_directory, commit, run_job, without_empty
 from dff_ros.training.processes import Processes, join_processes
 from dff_ros.training.progress import progress_bar
 from dff_ros.training.sources import class_weights
@@ -46,6 +46,7 @@ def train_dff(config: DffTrainConfig, resume: bool = False) -> int:
 def _job(config: DffTrainConfig, processes: Processes) -> Job:
     data = processes.first_alone(lambda: _open(config))
     started = start_model(config, data.class_names, data.class_colours, data.box_class_names)
+    started.check_fixed(config.ablation)
     num_classes = started.model.spec.num_classes
     weights = np.ones(num_classes, np.float32)
     if data.labelled is not None:
@@ -97,7 +98,9 @@ def _assemble(config: DffTrainConfig) -> int:
     config.check_together()
     run = Path(config.run)
     check_directory(run, resume=False)
-    started = start_model(config, ())
+    with without_empty(run):
+        started = start_model(config, ())
+        started.check_fixed(config.ablation)
     freeze(started.model, config.ablation)
     log = run_log.RunLog(run)
     log.write('start', step=0, config=to_flat(config), commit=commit(), start=list(started.report))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -72,7 +73,8 @@ def run_job(config: RunConfig, prepare: Callable[[], Job], resume: bool, process
     run = Path(config.run)
     check_directory(run, resume)
     torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
-    job = prepare()
+    with without_empty(run):
+        job = prepare()
     try:
         first = _load(job.learner, run) if resume else 0
         log = run_log.RunLog(run, processes.is_first)
@@ -178,6 +180,17 @@ def check_directory(run: Path, resume: bool) -> None:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f'run: cannot make the directory {run}: {error.strerror}') from error
+
+
+@contextmanager
+def without_empty(run: Path) -> Iterator[None]:
+    """Remove a run directory that is still empty when the block fails."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # it holds something, or another process of this run has removed it
+            run.rmdir()
+        raise
 
 
 def _checkpointer(learner: Learner[Any, Any, Any]) -> Callable[[int], None]:

@@ -37,6 +37,8 @@ _PARTS = ('feature_net', 'light_net', 'flow_net', 'flow_net.fine', 'flow_net.sca
     ('heads.segmentation', 'heads.segmentation.detail', 'heads.detection')
 )
 """Parts of which it is told that they have no start weights."""
+_FIXED = {'fix_n': ('feature_net', 'heads'), 'fix_f': ('flow_net', 'light_net'), 'separate': _PARTS}
+"""Parts that an ablation leaves as they are."""
 _CONVENTION = ('mean', 'std', 'stride_in_1x1', 'pool_padding')
 """What the weights of a feature net are for."""
 
@@ -78,6 +80,19 @@ class Started:
     names: frozenset[str]
     report: tuple[str, ...]
     lineage: tuple[dict[str, object], ...]
+
+    @property
+    def afresh(self) -> list[str]:
+        """The model's parts that have no start weights."""
+        return [part for part in _PARTS if _has(self.model, part) and not _begins(set(self.names), part)]
+
+    def check_fixed(self, ablation: str) -> None:
+        """ConfigError where a part that the ablation does not train has no start weights."""
+        if untrained := [part for part in self.afresh if part.startswith(_FIXED.get(ablation, ()))]:
+            raise ConfigError(
+                f'ablation: {ablation} does not train {", ".join(untrained)}, and no start weights have '
+                'what the model needs; give a --start that does, or leave the part out of the model'
+            )
 
 
 def read_starts(text: str) -> list[Start]:
@@ -137,10 +152,12 @@ def load_starts(model: DffModel, init: str, starts: list[Start]) -> Started:
         report.append(f'{start.path}: {in_words(loaded, model, start)}')
     for line in report:
         print(f'start weights from {line}')
-    if afresh := [part for part in _PARTS if names and _has(model, part) and not _begins(names, part)]:
-        report.append(f'without start weights: {", ".join(afresh)}')
-        print(report[-1])
-    return Started(model, frozenset(names), tuple(report), tuple(start.lineage for start in starts))
+    lineage = tuple(start.lineage for start in starts)
+    started = Started(model, frozenset(names), tuple(report), lineage)
+    if names and started.afresh:
+        print(told := f'without start weights: {", ".join(started.afresh)}')
+        started = dataclasses.replace(started, report=(*report, told))
+    return started
 
 
 def feature_start(starts: list[Start]) -> Start | None:
