@@ -21,7 +21,7 @@ lint: setup ## ruff and mypy
 	@$(PY) -m mypy
 
 test: lint ## lint and the whole default test suite (variable: PYTEST_ARGS)
-	@$(PY) -m pytest $(PYTEST_ARGS)
+	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 demo: setup ## camera, node and live table over real DDS (variables: see below)
 	@exec $(PY) -m dff_ros.ros.demo $(DEMO_FLAGS)

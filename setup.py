@@ -25,7 +25,7 @@ EXTRAS = {
     'opencv': ['opencv-python-headless'],
     'video': ['av'],
     'tools': ['rich', 'matplotlib', 'pillow', 'pycocotools'],
-    'test': ['pytest', 'hypothesis', 'rosbags', 'rosbags-image', 'torchmetrics'],
+    'test': ['pytest', 'pytest-xdist', 'hypothesis', 'rosbags', 'rosbags-image', 'torchmetrics'],
     'lint': ['ruff', 'mypy', 'types-PyYAML'],
 }
 

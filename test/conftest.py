@@ -42,7 +42,12 @@ def pytest_configure(config: pytest.Config) -> None:
     logs = tempfile.TemporaryDirectory(prefix='dff_ros_test_log_')
     config.add_cleanup(logs.cleanup)
     os.environ['ROS_LOG_DIR'] = logs.name
-    os.environ.setdefault('OMP_NUM_THREADS', '2')
+    # Several workers share the cores; a process alone takes two, as many as a small machine has.
+    os.environ.setdefault('OMP_NUM_THREADS', '1' if _is_worker() else '2')
+
+
+def _is_worker() -> bool:
+    return 'PYTEST_XDIST_WORKER' in os.environ
 
 
 @pytest.fixture(scope='session')
@@ -54,39 +59,46 @@ def domain_id() -> int:
 @pytest.fixture(scope='session')
 def dis_bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A Bundle with a small random model whose flow source is DIS. Not to be changed: copy its directory."""
-    return _tiny_bundle(tmp_path_factory.mktemp('dis_bundle'), 'dis')
+    return _tiny_bundle(tmp_path_factory, 'dis_bundle', 'dis')
 
 
 @pytest.fixture(scope='session')
 def flow_bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The same with a flow net."""
-    return _tiny_bundle(tmp_path_factory.mktemp('flow_bundle'), 'flownet_half')
+    return _tiny_bundle(tmp_path_factory, 'flow_bundle', 'flownet_half')
 
 
 @pytest.fixture(scope='session')
 def light_bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The same with light net, correlation flow net, detail and correction branch."""
-    pytest.importorskip('torch')
-    from tiny_models import LIGHT
-
-    return _tiny_bundle(tmp_path_factory.mktemp('light_bundle'), 'correlation', **LIGHT)
+    return _tiny_bundle(tmp_path_factory, 'light_bundle', 'correlation', 'LIGHT')
 
 
 @pytest.fixture(scope='session')
 def detection_bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The first with a detection head too; both heads see light features of the current frame."""
-    pytest.importorskip('torch')
-    from tiny_models import BOTH
-
-    return _tiny_bundle(tmp_path_factory.mktemp('detection_bundle'), 'dis', **BOTH)
+    return _tiny_bundle(tmp_path_factory, 'detection_bundle', 'dis', 'BOTH')
 
 
-def _tiny_bundle(folder: Path, flow_source: str, **changes: object) -> Any:
+def _tiny_bundle(
+    factory: pytest.TempPathFactory, name: str, flow_source: str, changes: str | None = None
+) -> Any:
+    """Exported once, whichever of the workers comes first; `changes` names those in tiny_models."""
     for package in ('torch', 'onnx', 'onnxruntime', 'cv2'):
         pytest.importorskip(package)
-    from tiny_models import write_tiny_bundle
+    import tiny_models
 
-    return write_tiny_bundle(folder, flow_source, **changes)
+    from dff_ros.bundle import MANIFEST, open_bundle
+
+    base = factory.getbasetemp()
+    folder = (base.parent if _is_worker() else base) / name
+    with folder.with_suffix('.lock').open('a') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / MANIFEST).is_file():
+            entries = getattr(tiny_models, changes) if changes else {}
+            folder.mkdir(exist_ok=True)
+            tiny_models.write_tiny_bundle(folder, flow_source, **entries)
+    return open_bundle(folder)
 
 
 @pytest.fixture
