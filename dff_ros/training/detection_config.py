@@ -18,7 +18,7 @@ class DetectionHeadConfig(Validated):
     """
 
     channels: int = param(
-        192,
+        128,
         'Width of the layers before the head, which see the light features of the current frame too; even; '
         '0: none, the head of the paper',
         minimum=0,
