@@ -5,20 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic
 
-from dff_ros.scheduling import Signal
-from dff_ros.types import ContextT, FeatureT, Frame, KeyFeature, KeyFrame, ResetCause
+from dff_ros.scheduling import Measured, Signal
+from dff_ros.thumbnails import Thumbnail, change, make_thumbnail
+from dff_ros.types import ContextT, FeatureT, Frame, KeyFeature, KeyFrame, Propagation, ResetCause
 
 _NS_PER_S = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class _Arrival:
-    """What is remembered of a frame: everything but its image."""
+    """What is remembered of a frame: a thumbnail in place of its image."""
 
     size: tuple[int, int]
     encoding: str
     frame_id: str
     stamp_ns: int
+    thumbnail: Thumbnail
 
 
 class KeyFrameCache(Generic[FeatureT, ContextT]):
@@ -28,6 +30,8 @@ class KeyFrameCache(Generic[FeatureT, ContextT]):
         self._slot: KeyFrame[FeatureT, ContextT] | None = None
         self._last: _Arrival | None = None
         self._number = -1
+        self._change = 0.0
+        self._measured: Measured | None = None
 
     @property
     def key(self) -> KeyFrame[FeatureT, ContextT] | None:
@@ -43,28 +47,44 @@ class KeyFrameCache(Generic[FeatureT, ContextT]):
         """Forget the key frame and everything known of earlier frames."""
         self._slot = None
         self._last = None
+        self._measured = None
+        self._change = 0.0
 
     def admit(self, frame: Frame, max_gap_s: float) -> ResetCause | None:
         """Count a frame in; the cause where it cannot follow the one before, whose key frame is dropped."""
-        arrival = _Arrival(frame.size, frame.encoding, frame.frame_id, frame.stamp_ns)
+        thumbnail = make_thumbnail(frame.image_HW3)
+        arrival = _Arrival(frame.size, frame.encoding, frame.frame_id, frame.stamp_ns, thumbnail)
         cause = None if self._last is None else _break_between(self._last, arrival, max_gap_s)
         if cause is not None:
             self.drop()
+        if self._last is not None:
+            self._change = max(self._change, change(thumbnail, self._last.thumbnail))
         self._last = arrival
         self._number += 1
         return cause
 
     def store(self, key: KeyFeature[FeatureT, ContextT], frame: Frame) -> None:
         """Make the frame just admitted the key frame."""
-        self._slot = KeyFrame(key, frame.stamp_ns, self._number)
+        thumbnail = make_thumbnail(frame.image_HW3) if self._last is None else self._last.thumbnail
+        self._slot = KeyFrame(key, frame.stamp_ns, self._number, thumbnail)
+        self._measured = None
+        self._change = 0.0
+
+    def measure(self, propagation: Propagation[FeatureT]) -> None:
+        """Remember what the propagation of the frame just admitted showed."""
+        self._measured = Measured.of(propagation)
+        self._change = 0.0
 
     def signal(self, frame: Frame) -> Signal | None:
-        """Age of the key frame as seen from the frame just admitted; None where there is none."""
-        if self._slot is None:
+        """What a scheduler may know of the frame just admitted; None where there is no key frame."""
+        if self._slot is None or self._last is None:
             return None
         return Signal(
             frames_since_key=self._number - self._slot.number,
             seconds_since_key=(frame.stamp_ns - self._slot.stamp_ns) / _NS_PER_S,
+            change=self._change,
+            key_change=change(self._last.thumbnail, self._slot.thumbnail),
+            measured=self._measured,
         )
 
 

@@ -100,6 +100,7 @@ class Stream(Generic[FeatureT, ContextT]):
             is_key, age_frames, age_s = True, 0, 0.0
         else:
             propagation = self._backend.propagate(frame.image_HW3, key.key)
+            self._cache.measure(propagation)
             is_key, age_frames, age_s = False, signal.frames_since_key, signal.seconds_since_key
         feature_ms = ms_since(start_ns)
         heads = self._predict(propagation.feature, frame, due)

@@ -6,15 +6,46 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dff_ros.config import KeyframeConfig
-from dff_ros.types import Action, Decision
+from dff_ros.types import Action, Decision, FeatureT, Propagation
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the last propagation from the present key frame showed; see Propagation.
+
+    `motion_px`: source-image pixels. `coverage`: 0..1. `residual`: grey levels. `disagreement`: 0..1, None
+    where the bundle has no net that predicts it.
+    """
+
+    motion_px: float
+    coverage: float
+    residual: float
+    disagreement: float | None
+
+    @classmethod
+    def of(cls, propagation: Propagation[FeatureT]) -> Measured:
+        """What a propagation showed."""
+        return cls(
+            propagation.motion_px, propagation.coverage, propagation.residual, propagation.disagreement
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """What a scheduler may look at: image stamps and content, never the clock."""
+    """What a scheduler may look at: image stamps and content, never the clock.
+
+    `change` is the difference of the thumbnails (dff_ros/thumbnails.py) of this frame and the one before,
+    0..1: near 1 at a hard cut, small in fast motion; where frames were idle, the largest since the last
+    decision. `key_change` is the same to the key frame. `measured` is None on the first frame after a key
+    frame. `is_refreshing`: a key frame is being computed in the background.
+    """
 
     frames_since_key: int
     seconds_since_key: float
+    change: float = 0.0
+    key_change: float = 0.0
+    measured: Measured | None = None
+    is_refreshing: bool = False
 
 
 class KeyFrameScheduler(Protocol):

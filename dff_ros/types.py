@@ -74,13 +74,18 @@ class Propagation(Generic[FeatureT]):
 
     `validity_hw` is float32 in 0..1 per feature cell: how much of it was warped from inside the key frame.
     `motion_px` is the 95th percentile of the flow length in source-image pixels; `coverage` the mean
-    validity. `flow_ms`, `warp_ms` and `correct_ms` split the time.
+    validity. `residual` is the photometric error of the warp, mean |I_t - warp(I_k)| in grey levels (0..255)
+    over the covered cells; `disagreement` the predicted share (0..1) of pixels whose label differs from
+    per-frame inference, None where the bundle has no net for it. `flow_ms`, `warp_ms` and `correct_ms` split
+    the time.
     """
 
     feature: FeatureT
     validity_hw: NDArray[np.float32]
     motion_px: float
     coverage: float
+    residual: float = 0.0
+    disagreement: float | None = None
     flow_ms: float = 0.0
     warp_ms: float = 0.0
     correct_ms: float = 0.0
@@ -88,11 +93,14 @@ class Propagation(Generic[FeatureT]):
 
 @dataclass(frozen=True, slots=True)
 class KeyFrame(Generic[FeatureT, ContextT]):
-    """A cached key frame: its feature, stamp and running number in the stream."""
+    """A cached key frame: its feature, stamp, running number in the stream and thumbnail
+    (dff_ros/thumbnails.py).
+    """
 
     key: KeyFeature[FeatureT, ContextT]
     stamp_ns: int
     number: int
+    thumbnail: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,7 @@ RING_0 = (
     'model_spec',
     'geometry',
     'scheduling',
+    'thumbnails',
     'cache',
     'engine',
     'bundle',
