@@ -161,3 +161,8 @@ def flatten(tree: Mapping[str, object], prefix: str = '') -> dict[str, object]:
         else:
             flat[f'{prefix}{name}'] = value
     return flat
+
+
+def names_in(text: str) -> list[str]:
+    """The names in a text that separates them by commas, without the space around them."""
+    return [name for part in text.split(',') if (name := part.strip())]

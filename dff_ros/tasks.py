@@ -10,6 +10,7 @@ import numpy as np
 from dff_ros.config import DetectionConfig, DffConfig, SegmentationConfig
 from dff_ros.errors import ConfigError
 from dff_ros.model_spec import TASKS, ModelSpec
+from dff_ros.settings import names_in
 from dff_ros.types import Detections
 
 SEGMENTATION, DETECTION = TASKS
@@ -55,7 +56,7 @@ def plan_tasks(config: DffConfig, spec: ModelSpec) -> TaskPlan:
 
 
 def _tasks(text: str, spec: ModelSpec) -> tuple[str, ...]:
-    asked = _names(text)
+    asked = names_in(text)
     if asked == [ALL]:
         return spec.tasks
     known = f'the bundle has {", ".join(spec.tasks)}'
@@ -66,7 +67,7 @@ def _tasks(text: str, spec: ModelSpec) -> tuple[str, ...]:
 
 
 def _class_ids(text: str, spec: ModelSpec) -> tuple[int, ...] | None:
-    asked, names = _names(text), spec.box_class_names
+    asked, names = names_in(text), spec.box_class_names
     if not asked:
         return None
     known = (
@@ -80,7 +81,3 @@ def _check_known(setting: str, asked: Sequence[str], allowed: Sequence[str], kno
     unknown = [name for name in asked if name not in allowed]
     if unknown:
         raise ConfigError(f'{setting}: got {", ".join(map(repr, unknown))}, but {known}')
-
-
-def _names(text: str) -> list[str]:
-    return [name for part in text.split(',') if (name := part.strip())]

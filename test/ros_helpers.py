@@ -84,10 +84,13 @@ def fake_model(backend: FakeBackend, spec: ModelSpec = SPEC) -> Callable[[DffCon
 
 
 class Peer(Node):
-    """A camera and a consumer: publishes `image`, records what the node answers."""
+    """A camera and a consumer: publishes `image`, records what the node answers. `camera` is its name."""
 
-    def __init__(self, context: Context, *, overlay: bool = False, namespace: str = '') -> None:
-        super().__init__('peer', context=context, namespace=namespace)
+    def __init__(
+        self, context: Context, *, overlay: bool = False, namespace: str = '', camera: str = ''
+    ) -> None:
+        super().__init__('peer', context=context, namespace=f'{namespace}/{camera}'.strip('/'))
+        self.camera_name = camera
         self.camera = self.create_publisher(Image, 'image', 10)
         self.news = threading.Condition()
         self.label_maps: list[Image] = []
@@ -163,28 +166,28 @@ class Graph:
         self.spin(node)
         return node
 
-    def start_peer(self, **options: bool) -> Peer:
+    def start_peer(self, *, overlay: bool = False, camera: str = '') -> Peer:
         """A peer that has found the node in both directions."""
-        peer = Peer(self.context, **options)
+        peer = Peer(self.context, overlay=overlay, camera=camera)
         self.spin(peer)
         self._peers.append(peer)
         wait_until(lambda: peer.camera.get_subscription_count(), 'the node to subscribe')
-        wait_until(self._are_outputs_matched, 'the outputs to match')
-        if SEGMENTATION in self._outputs()._spec.tasks:
+        wait_until(lambda: self._are_outputs_matched(camera), 'the outputs to match')
+        if SEGMENTATION in self._outputs(camera)._spec.tasks:
             peer.wait_for(lambda: peer.label_infos, 'label_info')
         return peer
 
-    def _outputs(self) -> Publishers:
-        (outputs,) = (node._publishers_out for node, *_ in self._running if isinstance(node, DffNode))
-        return outputs
+    def _outputs(self, camera: str) -> Publishers:
+        (node,) = (node for node, *_ in self._running if isinstance(node, DffNode))
+        return node._topics[camera].publishers
 
-    def _are_outputs_matched(self) -> bool:
-        """Whether every output of the node has all its readers: what it publishes now reaches them."""
-        num_viewers = sum(peer.is_viewer for peer in self._peers)
+    def _are_outputs_matched(self, camera: str) -> bool:
+        """Whether every output of a camera has all its readers: what the node publishes now reaches them."""
+        peers = [peer for peer in self._peers if peer.camera_name == camera]
+        num_viewers = sum(peer.is_viewer for peer in peers)
         return all(
-            publisher.get_subscription_count()
-            >= (num_viewers if topic == 'dff/overlay' else len(self._peers))
-            for topic, publisher in self._outputs()._advertised.items()
+            publisher.get_subscription_count() >= (num_viewers if topic == 'dff/overlay' else len(peers))
+            for topic, publisher in self._outputs(camera)._advertised.items()
         )
 
     def close(self) -> None:

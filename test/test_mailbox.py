@@ -7,7 +7,7 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dff_ros.ros.mailbox import SUPERSEDED, Mailbox
+from dff_ros.ros.mailbox import SUPERSEDED, Mailbox, Taken
 
 TIMEOUT_S = 10.0
 
@@ -16,7 +16,8 @@ def test_a_newer_item_replaces_the_older_one_of_its_camera_only():
     mailbox: Mailbox[str] = Mailbox()
     for camera, item in [('left', 'l1'), ('right', 'r1'), ('left', 'l2')]:
         mailbox.put(item, camera)
-    assert [mailbox.take(), mailbox.take()] == ['l2', 'r1']  # left came first and keeps its turn
+    # left came first and keeps its turn
+    assert [mailbox.take(), mailbox.take()] == [Taken('left', 'l2'), Taken('right', 'r1')]
     assert mailbox.counts().dropped == {SUPERSEDED: 1}
 
 
@@ -33,27 +34,60 @@ def test_counts_follow_an_item_to_its_end():
     assert (counts.received, counts.processed, counts.pending, counts.dropped) == (2, 1, 0, {'conversion': 1})
 
 
+def test_each_camera_has_counts_of_its_own():
+    mailbox: Mailbox[int] = Mailbox()
+    for camera, item in [('left', 1), ('left', 2), ('right', 3), ('right', 4), ('right', 5)]:
+        mailbox.put(item, camera)
+    assert mailbox.take().camera == 'left'
+    assert (mailbox.done('left').received, mailbox.counts('left').dropped) == (2, {SUPERSEDED: 1})
+    assert mailbox.take().camera == 'right'
+    counts = mailbox.drop('conversion', 'right')
+    assert (counts.received, counts.processed, counts.pending) == (3, 0, 0)
+    assert counts.dropped == {'conversion': 1, SUPERSEDED: 2}
+    assert mailbox.counts().dropped == {'conversion': 1, SUPERSEDED: 3}
+    assert mailbox.counts().received == 5
+
+
+@given(st.lists(st.lists(st.sampled_from('abcd'), max_size=12), max_size=30))
+def test_whoever_floods_each_waiting_camera_is_served_once_before_another_is_served_twice(arrivals):
+    """Between two services any cameras may put any number of images."""
+    mailbox: Mailbox[int] = Mailbox()
+    waiting: list[str] = []  # in the order in which they began to wait
+    for number, cameras in enumerate(arrivals):
+        for camera in cameras:
+            mailbox.put(number, camera)
+            waiting += [camera] if camera not in waiting else []
+        if waiting:
+            taken = mailbox.take()
+            assert taken.camera == waiting.pop(0)
+            mailbox.done(taken.camera)
+
+
 @given(st.lists(st.sampled_from(['put a', 'put b', 'take', 'done', 'drop', 'clear'])))
 def test_received_is_processed_plus_dropped_plus_pending(steps):
     mailbox: Mailbox[str] = Mailbox()
     waiting: set[str] = set()
-    in_hand = 0
+    in_hand: list[str] = []
     for step in steps:
         if step.startswith('put'):
             mailbox.put(step, step)
             waiting.add(step)
         elif step == 'take' and waiting:
-            waiting.remove(mailbox.take())
-            in_hand += 1
+            taken = mailbox.take()
+            assert taken.item == taken.camera
+            waiting.remove(taken.camera)
+            in_hand.append(taken.camera)
         elif step in ('done', 'drop') and in_hand:
-            mailbox.done() if step == 'done' else mailbox.drop('other')
-            in_hand -= 1
+            camera = in_hand.pop()
+            mailbox.done(camera) if step == 'done' else mailbox.drop('other', camera)
         elif step == 'clear' and not in_hand:
             mailbox.clear('inactive')
             waiting.clear()
-        counts = mailbox.counts()
-        assert counts.pending == len(waiting) + in_hand
-        assert counts.received == counts.processed + counts.num_dropped + counts.pending
+        for camera in (None, 'put a', 'put b'):
+            counts = mailbox.counts(camera)
+            mine = [name for name in (*waiting, *in_hand) if camera in (None, name)]
+            assert counts.pending == len(mine)
+            assert counts.received == counts.processed + counts.num_dropped + counts.pending
 
 
 def test_take_waits_for_an_item():
@@ -63,7 +97,7 @@ def test_take_waits_for_an_item():
     taker.start()
     mailbox.put('item')
     taker.join(TIMEOUT_S)
-    assert taken == ['item']
+    assert taken == [Taken('', 'item')]
 
 
 def test_close_wakes_the_taker_and_drops_what_waits():

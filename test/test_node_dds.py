@@ -374,6 +374,6 @@ def test_images_lost_by_the_middleware_are_told(graph):
     node = graph.start_node(FakeBackend())
     peer = graph.start_peer()
     for change in (3, 2):  # what Fast DDS reports when a best-effort image does not arrive whole
-        node._count_lost(SimpleNamespace(total_count_change=change))
+        node._topics['']._count_lost(SimpleNamespace(total_count_change=change))
     answer = peer.ask(image_message(0))
     assert (answer['lost'], answer['received'], answer['dropped']) == ('5', '1', '0')

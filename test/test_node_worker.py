@@ -38,14 +38,14 @@ def test_an_item_whose_answer_raises_is_settled_and_the_thread_goes_on(failure, 
     told: list[tuple[int, BaseException]] = []
     answered = threading.Event()
 
-    def answer(model, item):
-        if item == 1:
+    def answer(model, taken):
+        if taken.item == 1:
             raise failure
         mailbox.done()
         answered.set()
 
-    def on_error(item, error):
-        told.append((item, error))
+    def on_error(taken, error):
+        told.append((taken.item, error))
         if is_on_error_bad:
             raise type(failure)('on_error fails')
 

@@ -16,7 +16,6 @@ from ros_helpers import ros_graph
 from dff_ros.config import DffConfig, Parameter, flatten, replace, to_flat, walk
 from dff_ros.errors import ConfigError
 from dff_ros.ros.parameters import (
-    AUTOSTART,
     RuntimeParameters,
     check_values,
     declare_unchecked,
@@ -202,7 +201,7 @@ def test_the_parameter_file_is_what_the_dataclass_generates():
 
 def test_the_parameter_file_holds_every_parameter_at_its_default():
     parameters = yaml.safe_load(to_yaml())['/**/dff_node']['ros__parameters']
-    assert flatten(parameters) == {AUTOSTART.name: True, **to_flat(DffConfig())}
+    assert flatten(parameters) == {'autostart': True, 'cameras': '', **to_flat(DffConfig())}
 
 
 def test_ros_loads_the_parameter_file(make_node, tmp_path):

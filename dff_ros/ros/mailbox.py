@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter, OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 ItemT = TypeVar('ItemT')
@@ -29,86 +29,117 @@ class Counts:
         return sum(self.dropped.values())
 
 
+@dataclass(frozen=True, slots=True)
+class Taken(Generic[ItemT]):
+    """An item and the camera it was put in for."""
+
+    camera: str
+    item: ItemT
+
+
+@dataclass(slots=True)
+class _Account:
+    """What became of the items of one camera; `num_taken` are those in hand."""
+
+    received: int = 0
+    processed: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    num_taken: int = 0
+
+
 class Mailbox(Generic[ItemT]):
     """One slot per camera: a newer item replaces an older one; who has waited longest is served first.
 
-    Every item put in is accounted for: it ends as processed (`done`) or as a drop with a reason. Thread-safe.
+    A newer item keeps its camera's place in the queue, and a camera that was served goes to its end: however
+    many items one puts in, each that waits is served before it is served again. Every item is accounted for:
+    it ends as processed (`done`) or as a drop with a reason. Thread-safe.
     """
 
     def __init__(self) -> None:
         self._slots: OrderedDict[str, ItemT] = OrderedDict()
         self._changed = threading.Condition()
-        self._received = 0
-        self._processed = 0
-        self._dropped: Counter[str] = Counter()
-        self._num_taken = 0
+        self._accounts: defaultdict[str, _Account] = defaultdict(_Account)
         self._is_closed = False
 
     def put(self, item: ItemT, camera: str = '') -> None:
         """Store the newest item of a camera; an older one still waiting is dropped. Never blocks for long."""
         with self._changed:
-            self._received += 1
+            account = self._accounts[camera]
+            account.received += 1
             if self._is_closed:
-                self._dropped['closed'] += 1
+                account.dropped['closed'] += 1
                 return
             if camera in self._slots:
-                self._dropped[SUPERSEDED] += 1
-            self._slots[camera] = item  # keeps the camera's place in the queue
+                account.dropped[SUPERSEDED] += 1
+            self._slots[camera] = item
             self._changed.notify_all()
 
-    def take(self) -> ItemT | None:
+    def take(self) -> Taken[ItemT] | None:
         """Wait for an item and take it; None once the mailbox is closed. Settle each by `done` or `drop`."""
         with self._changed:
             self._changed.wait_for(lambda: self._slots or self._is_closed)
             if self._is_closed:
                 return None
-            _, item = self._slots.popitem(last=False)
-            self._num_taken += 1
-            return item
+            taken = Taken(*self._slots.popitem(last=False))
+            self._accounts[taken.camera].num_taken += 1
+            return taken
 
-    def done(self) -> Counts:
-        """Count the item taken as processed; the counts right after."""
+    def done(self, camera: str = '') -> Counts:
+        """Count the item taken from a camera as processed; its counts right after."""
         with self._changed:
-            self._processed += 1
-            return self._settle()
+            self._accounts[camera].processed += 1
+            return self._settle(camera)
 
-    def drop(self, reason: str) -> Counts:
-        """Count the item taken as dropped; the counts right after."""
+    def drop(self, reason: str, camera: str = '') -> Counts:
+        """Count the item taken from a camera as dropped; its counts right after."""
         with self._changed:
-            self._dropped[reason] += 1
-            return self._settle()
+            self._accounts[camera].dropped[reason] += 1
+            return self._settle(camera)
 
-    def _settle(self) -> Counts:
-        self._num_taken -= 1
+    def _settle(self, camera: str) -> Counts:
+        self._accounts[camera].num_taken -= 1
         self._changed.notify_all()
-        return self._counts()
+        return self._counts([camera])
 
     @property
     def is_item_in_hand(self) -> bool:
         """Whether an item was taken and not settled yet."""
         with self._changed:
-            return self._num_taken > 0
+            return self._num_taken() > 0
 
     def clear(self, reason: str) -> None:
         """Drop what is waiting, and wait until the item being worked on is answered."""
         with self._changed:
-            self._dropped[reason] += len(self._slots)
-            self._slots.clear()
-            self._changed.wait_for(lambda: self._num_taken == 0)
+            self._drop_waiting(reason)
+            self._changed.wait_for(lambda: self._num_taken() == 0)
 
     def close(self) -> None:
         """Wake the taker with None; what is waiting or still comes is dropped as `closed`."""
         with self._changed:
             self._is_closed = True
-            self._dropped['closed'] += len(self._slots)
-            self._slots.clear()
+            self._drop_waiting('closed')
             self._changed.notify_all()
 
-    def counts(self) -> Counts:
-        """The counts now."""
+    def counts(self, camera: str | None = None) -> Counts:
+        """The counts now, of one camera, or over all."""
         with self._changed:
-            return self._counts()
+            return self._counts(list(self._accounts) if camera is None else [camera])
 
-    def _counts(self) -> Counts:
-        dropped = {reason: number for reason, number in sorted(self._dropped.items()) if number}
-        return Counts(self._received, self._processed, dropped, len(self._slots) + self._num_taken)
+    def _drop_waiting(self, reason: str) -> None:
+        for camera in self._slots:
+            self._accounts[camera].dropped[reason] += 1
+        self._slots.clear()
+
+    def _num_taken(self) -> int:
+        return sum(account.num_taken for account in self._accounts.values())
+
+    def _counts(self, cameras: Sequence[str]) -> Counts:
+        accounts = [self._accounts[camera] for camera in cameras]
+        dropped = sum((account.dropped for account in accounts), Counter())
+        num_waiting = sum(camera in self._slots for camera in cameras)
+        return Counts(
+            received=sum(account.received for account in accounts),
+            processed=sum(account.processed for account in accounts),
+            dropped=dict(sorted(dropped.items())),
+            pending=num_waiting + sum(account.num_taken for account in accounts),
+        )

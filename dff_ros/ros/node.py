@@ -1,38 +1,36 @@
-"""The lifecycle node: image in; label map, class names, boxes, overlay and status out.
+"""The lifecycle node: images in; label map, class names, boxes, overlay and status out, for each camera.
 
-Topics, relative to the node's namespace: `image`; `dff/segmentation`, `dff/label_info`, `dff/detections`,
-`dff/overlay`, `dff/status`.
+Topics, relative to the node's namespace and below the name of a camera, if it has one: `image`;
+`dff/segmentation`, `dff/label_info`, `dff/detections`, `dff/overlay`, `dff/status`.
 The executor's callbacks only store; one engine thread converts, computes and publishes.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rclpy.event_handler import QoSMessageLostInfo, SubscriptionEventCallbacks, UnsupportedEventTypeError
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.subscription import Subscription
-from sensor_msgs.msg import Image
 
-from dff_ros.config import DffConfig, Parameter, walk
+from dff_ros.config import DffConfig, walk
 from dff_ros.errors import DffError
 from dff_ros.model_spec import ModelSpec
-from dff_ros.ros import process, qos
-from dff_ros.ros.mailbox import Mailbox
+from dff_ros.ros import process
+from dff_ros.ros.camera_topics import CameraTopics, qos_parameters
+from dff_ros.ros.mailbox import Mailbox, Taken
 from dff_ros.ros.parameters import (
     AUTOSTART,
+    NODE_PARAMETERS,
     RuntimeParameters,
     check_values,
     declare,
+    declare_cameras,
     declare_unchecked,
     read_config,
     unknown_overrides,
     usage,
 )
-from dff_ros.ros.pipeline import Pipeline, Received
-from dff_ros.ros.publishers import Publishers
+from dff_ros.ros.pipeline import Received
 from dff_ros.ros.worker import EngineWorker, Model, open_model
 from dff_ros.tasks import plan_tasks
 
@@ -40,7 +38,7 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 
 
 class DffNode(LifecycleNode):
-    """Deep Feature Flow on one camera.
+    """Deep Feature Flow on one camera or many: one model, and for each camera its own topics and key frame.
 
     configure loads and warms up the model and makes the publishers; activate subscribes; deactivate
     unsubscribes and keeps the model; cleanup frees it. A failed configure says why and leaves a node that can
@@ -53,21 +51,22 @@ class DffNode(LifecycleNode):
         self._open_model = open_model
         self._worker: EngineWorker[Received] | None = None
         self._spec: ModelSpec | None = None
-        self._publishers_out: Publishers | None = None
-        self._pipeline: Pipeline | None = None
-        self._subscription: Subscription | None = None
+        self._topics: dict[str, CameraTopics] = {}
         self._mailbox: Mailbox[Received] = Mailbox()
         self._wants_autostart = bool(declare(self, [AUTOSTART])[AUTOSTART.name])
-        self._qos_parameters = self._list_qos_parameters()
+        self._cameras = declare_cameras(self)
+        self._qos_parameters = [
+            parameter for camera in self._cameras for parameter in qos_parameters(self, camera)
+        ]
         declare_unchecked(self, self._qos_parameters)
         self._parameters_now = RuntimeParameters(
             self,
             read_config(self),
-            self._reconfigure,
             is_unconfigured=lambda: self._worker is None,
             check=self._check_against_model,
             others=self._qos_parameters,
         )
+        self._config_applied = self._parameters_now.config
 
     def start(self, finish: Callable[[int], None]) -> None:
         """Configure and activate where `autostart` is set; calls `finish(2)` where that fails."""
@@ -89,11 +88,13 @@ class DffNode(LifecycleNode):
         return SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe to the camera."""
+        """Subscribe to the cameras."""
         try:
-            self._subscription = self._subscribe(SubscriptionEventCallbacks(message_lost=self._count_lost))
+            for topics in self._topics.values():
+                topics.subscribe()
         except Exception as error:
             self._log_failure('activated', error)
+            self._unsubscribe()
             return FAILURE
         return super().on_activate(state)
 
@@ -123,24 +124,31 @@ class DffNode(LifecycleNode):
         self._release()
         super().destroy_node()
 
-    def _list_qos_parameters(self) -> list[Parameter]:
-        found = qos.override_parameters(self, 'subscription', 'image', qos.newest_image())
-        for topic, profile in Publishers.PROFILES.items():
-            found += qos.override_parameters(self, 'publisher', topic, profile())
-        return found
-
     def _configure(self, config: DffConfig) -> None:
         check_values(self, self._qos_parameters)
         self._mailbox = Mailbox()
-        publishers = self._publishers_out = Publishers(self)
-        pipeline = self._pipeline = Pipeline(config, self._mailbox, publishers, self.get_logger())
+        for camera in self._cameras:
+            self._topics[camera] = CameraTopics(self, camera, self._mailbox)
+        self._config_applied = config
         self._worker = EngineWorker(
-            self._mailbox, lambda: self._open_model(config), pipeline.answer, pipeline.fail
+            self._mailbox, lambda: self._open_model(config), self._answer, self._tell_failure
         )
         model = self._worker.start()
         self._spec = model.spec
-        publishers.open_tasks(model.spec, self.get_clock().now().to_msg())
-        self._log_start(model, config, publishers.topics)
+        for topics in self._topics.values():
+            topics.publishers.open_tasks(model.spec, self.get_clock().now().to_msg())
+        self._log_start(model, config)
+
+    def _answer(self, model: Model, taken: Taken[Received]) -> None:
+        """Answer an image by the config of now; runs on the engine thread."""
+        config = self._parameters_now.config
+        if config != self._config_applied:
+            model.engine.configure(config.keyframe, plan_tasks(config, model.spec))
+        self._config_applied = config
+        self._topics[taken.camera].pipeline.answer(model, config, taken.item)
+
+    def _tell_failure(self, taken: Taken[Received], error: BaseException) -> None:
+        self._topics[taken.camera].pipeline.fail(taken.item, error)
 
     def _log_failure(self, what: str, error: Exception) -> None:
         """One fatal line; rclpy would swallow the exception."""
@@ -148,39 +156,14 @@ class DffNode(LifecycleNode):
         text = str(error) if isinstance(error, DffError) else f'with bundle {bundle!r}: {error!r}'
         self.get_logger().fatal(f'dff_node could not be {what}: {text}')
 
-    def _subscribe(self, events: SubscriptionEventCallbacks) -> Subscription:
-        try:
-            return self.create_subscription(
-                Image,
-                'image',
-                self._store,
-                qos.newest_image(),
-                event_callbacks=events,
-                qos_overriding_options=qos.overridable(),
-            )
-        except UnsupportedEventTypeError:  # this middleware does not tell of lost messages
-            return self._subscribe(SubscriptionEventCallbacks())
-
-    def _store(self, message: Image) -> None:
-        self._mailbox.put(Received(message, time.perf_counter_ns()))
-
-    def _count_lost(self, event: QoSMessageLostInfo) -> None:
-        if self._pipeline is not None:
-            self._pipeline.count_lost(event.total_count_change)
-
     def _check_against_model(self, config: DffConfig) -> None:
         """ConfigError for a task or class that the loaded model lacks; before there is one, anything goes."""
         if self._spec is not None:
             plan_tasks(config, self._spec)
 
-    def _reconfigure(self, config: DffConfig) -> None:
-        if self._pipeline is not None:
-            self._pipeline.config = config
-
     def _unsubscribe(self) -> None:
-        if self._subscription is not None:
-            self.destroy_subscription(self._subscription)
-            self._subscription = None
+        for topics in self._topics.values():
+            topics.unsubscribe()
 
     def _release(self) -> None:
         self._unsubscribe()
@@ -190,15 +173,15 @@ class DffNode(LifecycleNode):
             if failure is not None:
                 self.get_logger().error(f'the model did not close in order: {failure!r}')
         self._spec = None
-        self._pipeline = None
-        if self._publishers_out is not None:
-            self._publishers_out.destroy()
-            self._publishers_out = None
+        for topics in self._topics.values():
+            topics.destroy()
+        self._topics = {}
 
-    def _log_start(self, model: Model, config: DffConfig, outputs: Sequence[str]) -> None:
+    def _log_start(self, model: Model, config: DffConfig) -> None:
         info = model.engine.backend.info
         flow = model.spec.flow_in_use(config.flow)
-        topics = ', '.join(self.resolve_topic_name(name) for name in ('image', *outputs))
+        names = (name for topics in self._topics.values() for name in topics.names)
+        topics = ', '.join(map(self.resolve_topic_name, names))
         self.get_logger().info(
             f'bundle {model.name}, {info.name} ({info.runtime}) on {info.device}, '
             f'{info.num_threads} threads: {info.choice}; flow {flow}; '
@@ -209,8 +192,8 @@ class DffNode(LifecycleNode):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Entry point `dff_node`: 0 after SIGINT or SIGTERM, 2 where model or parameters are wrong."""
-    summary = 'Segmentation and detection of a camera by Deep Feature Flow, as a lifecycle node.'
-    return process.run(DffNode, args, usage('dff_node', summary, (AUTOSTART, *walk(DffConfig))))
+    summary = 'Segmentation and detection of cameras by Deep Feature Flow, as a lifecycle node.'
+    return process.run(DffNode, args, usage('dff_node', summary, (*NODE_PARAMETERS, *walk(DffConfig))))
 
 
 if __name__ == '__main__':

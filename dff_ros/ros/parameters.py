@@ -19,6 +19,7 @@ from rclpy.parameter import Parameter as RosParameter
 from dff_ros import config as config_module
 from dff_ros.config import DffConfig, Parameter, walk
 from dff_ros.errors import ConfigError
+from dff_ros.ros.cameras import CAMERAS, camera_names
 
 ConfigT = TypeVar('ConfigT')
 
@@ -28,7 +29,9 @@ AUTOSTART = Parameter(
     True,
     'Configure and activate the node by itself; false leaves it to a lifecycle manager',
 )
-"""The one parameter of the node that only ROS knows."""
+
+NODE_PARAMETERS = (AUTOSTART, CAMERAS)
+"""Those that only ROS knows, read at start."""
 
 _FOREIGN = ('qos_overrides.', 'use_sim_time', 'start_type_description_service')  # declared by rclpy
 _KIND_NAMES = {bool: 'true or false', int: 'an integer', float: 'a decimal number', str: 'a text'}
@@ -94,6 +97,17 @@ def read_config(node: Node) -> DffConfig:
     return config_module.replace(DffConfig(), declare(node, walk(DffConfig), is_read_only=False))
 
 
+def declare_cameras(node: Node) -> tuple[str, ...]:
+    """Declare `cameras` on the node; its names. Raises ConfigError as `camera_names` does."""
+    # Of any type: ROS has no empty list of texts, and -p cameras:=front gives a text.
+    descriptor = ParameterDescriptor(
+        description=f'{_sentence(CAMERAS)}; {_when(CAMERAS, is_read_only=True)}',
+        read_only=True,
+        dynamic_typing=True,
+    )
+    return camera_names(node.declare_parameter(CAMERAS.name, CAMERAS.default, descriptor).value)
+
+
 def declare_unchecked(node: Node, parameters: Iterable[Parameter]) -> None:
     """Declare parameters of any value and type, for `check_values` later: a bad one can be set right."""
     for parameter in parameters:
@@ -117,7 +131,8 @@ def unknown_overrides(node: Node) -> list[str]:
     for name in node._parameter_overrides:  # rclpy has no public accessor
         if node.has_parameter(name) or name.startswith(_FOREIGN):
             continue
-        near = difflib.get_close_matches(name, [parameter.name for parameter in walk(DffConfig)], n=1)
+        known = [parameter.name for parameter in (*NODE_PARAMETERS, *walk(DffConfig))]
+        near = difflib.get_close_matches(name, known, n=1)
         hint = f'did you mean {near[0]!r}?' if near else 'ros2 param list shows the known ones'
         lines.append(f'parameter {name!r} is unknown and ignored: {hint}')
     return lines
@@ -134,7 +149,7 @@ class RuntimeParameters:
         self,
         node: Node,
         config: DffConfig,
-        on_change: Callable[[DffConfig], None],
+        on_change: Callable[[DffConfig], None] = lambda config: None,
         *,
         is_unconfigured: Callable[[], bool] = lambda: True,
         check: Callable[[DffConfig], None] = lambda config: None,
@@ -207,7 +222,7 @@ def to_yaml(node_name: str = 'dff_node') -> str:
         '  ros__parameters:',
     ]
     groups: list[str] = []
-    for parameter in (AUTOSTART, *walk(DffConfig)):
+    for parameter in (*NODE_PARAMETERS, *walk(DffConfig)):
         *path, name = parameter.name.split('.')
         indent = ' ' * (4 + 2 * len(path))
         if path != groups:
@@ -215,7 +230,7 @@ def to_yaml(node_name: str = 'dff_node') -> str:
                 f'{" " * (4 + 2 * depth)}{group}:' for depth, group in enumerate(path) if path != groups
             ]
             groups = path
-        when = _when(parameter, is_read_only=parameter is AUTOSTART)
+        when = _when(parameter, is_read_only=parameter in NODE_PARAMETERS)
         comment = f'{parameter.description}. {parameter.allowed.capitalize()}; {when}.'
         lines += [f'{indent}# {line}' for line in textwrap.wrap(comment, 110 - len(indent))]
         lines.append(f'{indent}{name}: {_yaml_value(parameter.default)}')

@@ -18,7 +18,6 @@ from dff_ros.ros.launching import PROFILES_VARIABLE, SHARED_MEMORY_PROFILE
 from dff_ros.ros.mailbox import Counts, Mailbox
 from dff_ros.ros.publishers import Publishers
 from dff_ros.ros.worker import INTERNAL_ERROR, Model
-from dff_ros.tasks import plan_tasks
 from dff_ros.timing import ms_since
 from dff_ros.types import Frame
 
@@ -37,13 +36,12 @@ class Received:
 
 
 class Pipeline:
-    """Answers messages one at a time. Another thread may replace `config`: the next frame uses it."""
+    """Answers the messages of one camera, one at a time, and tells what became of each."""
 
     def __init__(
-        self, config: DffConfig, mailbox: Mailbox[Received], publishers: Publishers, logger: RcutilsLogger
+        self, camera: str, mailbox: Mailbox[Received], publishers: Publishers, logger: RcutilsLogger
     ) -> None:
-        self.config = config
-        self._applied = config
+        self._camera = camera
         self._mailbox = mailbox
         self._publishers = publishers
         self._logger = logger
@@ -52,15 +50,13 @@ class Pipeline:
         self._num_lost = 0
         self._logged_s: dict[str, float] = {}
 
-    def answer(self, model: Model, item: Received) -> None:
-        """Publish what the tasks answer to a message, overlay and status, or drop it with a reason."""
-        config = self.config
-        if config != self._applied:
-            model.engine.configure(config.keyframe, plan_tasks(config, model.spec))
-        self._applied = config
+    def answer(self, model: Model, config: DffConfig, item: Received) -> None:
+        """Publish what the tasks answer to a message, overlay and status, or drop it with a reason. `config`
+        is the one in use.
+        """
         start_ns = time.perf_counter_ns()
         try:
-            frame = to_frame(item.message)
+            frame = to_frame(item.message, self._camera)
         except DffError as error:
             self._drop(item, CONVERSION, str(error))
             return
@@ -71,9 +67,9 @@ class Pipeline:
                 'two images with one stamp: the camera driver must stamp each image, or send 0',
             )
             return
-        self._step(model, item, frame, ms_since(start_ns))
+        self._step(model, config, item, frame, ms_since(start_ns))
 
-    def _step(self, model: Model, item: Received, frame: Frame, convert_ms: float) -> None:
+    def _step(self, model: Model, config: DffConfig, item: Received, frame: Frame, convert_ms: float) -> None:
         try:
             result = model.engine.step(frame)
         except (
@@ -91,10 +87,10 @@ class Pipeline:
             self._publishers.publish_detections(header, result.detections)
         latency_ms = ms_since(item.received_ns)
         if not result.is_idle:
-            self._publishers.publish_overlay(header, frame, result, self._applied.overlay.alpha)
+            self._publishers.publish_overlay(header, frame, result, config.overlay.alpha)
         facts = status.answered(result, convert_ms, latency_ms)
-        facts |= status.setup(self._applied, model.engine.backend.info)
-        self._publishers.publish_status(header, facts | self._totals(self._mailbox.done()))
+        facts |= status.setup(config, model.engine.backend.info)
+        self._publishers.publish_status(header, facts | self._totals(self._mailbox.done(self._camera)))
 
     def count_lost(self, num_lost: int) -> None:
         """Count images that the middleware lost before the node; called on the executor's thread."""
@@ -114,7 +110,7 @@ class Pipeline:
         )
 
     def _drop(self, item: Received, reason: str, detail: str) -> None:
-        counts = self._mailbox.drop(reason)
+        counts = self._mailbox.drop(reason, self._camera)
         stamp_ns = stamp_to_ns(item.message.header.stamp)
         self._warn(
             reason, f'image {stamp_ns} ns dropped ({reason}, {counts.dropped[reason]} so far): {detail}'
@@ -123,11 +119,11 @@ class Pipeline:
         self._publishers.publish_status(item.message.header, facts)
 
     def _totals(self, counts: Counts) -> dict[str, object]:
-        return status.totals(counts, self._resets, self._num_lost)
+        return {'camera': self._camera} | status.totals(counts, self._resets, self._num_lost)
 
     def _warn(self, topic: str, text: str) -> None:
         """Log a warning, at most one on each topic in _LOG_PERIOD_S."""
         now_s = time.monotonic()
         if now_s - self._logged_s.get(topic, -_LOG_PERIOD_S) >= _LOG_PERIOD_S:
             self._logged_s[topic] = now_s
-            self._logger.warning(text)
+            self._logger.warning(f'camera {self._camera}: {text}' if self._camera else text)

@@ -1,4 +1,4 @@
-"""The node's output topics and the messages that are reused on them."""
+"""The output topics of one camera and the messages that are reused on them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from dff_ros.draw import mark_key
 from dff_ros.model_spec import ModelSpec
 from dff_ros.overlay import Overlay
 from dff_ros.ros import qos, status
+from dff_ros.ros.cameras import NO_NAME, topic_of
 from dff_ros.ros.conversions import fill_image, to_detection_array, to_diagnostics, to_label_info
 from dff_ros.tasks import DETECTION, SEGMENTATION
 from dff_ros.types import Detections, Frame, StepResult
@@ -29,7 +30,8 @@ TASK_TOPICS = {SEGMENTATION: 'dff/segmentation', DETECTION: 'dff/detections'}
 
 
 class Publishers:
-    """Publishes with the header of the image it is given. Use from one thread at a time.
+    """Publishes what a camera's images are answered with, by the header of the image it is given. Use from
+    one thread at a time.
 
     The topics of a task are there once `open_tasks` has told that the model has it.
     """
@@ -42,8 +44,10 @@ class Publishers:
         'dff/status': qos.status_output,
     }
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, camera: str = NO_NAME) -> None:
         self._node = node
+        self._camera = camera
+        self._name = f'dff_node: {camera}' if camera else 'dff_node'
         self._advertised: dict[str, Publisher] = {}
         try:
             self._overlay = self._advertise(Image, 'dff/overlay')
@@ -57,7 +61,7 @@ class Publishers:
     @property
     def topics(self) -> tuple[str, ...]:
         """Those that are there."""
-        return tuple(topic for topic in self.PROFILES if topic in self._advertised)
+        return tuple(topic_of(self._camera, topic) for topic in self.PROFILES if topic in self._advertised)
 
     def open_tasks(self, spec: ModelSpec, stamp: Time) -> None:
         """Add the topics of the model's tasks, and latch the names of its label map's classes."""
@@ -73,7 +77,7 @@ class Publishers:
     def _advertise(self, kind: type, topic: str) -> Publisher:
         profile = self.PROFILES[topic]()
         publisher = self._node.create_publisher(
-            kind, topic, profile, qos_overriding_options=qos.overridable()
+            kind, topic_of(self._camera, topic), profile, qos_overriding_options=qos.overridable()
         )
         self._advertised[topic] = publisher
         return publisher
@@ -100,7 +104,7 @@ class Publishers:
     def publish_status(self, header: Header, facts: Mapping[str, object]) -> None:
         """The facts of one frame, stamped like its outputs."""
         state = str(facts['state'])
-        self._status.publish(to_diagnostics(header, 'dff_node', state, state == status.DROPPED, facts))
+        self._status.publish(to_diagnostics(header, self._name, state, state == status.DROPPED, facts))
 
     def destroy(self) -> None:
         """Take the topics down."""

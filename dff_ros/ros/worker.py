@@ -13,7 +13,7 @@ from dff_ros.bundle import open_bundle
 from dff_ros.config import DffConfig
 from dff_ros.engine import Engine
 from dff_ros.model_spec import ModelSpec
-from dff_ros.ros.mailbox import Mailbox
+from dff_ros.ros.mailbox import Mailbox, Taken
 from dff_ros.tasks import plan_tasks
 
 ItemT = TypeVar('ItemT')
@@ -40,7 +40,7 @@ def open_model(config: DffConfig) -> Model:
 
 
 class EngineWorker(Generic[ItemT]):
-    """Runs `answer(model, item)` for each item of a mailbox, on one thread.
+    """Runs `answer(model, taken)` for each item taken from a mailbox, on one thread.
 
     `answer` settles the item in the mailbox (`done` or `drop`). Where it raises, or returns without, the item
     is dropped as INTERNAL_ERROR and `on_error` is told; whatever either raises, the thread goes on.
@@ -50,8 +50,8 @@ class EngineWorker(Generic[ItemT]):
         self,
         mailbox: Mailbox[ItemT],
         open_model: Callable[[], Model],
-        answer: Callable[[Model, ItemT], None],
-        on_error: Callable[[ItemT, BaseException], None],
+        answer: Callable[[Model, Taken[ItemT]], None],
+        on_error: Callable[[Taken[ItemT], BaseException], None],
     ) -> None:
         self._mailbox = mailbox
         self._open_model = open_model
@@ -101,20 +101,20 @@ class EngineWorker(Generic[ItemT]):
             self._is_ready.set()
 
     def _serve(self, model: Model) -> None:
-        while (item := self._mailbox.take()) is not None:
+        while (taken := self._mailbox.take()) is not None:
             failure: BaseException | None = None
             try:
-                self._answer(model, item)
+                self._answer(model, taken)
             except BaseException as error:  # one item is lost, not the node
                 failure = error
             if self._mailbox.is_item_in_hand:  # else Mailbox.clear would wait for it for ever
-                self._mailbox.drop(INTERNAL_ERROR)
+                self._mailbox.drop(INTERNAL_ERROR, taken.camera)
                 failure = failure or RuntimeError('the answer neither finished nor dropped the item')
             if failure is not None:
-                self._tell(item, failure)
+                self._tell(taken, failure)
 
-    def _tell(self, item: ItemT, failure: BaseException) -> None:
+    def _tell(self, taken: Taken[ItemT], failure: BaseException) -> None:
         try:
-            self._on_error(item, failure)
+            self._on_error(taken, failure)
         except BaseException:
             traceback.print_exc()

@@ -1,0 +1,78 @@
+"""What the node has of one camera: its subscription, its publishers and its pipeline."""
+
+from __future__ import annotations
+
+import time
+
+from rclpy.event_handler import QoSMessageLostInfo, SubscriptionEventCallbacks, UnsupportedEventTypeError
+from rclpy.node import Node
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import Image
+
+from dff_ros.config import Parameter
+from dff_ros.ros import qos
+from dff_ros.ros.cameras import topic_of
+from dff_ros.ros.mailbox import Mailbox
+from dff_ros.ros.pipeline import Pipeline, Received
+from dff_ros.ros.publishers import Publishers
+
+_IMAGE = 'image'
+
+
+def qos_parameters(node: Node, camera: str) -> list[Parameter]:
+    """The parameters by which users override the quality of service of a camera's topics."""
+    found = qos.override_parameters(node, 'subscription', topic_of(camera, _IMAGE), qos.newest_image())
+    for topic, profile in Publishers.PROFILES.items():
+        found += qos.override_parameters(node, 'publisher', topic_of(camera, topic), profile())
+    return found
+
+
+class CameraTopics:
+    """Publishes from the start, subscribes while active. A message is only stored, in the mailbox."""
+
+    def __init__(self, node: Node, camera: str, mailbox: Mailbox[Received]) -> None:
+        self._node = node
+        self._camera = camera
+        self._mailbox = mailbox
+        self._subscription: Subscription | None = None
+        self.publishers = Publishers(node, camera)
+        self.pipeline = Pipeline(camera, mailbox, self.publishers, node.get_logger())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The input, and the outputs that are there."""
+        return (topic_of(self._camera, _IMAGE), *self.publishers.topics)
+
+    def subscribe(self) -> None:
+        """Take images from now on."""
+        self._subscription = self._subscribe(SubscriptionEventCallbacks(message_lost=self._count_lost))
+
+    def unsubscribe(self) -> None:
+        """Take no more. Harmless where it was not subscribed."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+
+    def destroy(self) -> None:
+        """Take all topics down."""
+        self.unsubscribe()
+        self.publishers.destroy()
+
+    def _subscribe(self, events: SubscriptionEventCallbacks) -> Subscription:
+        try:
+            return self._node.create_subscription(
+                Image,
+                topic_of(self._camera, _IMAGE),
+                self._store,
+                qos.newest_image(),
+                event_callbacks=events,
+                qos_overriding_options=qos.overridable(),
+            )
+        except UnsupportedEventTypeError:  # this middleware does not tell of lost messages
+            return self._subscribe(SubscriptionEventCallbacks())
+
+    def _store(self, message: Image) -> None:
+        self._mailbox.put(Received(message, time.perf_counter_ns()), self._camera)
+
+    def _count_lost(self, event: QoSMessageLostInfo) -> None:
+        self.pipeline.count_lost(event.total_count_change)
