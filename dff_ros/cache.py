@@ -30,6 +30,7 @@ class KeyFrameCache(Generic[FeatureT, ContextT]):
         self._slot: KeyFrame[FeatureT, ContextT] | None = None
         self._last: _Arrival | None = None
         self._number = -1
+        self._is_first = False
         self._change = 0.0
         self._measured: Measured | None = None
 
@@ -37,6 +38,11 @@ class KeyFrameCache(Generic[FeatureT, ContextT]):
     def key(self) -> KeyFrame[FeatureT, ContextT] | None:
         """The key frame in use, or None."""
         return self._slot
+
+    @property
+    def is_first_key(self) -> bool:
+        """Whether the key frame in use is the first since the beginning, or since a drop."""
+        return self._is_first
 
     @property
     def number(self) -> int:
@@ -66,6 +72,7 @@ class KeyFrameCache(Generic[FeatureT, ContextT]):
     def store(self, key: KeyFeature[FeatureT, ContextT], frame: Frame) -> None:
         """Make the frame just admitted the key frame."""
         thumbnail = make_thumbnail(frame.image_HW3) if self._last is None else self._last.thumbnail
+        self._is_first = self._slot is None
         self._slot = KeyFrame(key, frame.stamp_ns, self._number, thumbnail)
         self._measured = None
         self._change = 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
@@ -13,12 +13,14 @@ from dff_ros.backends.base import Backend
 from dff_ros.cache import KeyFrameCache
 from dff_ros.config import KeyframeConfig
 from dff_ros.errors import ConfigError
+from dff_ros.phases import Phase
 from dff_ros.scheduling import Signal, make_scheduler
 from dff_ros.tasks import DETECTION, SEGMENTATION, TaskPlan
 from dff_ros.timing import ms_since
 from dff_ros.types import (
     Action,
     ContextT,
+    Decision,
     Detections,
     FeatureT,
     Frame,
@@ -44,12 +46,16 @@ class _Heads:
 
 
 class Stream(Generic[FeatureT, ContextT]):
-    """One camera: a key-frame cache and the step that answers a frame. Use from one thread at a time."""
+    """One camera: a key-frame cache and the step that answers a frame. Use from one thread at a time.
+
+    `phase` shifts its key frames against those of other streams.
+    """
 
     def __init__(
         self, camera: str, backend: Backend[FeatureT, ContextT], config: KeyframeConfig, plan: TaskPlan
     ) -> None:
         self.camera = camera
+        self.phase = Phase()
         self._backend = backend
         self._cache: KeyFrameCache[FeatureT, ContextT] = KeyFrameCache()
         self._pending_cause: ResetCause | None = None
@@ -93,7 +99,7 @@ class Stream(Generic[FeatureT, ContextT]):
         signal = self._cache.signal(frame)
         if not due:
             return self._idle(frame, cause, signal, start_ns)
-        decision = self._scheduler.decide(signal)
+        decision = self._decide(signal)
         key = self._cache.key
         if key is None or signal is None or decision.action is not Action.PROPAGATE:
             propagation = self._refresh(frame)
@@ -129,6 +135,11 @@ class Stream(Generic[FeatureT, ContextT]):
                 total_ms=ms_since(start_ns),
             ),
         )
+
+    def _decide(self, signal: Signal | None) -> Decision:
+        if signal is not None and self._cache.is_first_key:
+            signal = self.phase.in_first_interval(signal)
+        return self._scheduler.decide(signal)
 
     def _idle(
         self, frame: Frame, cause: ResetCause | None, signal: Signal | None, start_ns: int
@@ -187,6 +198,11 @@ class Engine(Generic[FeatureT, ContextT]):
         if camera not in self._streams:
             self._streams[camera] = Stream(camera, self.backend, self._config, self._plan)
         return self._streams[camera]
+
+    def spread(self, cameras: Sequence[str]) -> None:
+        """Let the cameras, which run side by side, make their key frames at different times."""
+        for index, camera in enumerate(cameras):
+            self.stream(camera).phase = Phase(index, len(cameras))
 
     def step(self, frame: Frame) -> StepResult:
         """Answer a frame in the stream of its camera."""

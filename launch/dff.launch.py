@@ -1,4 +1,8 @@
-"""Start dff_node on a camera topic: `ros2 launch dff_ros dff.launch.py image:=/camera/image_raw`."""
+"""Start dff_node on one camera or many.
+
+`ros2 launch dff_ros dff.launch.py image:=/camera/image_raw`
+`ros2 launch dff_ros dff.launch.py cameras:=front,left 'image:=/{camera}/image_raw'`
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ def start_node(context: LaunchContext) -> list[Node]:
         executable='dff_node',
         namespace=values['namespace'],
         parameters=[launching.parameter_file(values), launching.parameters(values)],
-        remappings=[('image', values['image'])],
+        remappings=launching.remappings(values),
         arguments=['--ros-args', '--log-level', values['log_level']],
         additional_env=launching.environment(values, SHARE, os.environ),
         output='screen',

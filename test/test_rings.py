@@ -99,6 +99,7 @@ RING_0 = (
     'geometry',
     'scheduling',
     'thumbnails',
+    'phases',
     'cache',
     'engine',
     'bundle',

@@ -10,12 +10,18 @@ import yaml
 
 from dff_ros.config import SHORT_NAMES, DffConfig, Parameter, walk
 from dff_ros.errors import ConfigError
+from dff_ros.ros.cameras import CAMERAS, NO_NAME, camera_names, topic_of
+from dff_ros.settings import names_in
 
 PROFILES_VARIABLE = 'FASTRTPS_DEFAULT_PROFILES_FILE'
 """Environment variable by which Fast DDS takes a profile."""
 
 SHARED_MEMORY_PROFILE = 'fastdds_shm.xml'
 """The profile in config/: images of any size go through shared memory."""
+
+
+_IMAGE = 'image'
+_PLACE_OF_NAME = '{camera}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,13 @@ class Argument:
 def arguments(share: Path) -> list[Argument]:
     """The launch arguments; `share` is the folder that holds config/."""
     fixed = [
-        Argument('image', 'image', 'Topic of the camera images'),
+        Argument(
+            _IMAGE,
+            _IMAGE,
+            'Topic of the camera images; with cameras one for each, separated by commas, or one in which '
+            f'{_PLACE_OF_NAME} stands for its name (default: NAME/image)',
+        ),
+        Argument(CAMERAS.name, '', f'{CAMERAS.description} (default: as in params_file)'),
         Argument('params_file', str(share / 'config' / 'dff.yaml'), 'Parameter file'),
         Argument('namespace', '', 'Namespace of the node; outputs are NAMESPACE/dff/...'),
         Argument('use_sim_time', 'false', 'Take the time from /clock'),
@@ -58,11 +70,34 @@ def parameters(values: Mapping[str, str]) -> dict[str, object]:
     given: dict[str, object] = {'use_sim_time': _as_bool('use_sim_time', values['use_sim_time'])}
     if values['autostart']:
         given['autostart'] = _as_bool('autostart', values['autostart'])
+    if values[CAMERAS.name]:
+        given[CAMERAS.name] = list(_cameras(values))
     for name, parameter in _node_arguments().items():
         if values[name]:
             text = values[name]
             given[parameter.name] = parameter.check(text if parameter.kind is str else yaml.safe_load(text))
     return given
+
+
+def remappings(values: Mapping[str, str]) -> list[tuple[str, str]]:
+    """From the image topic of each camera to the one asked for; ConfigError where they do not fit."""
+    cameras, asked = _cameras(values), names_in(values[_IMAGE])
+    if cameras == (NO_NAME,):
+        return [(_IMAGE, values[_IMAGE])]
+    if asked == [_IMAGE]:
+        return []
+    if len(asked) == 1 and _PLACE_OF_NAME in asked[0]:
+        asked = [asked[0].replace(_PLACE_OF_NAME, camera) for camera in cameras]
+    if len(asked) != len(cameras):
+        raise ConfigError(
+            f'image: got {values[_IMAGE]!r} for the cameras {", ".join(cameras)}; give one topic for each, '
+            f'separated by commas, or one with {_PLACE_OF_NAME} in it, as /{_PLACE_OF_NAME}/image_raw'
+        )
+    return [(topic_of(camera, _IMAGE), topic) for camera, topic in zip(cameras, asked, strict=True)]
+
+
+def _cameras(values: Mapping[str, str]) -> tuple[str, ...]:
+    return camera_names(yaml.load(values[CAMERAS.name], Loader=yaml.BaseLoader))  # lists and texts only
 
 
 def parameter_file(values: Mapping[str, str]) -> str:

@@ -135,6 +135,7 @@ class DffNode(LifecycleNode):
         )
         model = self._worker.start()
         self._spec = model.spec
+        model.engine.spread(self._cameras)
         for topics in self._topics.values():
             topics.publishers.open_tasks(model.spec, self.get_clock().now().to_msg())
         self._log_start(model, config)
