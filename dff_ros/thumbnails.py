@@ -1,47 +1,107 @@
 """Thumbnails: what tells a cut from motion before any network has run.
 
-A thumbnail is the picture's brightness on a coarse grid, with mean and contrast taken out, so that a change
-of exposure is none.
+A thumbnail is the picture on a coarse grid, with mean colour and contrast taken out, so that a change of
+exposure is none. Each block of one is looked for in the other, a few cells around its place, so that motion
+is little change too. In a cut nothing is found that is like it.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-Thumbnail = NDArray[np.float32]
+_ROWS, _COLUMNS = 18, 24
+_SAMPLES = 8
+"""Pixels taken along each side of a cell; their mean stands for the cell's."""
 
-_ROWS, _COLUMNS = 24, 32
-_SAMPLES = 4
-"""Pixels taken along each side of a cell: their mean stands for the cell's."""
+_BLOCK = 3
+_REACH = 3
+"""Cells of a block's side, and how far it is looked for: an eighth of the width."""
 
-_MIN_CONTRAST = 4.0
-"""Grey levels. Of a picture with less than this, noise is not blown up to a pattern."""
+_MIN_CONTRAST = 8.0
+"""Grey levels. The noise of a picture with less contrast, a bare wall, is not taken for content."""
+
+_MIN_DETAIL = 0.02
+"""Added to a block's variance, that of the whole picture being 1: a bare block can differ by this much."""
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Thumbnail:
+    """Blocks (N, K) of a picture, all places (N, S, K) around each that one of another may be found at, and
+    how much there is in it to be found.
+    """
+
+    blocks_NK: Array
+    places_NSK: Array
+    detail: float
 
 
 def make_thumbnail(image_HW3: NDArray[np.uint8]) -> Thumbnail:
-    """Thumbnail (24, 32) float32 of an image (H, W, 3) of any size, deviation 1 and mean 0."""
-    height, width = image_HW3.shape[:2]
-    rows, columns = _places(height, _ROWS * _SAMPLES), _places(width, _COLUMNS * _SAMPLES)
-    sampled = image_HW3[rows][:, columns]
-    cells: Thumbnail = sampled.reshape(_ROWS, _SAMPLES, _COLUMNS, _SAMPLES * 3).mean(
-        axis=(1, 3), dtype=np.float32
-    )
-    cells -= cells.mean()
+    """Thumbnail of a uint8 image (H, W, 3) of any size."""
+    cells = _cells(image_HW3)
+    cells -= cells.mean(axis=(0, 1))
     cells /= max(float(cells.std()), _MIN_CONTRAST)
-    return cells
+    blocks = _blocks(cells)
+    inner = blocks - blocks.mean(axis=1, keepdims=True)
+    detail = float(np.square(inner).mean(axis=(1, 2)).sum()) + _MIN_DETAIL * len(blocks)
+    return Thumbnail(blocks.reshape(len(blocks), -1), _places(cells), detail)
 
 
 def change(one: Thumbnail, other: Thumbnail) -> float:
-    """How different two pictures are, 0..1."""
-    return min(1.0, float(np.abs(one - other).mean()))
+    """How different two pictures are, 0..1: the share of their blocks' variance that is not found again.
+
+    Symmetric. 0 for the same picture, below 0.5 for moving ones, 1 where blocks without detail would be as
+    near.
+    """
+    return min(1.0, (_unfound(one, other) + _unfound(other, one)) / 2)
+
+
+def _unfound(sought: Thumbnail, within: Thumbnail) -> float:
+    difference = within.places_NSK - sought.blocks_NK[:, None]
+    squared: Array = np.einsum('nsk,nsk->ns', difference, difference)
+    nearest = float(squared.min(axis=1).sum())
+    num_values: int = sought.blocks_NK.shape[1]
+    return nearest / (num_values * sought.detail)
+
+
+def _cells(image_HW3: NDArray[np.uint8]) -> Array:
+    """Mean colour (18, 24, 3) of each cell, from samples. Rows are added up before columns are picked: whole
+    rows are contiguous.
+    """
+    height, width = image_HW3.shape[:2]
+    rows, columns = _samples(height, _ROWS * _SAMPLES), _samples(width, _COLUMNS * _SAMPLES)
+    lines = image_HW3[rows].reshape(_ROWS, _SAMPLES, -1).sum(axis=1, dtype=np.uint16)
+    picked = lines.reshape(_ROWS, width, 3)[:, columns].reshape(_ROWS, _COLUMNS, _SAMPLES, 3)
+    cells: Array = picked.sum(axis=2, dtype=np.float32)
+    return cells / np.float32(_SAMPLES * _SAMPLES)
+
+
+def _blocks(cells: Array) -> Array:
+    """(N, block pixels, 3)."""
+    split = cells.reshape(_ROWS // _BLOCK, _BLOCK, _COLUMNS // _BLOCK, _BLOCK, 3)
+    return split.transpose(0, 2, 1, 3, 4).reshape(-1, _BLOCK * _BLOCK, 3)
+
+
+def _places(cells: Array) -> Array:
+    """(N, shifts, block values): windows up to `_REACH` cells from each block; borders are repeated."""
+    padded = np.pad(cells, ((_REACH, _REACH), (_REACH, _REACH), (0, 0)), mode='edge')
+    row, column, channel = padded.strides
+    num_shifts = 2 * _REACH + 1
+    shape = (_ROWS // _BLOCK, _COLUMNS // _BLOCK, num_shifts, num_shifts, _BLOCK, _BLOCK, 3)
+    strides = (row * _BLOCK, column * _BLOCK, row, column, row, column, channel)
+    windows = as_strided(padded, shape, strides, writeable=False)
+    return windows.reshape(-1, num_shifts * num_shifts, _BLOCK * _BLOCK * 3)
 
 
 @lru_cache(maxsize=16)
-def _places(num_pixels: int, num_samples: int) -> NDArray[np.int64]:
+def _samples(num_pixels: int, num_samples: int) -> NDArray[np.int64]:
     """Middles of equal parts of a side."""
-    places = (2 * np.arange(num_samples) + 1) * num_pixels // (2 * num_samples)
-    places.setflags(write=False)  # shared by every caller
-    return places
+    samples = (2 * np.arange(num_samples) + 1) * num_pixels // (2 * num_samples)
+    samples.setflags(write=False)  # shared by every caller
+    return samples

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_ros.errors import ShapeError
+from dff_ros.thumbnails import Thumbnail
 
 FeatureT = TypeVar('FeatureT')
 ContextT = TypeVar('ContextT')
@@ -93,14 +94,12 @@ class Propagation(Generic[FeatureT]):
 
 @dataclass(frozen=True, slots=True)
 class KeyFrame(Generic[FeatureT, ContextT]):
-    """A cached key frame: its feature, stamp, running number in the stream and thumbnail
-    (dff_ros/thumbnails.py).
-    """
+    """A cached key frame: its feature, stamp, running number in the stream and thumbnail."""
 
     key: KeyFeature[FeatureT, ContextT]
     stamp_ns: int
     number: int
-    thumbnail: NDArray[np.float32]
+    thumbnail: Thumbnail
 
 
 @dataclass(frozen=True, slots=True)
