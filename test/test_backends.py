@@ -65,6 +65,7 @@ def test_torch_and_onnx_give_the_same(pair, size):
     assert propagations[0].validity_hw.shape == grid
     assert propagations[0].validity_hw.dtype == np.float32
     assert propagations[0].motion_px == pytest.approx(propagations[1].motion_px, rel=1e-3)
+    assert propagations[0].residual == pytest.approx(propagations[1].residual, rel=1e-2)
     assert np.abs(values(propagations[0].feature) - values(keys[0].feature)).max() > 0.1
     for features in ([key.feature for key in keys], [item.feature for item in propagations]):
         for output in (size, (50, 75)):
@@ -295,3 +296,19 @@ def test_label_maps_agree_on_real_frames(shared_data):
             num_pixels += maps[0].size
     assert num_pixels == 30 * 360 * 480
     assert num_equal / num_pixels >= 0.999
+
+
+def test_residual_tells_flow_that_fits_from_none(dis_bundle):
+    """DIS flow finds the shift of a clip; the copied feature has what the shift left."""
+    clip = moving_clip((96, 128), 3, (6, -3))
+    with (
+        closing(open_backend(dis_bundle, config())) as dis,
+        closing(open_backend(dis_bundle, config(flow='zero'))) as zero,
+    ):
+        moved = [backend.propagate(clip[2], backend.extract(clip[0])).residual for backend in (dis, zero)]
+        still = [backend.propagate(clip[0], backend.extract(clip[0])).residual for backend in (dis, zero)]
+        adopted = dis.adopt(clip[0], zero.extract(clip[0]))
+        assert dis.propagate(clip[2], adopted).residual == moved[0]
+    assert still == [0, 0]
+    assert moved[0] < 0.6 * moved[1]
+    assert moved[1] > 5

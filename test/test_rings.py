@@ -108,7 +108,8 @@ RING_0 = (
 )
 RING_0 += ('backends', 'evaluation', '')
 RING_0 += tuple(
-    f'backends.{name}' for name in ('base', 'flow', 'graph', 'handles', 'runner', 'size_inputs', 'use')
+    f'backends.{name}'
+    for name in ('base', 'flow', 'graph', 'handles', 'photometric', 'runner', 'size_inputs', 'use')
 )
 RING_1 = ('backends', 'nets', 'data', 'training', 'export', 'onnx_graphs', 'onnx_operators', 'verification')
 RING_1 += ('label_motion',)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, cast
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dff_ros.backends.base import BackendInfo
 from dff_ros.backends.flow import FlowSource, motion_px
 from dff_ros.backends.handles import FrameFeature, Key, KeyContext
+from dff_ros.backends.photometric import cell_brightness, warp_residual
 from dff_ros.backends.runner import GraphRunner, Size, Tensors, TensorT
 from dff_ros.backends.size_inputs import SizeInputs
 from dff_ros.backends.use import GraphUse
@@ -79,7 +80,8 @@ class GraphBackend(Generic[TensorT]):
         if self._use.has_key_image:
             inputs['key_image'] = seen[_NORMALISED]
         grey = self._flow_source.prepare(image_HW3, network) if self._flow_source else None
-        return KeyFeature(self._feature(feature, seen), KeyContext(size, grey, inputs))
+        brightness = cell_brightness(image_HW3, network, self._stride)
+        return KeyFeature(self._feature(feature, seen), KeyContext(size, grey, inputs, brightness))
 
     def adopt(self, image_HW3: NDArray[np.uint8], key: Key[TensorT]) -> Key[TensorT]:
         """Adds the input of a flow source, and the light features. The key image of a flow net of the paper
@@ -94,7 +96,7 @@ class GraphBackend(Generic[TensorT]):
             inputs = {**inputs, **self._key_light(self._look(image_HW3, network))}
         if grey is context.grey and inputs is context.inputs:
             return key
-        return KeyFeature(key.feature, KeyContext(context.size, grey, inputs))
+        return KeyFeature(key.feature, replace(context, grey=grey, inputs=inputs))
 
     def propagate(
         self, image_HW3: NDArray[np.uint8], key: Key[TensorT]
@@ -119,6 +121,7 @@ class GraphBackend(Generic[TensorT]):
             moved.validity_hw,
             motion_px=motion_px(flow, self._stride, size, network),
             coverage=float(moved.validity_hw.mean()),
+            residual=self._residual(image_HW3, network, key.context, flow, moved.validity_hw),
             flow_ms=(moved.flow_ns - start_ns) / 1e6,
             warp_ms=(warp_ns - moved.flow_ns) / 1e6,
             correct_ms=(end_ns - warp_ns) / 1e6,
@@ -233,6 +236,20 @@ class GraphBackend(Generic[TensorT]):
         flow_ns = time.perf_counter_ns()
         validity_hw = cast(NDArray[np.float32], self._runner.array(validity))
         return _Moved(warped, flow, validity_hw, dict(zip(names, light, strict=True)), flow_ns)
+
+    def _residual(
+        self,
+        image_HW3: NDArray[np.uint8],
+        network: Size,
+        context: KeyContext[TensorT],
+        flow_2hw: NDArray[np.float32],
+        validity_hw: NDArray[np.float32],
+    ) -> float:
+        """The photometric error of the warp."""
+        if context.brightness_hw is None:
+            raise ShapeError(_OTHER_KEY)
+        current = cell_brightness(image_HW3, network, self._stride)
+        return warp_residual(current, context.brightness_hw, flow_2hw, validity_hw)
 
     def _correct(self, moved: _Moved[TensorT], context: KeyContext[TensorT]) -> TensorT:
         inputs = {

@@ -33,12 +33,14 @@ class FrameFeature(Generic[TensorT]):
 class KeyContext(Generic[TensorT]):
     """What `propagate` needs of a key image: its size, the input of a flow source, and by name those of the
     graphs: normalised image (`key_image`) and light features (`key_fine`, `key_middle`,
-    `key_coarse`).
+    `key_coarse`). `brightness_hw` is that of its cells (backends/photometric.py), None where nothing is
+    warped.
     """
 
     size: Size
     grey: NDArray[np.uint8] | None
     inputs: Mapping[str, TensorT]
+    brightness_hw: NDArray[np.float32] | None = None
 
 
 Key = KeyFeature[FrameFeature[TensorT], KeyContext[TensorT]]
