@@ -11,14 +11,6 @@ PART = '.part'
 """Ending of a file until it is complete."""
 
 
-def source_path(text: str) -> Path:
-    """The file or folder that a source's name means, without a prefix as in `camvid:PATH`; nothing is there
-    for a word as `street`.
-    """
-    path = Path(text).expanduser()
-    return path if path.exists() else Path(text.partition(':')[2] or text).expanduser()
-
-
 def check_outputs(
     inputs: Collection[Path], outputs: Mapping[str, Path | None], suffixes: Mapping[str, Collection[str]]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +25,9 @@ _STREET_SIZE = (360, 480)
 STREET = 'street'
 """Name of the simulated street as a source."""
 
+STOP_AND_GO, CUT = 'stopgo:', 'cut:'
+"""What stands before the names of the sources that one is made of."""
+
 
 @dataclass(frozen=True, slots=True)
 class SourceFrame:
@@ -31,7 +35,7 @@ class SourceFrame:
     None; `boxes` its objects, or None where nobody looked for any.
 
     `stamp_ns` is the time within the source, `name` says which frame it is in words (file, frame number).
-    Frames of different `sequence` do not follow each other.
+    Frames of different `sequence` do not follow each other; `is_cut`: another scene begins within one.
     """
 
     image_HW3: NDArray[np.uint8]
@@ -40,6 +44,7 @@ class SourceFrame:
     name: str
     sequence: str = ''
     boxes: Boxes | None = None
+    is_cut: bool = False
 
 
 class FrameSource(Protocol):
@@ -168,7 +173,8 @@ def open_source(
     with_boxes: bool = False,
 ) -> FrameSource:
     """The source that a word or path names: `street`, `/dev/videoN`, a data set of any layout that
-    `dff data check` knows (`LAYOUT:PATH` says which), a folder of images, a video file.
+    `dff data check` knows (`LAYOUT:PATH` says which), a folder of images, a video file; `stopgo:SOURCE` and
+    `cut:SOURCE,SOURCE...` are made of others (made_sources.py).
 
     `split` chooses in a data set (None: `val`, or the only one), `seed` the street. `fps` is for the street,
     cameras and folders of images; a video and a data set keep their own. `size` (height, width) is for the
@@ -178,6 +184,14 @@ def open_source(
     """
     if fps is not None and not 0 < fps <= 1000:
         raise ConfigError(f'frames per second must be above 0 and at most 1000, got {fps:g}')
+    if text.startswith((STOP_AND_GO, CUT)):
+        from dff_ros.made_sources import open_made
+
+        return open_made(
+            text,
+            split,
+            partial(open_source, split=split, seed=seed, size=size, fps=fps, with_boxes=with_boxes),
+        )
     if text == STREET:
         return StreetSource(seed, size or _STREET_SIZE, fps or _DEFAULT_FPS, with_boxes)
     if text.partition(':')[0] in LAYOUTS and ':' in text and size is None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from dff_ros.errors import ConfigError
-from dff_ros.output_files import check_outputs, source_path
+from dff_ros.output_files import check_outputs
 
 
 def test_two_flags_with_one_path_are_refused(tmp_path):
@@ -37,9 +35,3 @@ def test_an_existing_file_of_an_input_folder_is_refused_a_new_one_is_not(tmp_pat
     check_outputs([tmp_path], {'--out': tmp_path / 'sub' / 'new.json'}, {})
     with pytest.raises(ConfigError, match='exists inside the input folder'):
         check_outputs([tmp_path], {'--out': tmp_path / 'sub' / 'list.json'}, {})
-
-
-@pytest.mark.parametrize('text', ['{}', 'camvid:{}'])
-def test_the_path_of_a_source(tmp_path, text):
-    assert source_path(text.format(tmp_path)) == tmp_path
-    assert source_path('street') == Path('street')

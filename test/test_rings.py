@@ -27,6 +27,7 @@ ALLOWED = {  # the runtimes that a module, or all modules of a package, may impo
     'evaluator': {'cv2', 'av'},
     'export': {'torch', 'onnx', 'onnxruntime', 'cv2'},
     'label_motion': {'cv2'},
+    'made_sources': {'cv2', 'av'},
     'nets': {'torch'},
     'onnx_graphs': {'torch', 'onnx'},
     'onnx_operators': {'torch', 'onnx'},

@@ -29,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar='SOURCE',
         help='a data set (PATH, or LAYOUT:PATH as camvid:PATH; "dff data check" knows them), a video file, a '
-        'folder of images or street; without labels there is agreement with per-frame inference',
+        'folder of images or street; stopgo:SOURCE moves one at changing speed, cut:SOURCE,SOURCE... cuts '
+        'between several; without labels there is agreement with per-frame inference',
     )
     parser.add_argument(
         '--task', choices=TASKS, default=TASKS[0], help=f'what to evaluate (default: {TASKS[0]})'
@@ -165,12 +166,13 @@ def _check_task(args: argparse.Namespace) -> None:
 def _check_outputs(args: argparse.Namespace) -> None:
     import importlib.util
 
-    from dff_ros.output_files import check_outputs, source_path
+    from dff_ros.made_sources import source_paths
+    from dff_ros.output_files import check_outputs
 
     if args.plot is not None and importlib.util.find_spec('matplotlib') is None:
         raise ConfigError('--plot needs matplotlib: pip install "dff_ros[tools]"')
     outputs = {'--out': args.out, '--plot': args.plot}
-    check_outputs([source_path(args.data)], outputs, {'--out': ('.json',), '--plot': ('.png',)})
+    check_outputs(source_paths(args.data), outputs, {'--out': ('.json',), '--plot': ('.png',)})
 
 
 def _frames(text: str) -> FrameRange:

@@ -65,10 +65,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_outputs(args: argparse.Namespace) -> None:
     from dff_ros import box_file
-    from dff_ros.output_files import check_outputs, source_path
+    from dff_ros.made_sources import source_paths
+    from dff_ros.output_files import check_outputs
     from dff_ros.video import SUFFIXES
 
-    inputs = [source_path(args.source), *([] if args.config is None else [args.config])]
+    inputs = [*source_paths(args.source), *([] if args.config is None else [args.config])]
     outputs = {
         '--out': args.out,
         '--report': args.report,
