@@ -40,7 +40,9 @@ def test_every_setting_that_is_read_at_start_has_an_argument_with_its_descriptio
 def test_arguments_become_typed_parameters():
     given = {'interval': '10', 'device': 'cpu', 'num_threads': '2', 'bundle': '7', 'autostart': 'false',
              'use_sim_time': 'True'}  # fmt: skip
+    given['cameras'] = 'front,left'
     assert launching.parameters(DEFAULTS | given) == {
+        'cameras': ['front', 'left'],
         'use_sim_time': True,
         'autostart': False,
         'bundle': '7',
@@ -101,6 +103,11 @@ def test_the_launch_file_builds_the_command_of_the_node(monkeypatch):
         [perform_substitutions(context, part) for part in variable] for variable in node.additional_env
     )
     assert variable == [launching.PROFILES_VARIABLE, str(ROOT / 'config' / 'fastdds_shm.xml')]
+    with pytest.raises(ConfigError, match='image: got.*front, left'):
+        context.launch_configurations['cameras'] = 'front,left'
+        module.start_node(context)
+    context.launch_configurations['image'] = '/{camera}/image_raw'
+    assert len(module.start_node(context)) == 1
     with pytest.raises(ConfigError, match='interval'):
         context.launch_configurations['interval'] = '0'
         module.start_node(context)
@@ -211,6 +218,25 @@ def test_a_signal_ends_the_node_with_code_0_and_no_traceback(numbers):
     assert 'topics /image, /dff/segmentation, /dff/label_info, /dff/overlay, /dff/status' in output
 
 
+@pytest.mark.parametrize(
+    ('given', 'topics'),
+    [
+        ('[front, left]', 'topics /front/image, /front/dff/segmentation, '),
+        ('front,left', '/front/dff/status, /left/image, /left/dff/segmentation, '),
+        ('[]', 'topics /image, /dff/segmentation, '),
+    ],
+)
+def test_a_parameter_file_names_the_cameras(tmp_path, given, topics):
+    pytest.importorskip('rclpy')
+    path = tmp_path / 'cameras.yaml'
+    path.write_text(f'/**:\n  ros__parameters:\n    cameras: {given}\n')
+    with running(FAKE_NODE, '--ros-args', '--params-file', str(path)) as node:
+        node.wait_for('key frame every 5 frames')
+        code, output = node.end_by(signal.SIGINT)
+    assert code == 0
+    assert topics in output
+
+
 def test_a_signal_ends_a_node_that_was_never_configured():
     pytest.importorskip('rclpy')
     with running(FAKE_NODE, '--ros-args', '-p', 'autostart:=false', '-p', 'keyframe.intervall:=3') as node:
@@ -226,6 +252,8 @@ def test_a_signal_ends_a_node_that_was_never_configured():
         (['-p', 'keyframe.interval:=0'], 'keyframe.interval'),
         (['-p', 'backend:=tensorflow'], "backend: got 'tensorflow', allowed is one of auto, onnx, torch"),
         (['--params-file', 'missing.yaml'], 'missing.yaml'),
+        (['-p', 'cameras:=[1, 2]'], 'cameras: got [1, 2], expected names: [front, left] or front,left'),
+        (['-p', 'cameras:=/front'], "cameras: got '/front'; a name has letters, digits and _"),
     ],
 )
 def test_a_user_error_is_one_line_and_code_2(arguments, complaint):
@@ -258,6 +286,7 @@ def test_help_lists_every_parameter_and_starts_no_node(arguments):
         assert f' {parameter.name}:=' in text
         assert f'{parameter.description}: {parameter.allowed}' in text
     assert 'autostart:=true' in text
+    assert "cameras:=''" in text
 
 
 @pytest.mark.parametrize(
