@@ -7,7 +7,7 @@ from typing import Generic
 
 from dff_ros.scheduling import Measured, Signal
 from dff_ros.thumbnails import Thumbnail, change, make_thumbnail
-from dff_ros.types import ContextT, FeatureT, Frame, KeyFeature, KeyFrame, Propagation, ResetCause
+from dff_ros.types import ContextT, FeatureT, Frame, KeyFrame, Propagation, ResetCause
 
 _NS_PER_S = 1_000_000_000
 
@@ -69,20 +69,27 @@ class KeyFrameCache(Generic[FeatureT, ContextT]):
         self._number += 1
         return cause
 
-    def store(self, key: KeyFeature[FeatureT, ContextT], frame: Frame) -> None:
-        """Make the frame just admitted the key frame."""
-        thumbnail = make_thumbnail(frame.image_HW3) if self._last is None else self._last.thumbnail
+    @property
+    def thumbnail(self) -> Thumbnail:
+        """Of the frame admitted last; RuntimeError before the first."""
+        if self._last is None:
+            raise RuntimeError('no frame was admitted')
+        return self._last.thumbnail
+
+    def store(self, key: KeyFrame[FeatureT, ContextT]) -> None:
+        """Use another key frame: the frame just admitted, or one before it."""
         self._is_first = self._slot is None
-        self._slot = KeyFrame(key, frame.stamp_ns, self._number, thumbnail)
+        self._slot = key
         self._measured = None
-        self._change = 0.0
+        if key.number == self._number:
+            self._change = 0.0
 
     def measure(self, propagation: Propagation[FeatureT]) -> None:
         """Remember what the propagation of the frame just admitted showed."""
         self._measured = Measured.of(propagation)
         self._change = 0.0
 
-    def signal(self, frame: Frame) -> Signal | None:
+    def signal(self, frame: Frame, is_refreshing: bool = False) -> Signal | None:
         """What a scheduler may know of the frame just admitted; None where there is no key frame."""
         if self._slot is None or self._last is None:
             return None
@@ -92,6 +99,7 @@ class KeyFrameCache(Generic[FeatureT, ContextT]):
             change=self._change,
             key_change=change(self._last.thumbnail, self._slot.thumbnail),
             measured=self._measured,
+            is_refreshing=is_refreshing,
         )
 
 

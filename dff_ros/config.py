@@ -21,14 +21,15 @@ from dff_ros.settings import (
 )
 
 __all__ = [
-    'BACKENDS', 'DEVICES', 'FLOWS', 'SHORT_NAMES', 'DetectionConfig', 'DffConfig', 'KeyframeConfig',
-    'OverlayConfig', 'Parameter', 'Scalar', 'SegmentationConfig', 'Validated', 'flatten', 'other_default',
-    'param', 'replace', 'to_flat', 'walk',
+    'BACKENDS', 'DEVICES', 'FLOWS', 'REFRESHES', 'SHORT_NAMES', 'DetectionConfig', 'DffConfig',
+    'KeyframeConfig', 'OverlayConfig', 'Parameter', 'Scalar', 'SegmentationConfig', 'Validated', 'flatten',
+    'other_default', 'param', 'replace', 'to_flat', 'walk',
 ]  # fmt: skip
 
 BACKENDS = ('auto', 'onnx', 'torch')
 DEVICES = ('auto', 'cpu', 'cuda')
 FLOWS = ('bundle', 'dis', 'zero')
+REFRESHES = ('inline', 'worker')
 
 SHORT_NAMES = {'interval': 'keyframe.interval'}
 """Settings with a second name, on the command line and as launch arguments."""
@@ -52,6 +53,14 @@ class KeyframeConfig(Validated):
         minimum=0.01,
         maximum=3600.0,
         unit='s',
+        runtime=True,
+    )
+    max_interval: int = param(
+        60,
+        'Most frames from one key frame to the next where content or the deadline decide',
+        minimum=1,
+        maximum=1000,
+        unit='frames',
         runtime=True,
     )
     max_gap_s: float = param(
@@ -143,6 +152,28 @@ class DffConfig(Validated):
     )
     num_threads: int = param(
         0, 'Threads of the runtime; 0 takes one for each core this process may use', minimum=0, maximum=1024
+    )
+    refresh: str = param(
+        'inline',
+        'Who makes key frames: the frame waits for it (inline), or a second session does while frames go on '
+        'from the older one (worker)',
+        choices=REFRESHES,
+    )
+    refresh_threads: int = param(
+        0,
+        'Threads of the runtime that make key frames with refresh worker, taken off num_threads; 0 takes a '
+        'quarter of them, at least one',
+        minimum=0,
+        maximum=1024,
+    )
+    budget_ms: float = param(
+        0.0,
+        'Longest mean time per frame: above it the interval is lengthened up to keyframe.max_interval, then '
+        'frames are skipped; 0 for no limit',
+        minimum=0.0,
+        maximum=60000.0,
+        unit='ms',
+        runtime=True,
     )
     tasks: str = param(
         'all',

@@ -12,8 +12,10 @@ import numpy as np
 from dff_ros.backends.base import Backend
 from dff_ros.cache import KeyFrameCache
 from dff_ros.config import KeyframeConfig
+from dff_ros.deadline import DeadlineController
 from dff_ros.errors import ConfigError
 from dff_ros.phases import Phase
+from dff_ros.refresh import InlineRefresher, Refresher, RefreshWorker, make_key_frame
 from dff_ros.scheduling import Signal, make_scheduler
 from dff_ros.tasks import DETECTION, SEGMENTATION, TaskPlan
 from dff_ros.timing import ms_since
@@ -24,6 +26,7 @@ from dff_ros.types import (
     Detections,
     FeatureT,
     Frame,
+    KeyFrame,
     Propagation,
     ResetCause,
     Segmentation,
@@ -33,6 +36,12 @@ from dff_ros.types import (
 
 NOTHING_DUE = 'nothing_due'
 """Reason of an idle frame."""
+
+DEADLINE = 'deadline'
+"""Reason of a frame that was skipped for want of time, or on which a refresh was put off for it."""
+
+REFRESHING = 'refreshing'
+"""Reason of a propagated frame on which a refresh is due while another one is in flight."""
 
 
 @dataclass(slots=True)
@@ -48,31 +57,45 @@ class _Heads:
 class Stream(Generic[FeatureT, ContextT]):
     """One camera: a key-frame cache and the step that answers a frame. Use from one thread at a time.
 
-    `phase` shifts its key frames against those of other streams.
+    `phase` shifts its key frames against those of other streams. `refresher` makes the key frames that need
+    not be waited for; None: the backend makes them at once.
+    `budget_ms`: see DeadlineController.
     """
 
     def __init__(
-        self, camera: str, backend: Backend[FeatureT, ContextT], config: KeyframeConfig, plan: TaskPlan
+        self,
+        camera: str,
+        backend: Backend[FeatureT, ContextT],
+        config: KeyframeConfig,
+        plan: TaskPlan,
+        refresher: Refresher[FeatureT, ContextT] | None = None,
+        budget_ms: float = 0.0,
     ) -> None:
         self.camera = camera
         self.phase = Phase()
         self._backend = backend
         self._cache: KeyFrameCache[FeatureT, ContextT] = KeyFrameCache()
+        self._refresher = refresher or InlineRefresher(backend)
+        self._deadline = DeadlineController(budget_ms, config.max_interval)
         self._pending_cause: ResetCause | None = None
         self._plan = plan
         self.configure(config)
 
-    def configure(self, config: KeyframeConfig, plan: TaskPlan | None = None) -> None:
-        """Use another key-frame configuration, and task plan where one is given, from the next frame on; the
-        key frame is kept.
+    def configure(
+        self, config: KeyframeConfig, plan: TaskPlan | None = None, budget_ms: float | None = None
+    ) -> None:
+        """Use another key-frame configuration, and task plan and budget where they are given, from the next
+        frame on; the key frame is kept.
         """
         self._config = config
         self._plan = plan or self._plan
         self._scheduler = make_scheduler(config)
+        self._deadline.configure(budget_ms, config.max_interval)
 
     def reset(self, cause: ResetCause = ResetCause.REQUESTED) -> None:
-        """Drop the key frame; the next frame becomes one and reports the cause."""
+        """Drop the key frame and what is in flight; the next frame becomes one and reports the cause."""
         self._cache.drop()
+        self._refresher.discard()
         self._pending_cause = cause
 
     def step(self, frame: Frame) -> StepResult:
@@ -86,6 +109,8 @@ class Stream(Generic[FeatureT, ContextT]):
             raise ConfigError(f'stream {self.camera!r} was given a frame of camera {frame.camera!r}')
         start_ns = time.perf_counter_ns()
         cause = self._cache.admit(frame, self._config.max_gap_s) or self._pending_cause
+        if cause is not None:
+            self._refresher.discard()
         try:
             result = self._answer(frame, cause, start_ns)
         except Exception:
@@ -95,21 +120,26 @@ class Stream(Generic[FeatureT, ContextT]):
         return result
 
     def _answer(self, frame: Frame, cause: ResetCause | None, start_ns: int) -> StepResult:
+        is_swapped = self._swap() is not None
         due = self._plan.due(self._cache.number)
-        signal = self._cache.signal(frame)
-        if not due:
-            return self._idle(frame, cause, signal, start_ns)
+        signal = self._cache.signal(frame, self._refresher.is_busy)
+        if not due or self._deadline.is_skipping:
+            self._deadline.rest()
+            return self._idle(frame, cause, signal, start_ns, is_swapped, is_skipped=bool(due))
         decision = self._decide(signal)
-        key = self._cache.key
-        if key is None or signal is None or decision.action is not Action.PROPAGATE:
-            propagation = self._refresh(frame)
-            is_key, age_frames, age_s = True, 0, 0.0
+        key = self._refresh(frame, decision.action)
+        is_key = key.number == self._cache.number
+        if is_key or signal is None:  # its own feature is the propagation over no motion
+            propagation = Propagation(key.key.feature, np.ones((1, 1), np.float32), 0.0, 1.0)
+            age_frames, age_s = 0, 0.0
         else:
             propagation = self._backend.propagate(frame.image_HW3, key.key)
             self._cache.measure(propagation)
-            is_key, age_frames, age_s = False, signal.frames_since_key, signal.seconds_since_key
+            age_frames, age_s = signal.frames_since_key, signal.seconds_since_key
         feature_ms = ms_since(start_ns)
         heads = self._predict(propagation.feature, frame, due)
+        is_refreshed, is_refreshing = is_key or is_swapped, is_key or self._refresher.is_busy
+        self._deadline.spent(ms_since(start_ns), is_refresh=is_refreshing, is_refreshed=is_refreshed)
         return StepResult(
             stamp_ns=frame.stamp_ns,
             frame_id=frame.frame_id,
@@ -121,6 +151,7 @@ class Stream(Generic[FeatureT, ContextT]):
             age_s=age_s,
             motion_px=propagation.motion_px,
             coverage=propagation.coverage,
+            is_refreshed=is_refreshed,
             segmentation=heads.segmentation,
             detections=heads.detections,
             timings=Timings(
@@ -137,23 +168,59 @@ class Stream(Generic[FeatureT, ContextT]):
         )
 
     def _decide(self, signal: Signal | None) -> Decision:
+        """What the scheduler asks for, if a refresh fits the deadline and none is in flight."""
+        seen = signal
         if signal is not None and self._cache.is_first_key:
-            signal = self.phase.in_first_interval(signal)
-        return self._scheduler.decide(signal)
+            seen = self.phase.in_first_interval(signal)
+        decision = self._scheduler.decide(seen)
+        if signal is None or decision.action is not Action.REFRESH:
+            return decision
+        if signal.frames_since_key < self._deadline.min_interval:
+            return Decision(Action.PROPAGATE, DEADLINE)
+        return Decision(Action.PROPAGATE, REFRESHING) if signal.is_refreshing else decision
+
+    def _refresh(self, frame: Frame, action: Action) -> KeyFrame[FeatureT, ContextT]:
+        """Begin or make a key frame where that is asked for; the one to answer the frame from."""
+        key = self._cache.key
+        if key is not None and action is Action.PROPAGATE:
+            return key
+        asked = frame, self._cache.number, self._cache.thumbnail
+        if key is not None and action is Action.REFRESH:
+            self._refresher.submit(*asked)
+            return self._swap() or key
+        self._refresher.discard()  # what is in flight is too old as well, or of before the cut
+        key = make_key_frame(self._backend, *asked)
+        self._cache.store(key)
+        return key
+
+    def _swap(self) -> KeyFrame[FeatureT, ContextT] | None:
+        """Take the key frame into use that is ready, if one is."""
+        key = self._refresher.poll()
+        if key is not None:
+            self._cache.store(key)
+        return key
 
     def _idle(
-        self, frame: Frame, cause: ResetCause | None, signal: Signal | None, start_ns: int
+        self,
+        frame: Frame,
+        cause: ResetCause | None,
+        signal: Signal | None,
+        start_ns: int,
+        is_refreshed: bool,
+        is_skipped: bool,
     ) -> StepResult:
-        """No task is due, so nothing is computed; a key frame that is due waits for the next task."""
+        """Nothing is computed; a key frame that is due waits for the next frame that is answered."""
         return StepResult(
             stamp_ns=frame.stamp_ns,
             frame_id=frame.frame_id,
             camera=frame.camera,
             is_key=False,
-            reason=NOTHING_DUE,
+            reason=DEADLINE if is_skipped else NOTHING_DUE,
             reset_cause=cause,
             age_frames=signal.frames_since_key if signal else 0,
             age_s=signal.seconds_since_key if signal else 0.0,
+            is_refreshed=is_refreshed,
+            is_skipped=is_skipped,
             timings=Timings(total_ms=ms_since(start_ns)),
         )
 
@@ -172,31 +239,37 @@ class Stream(Generic[FeatureT, ContextT]):
             heads.detection_ms = ms_since(start_ns)
         return heads
 
-    def _refresh(self, frame: Frame) -> Propagation[FeatureT]:
-        """Make the frame the key frame; its own feature is the propagation over no motion."""
-        key = self._backend.extract(frame.image_HW3)
-        self._cache.store(key, frame)
-        return Propagation(key.feature, np.ones((1, 1), np.float32), motion_px=0.0, coverage=1.0)
-
 
 class Engine(Generic[FeatureT, ContextT]):
-    """One backend shared by the streams of all cameras. Without a plan every frame is segmented."""
+    """One backend shared by the streams of all cameras. Without a plan every frame is segmented.
+
+    `worker` makes their key frames in the background; None: the backend makes them while the frame waits. The
+    engine owns both and closes them. `budget_ms`: see DeadlineController.
+    """
 
     def __init__(
         self,
         backend: Backend[FeatureT, ContextT],
         config: KeyframeConfig | None = None,
         plan: TaskPlan | None = None,
+        *,
+        worker: RefreshWorker[FeatureT, ContextT] | None = None,
+        budget_ms: float = 0.0,
     ) -> None:
         self.backend = backend
+        self.worker = worker
         self._config = config or KeyframeConfig()
         self._plan = plan or TaskPlan()
+        self._budget_ms = budget_ms
         self._streams: dict[str, Stream[FeatureT, ContextT]] = {}
 
     def stream(self, camera: str = '') -> Stream[FeatureT, ContextT]:
         """The stream of a camera, made on first use."""
         if camera not in self._streams:
-            self._streams[camera] = Stream(camera, self.backend, self._config, self._plan)
+            refresher = None if self.worker is None else self.worker.refresher(self.backend)
+            self._streams[camera] = Stream(
+                camera, self.backend, self._config, self._plan, refresher, self._budget_ms
+            )
         return self._streams[camera]
 
     def spread(self, cameras: Sequence[str]) -> None:
@@ -208,16 +281,33 @@ class Engine(Generic[FeatureT, ContextT]):
         """Answer a frame in the stream of its camera."""
         return self.stream(frame.camera).step(frame)
 
-    def configure(self, config: KeyframeConfig, plan: TaskPlan | None = None) -> None:
-        """Use another key-frame configuration, and task plan where one is given, in every stream from its
-        next frame on.
+    def configure(
+        self, config: KeyframeConfig, plan: TaskPlan | None = None, budget_ms: float | None = None
+    ) -> None:
+        """Use another key-frame configuration, and task plan and budget where they are given, in every stream
+        from its next frame on.
         """
         self._config = config
         self._plan = plan or self._plan
+        self._budget_ms = self._budget_ms if budget_ms is None else budget_ms
         for stream in self._streams.values():
-            stream.configure(config, plan)
+            stream.configure(config, plan, budget_ms)
 
     def reset(self, cause: ResetCause = ResetCause.REQUESTED) -> None:
         """Drop the key frames of all cameras."""
         for stream in self._streams.values():
             stream.reset(cause)
+
+    def warm_up(self, size: tuple[int, int]) -> None:
+        """Warm up the backends for an image size, (height, width)."""
+        self.backend.warm_up(size)
+        if self.worker is not None:
+            self.worker.warm_up(size)
+
+    def close(self) -> None:
+        """End the worker and free the backends; calling it twice is harmless."""
+        try:
+            if self.worker is not None:
+                self.worker.close()
+        finally:
+            self.backend.close()

@@ -191,9 +191,13 @@ class Timings:
 class StepResult:
     """The answer to one frame. `age_frames` and `age_s` are 0 on a key frame.
 
+    `is_key`: the frame is a key frame, answered from its own feature. `is_refreshed`: with it a new key frame
+    came into use, its own or one that was computed in the background.
+
     `segmentation` and `detections` are None where the task was not due, is off, or is not in the bundle; an
     image without objects has Detections of length 0. A frame for which no task was due is idle: nothing was
-    computed, so `motion_px` and `coverage` are None.
+    computed, so `motion_px` and `coverage` are None. A skipped frame is idle too, though tasks were due:
+    there was no time for it.
     """
 
     stamp_ns: int
@@ -206,11 +210,13 @@ class StepResult:
     age_s: float
     motion_px: float | None = None
     coverage: float | None = None
+    is_refreshed: bool = False
+    is_skipped: bool = False
     segmentation: Segmentation | None = None
     detections: Detections | None = None
     timings: Timings = field(default_factory=Timings)
 
     @property
     def is_idle(self) -> bool:
-        """No task was due."""
+        """No task was run."""
         return self.segmentation is None and self.detections is None

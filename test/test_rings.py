@@ -102,6 +102,8 @@ RING_0 = (
     'thumbnails',
     'phases',
     'cache',
+    'refresh',
+    'deadline',
     'engine',
     'bundle',
     'share',

@@ -1,0 +1,177 @@
+"""The deadline controller, fed with made times: machines of constant and changing speed, with hiccups."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dff_ros.deadline import DeadlineController
+
+BUDGET_MS, MAX_INTERVAL = 33.0, 60
+
+
+@dataclass
+class Machine:
+    """A stream with a fixed interval under a controller; `plain_ms` and `key_ms` are what its frames take."""
+
+    controller: DeadlineController
+    interval: int = 10
+    plain_ms: float = 12.0
+    key_ms: float = 60.0
+    age: int = 0
+    times_ms: list[float] = field(default_factory=list)
+    ages: list[int] = field(default_factory=list)
+    skipped: list[bool] = field(default_factory=list)
+
+    def run(self, num_frames: int) -> Machine:
+        """Go on for some frames; `times_ms` (0 for a skipped one), `ages` and `skipped` tell of these."""
+        self.times_ms, self.ages, self.skipped = [], [], []
+        for _ in range(num_frames):
+            self.age += 1
+            self.skipped.append(self.controller.is_skipping)
+            if self.skipped[-1]:
+                self.controller.rest()
+                self.times_ms.append(0.0)
+                continue
+            is_key = self.age >= max(self.interval, self.controller.min_interval)
+            self.age = 0 if is_key else self.age
+            self.ages.append(self.age)
+            self.times_ms.append(self.key_ms if is_key else self.plain_ms)
+            self.controller.spent(self.times_ms[-1], is_refresh=is_key, is_refreshed=is_key)
+        return self
+
+    def mean_ms(self) -> float:
+        return sum(self.times_ms) / len(self.times_ms)
+
+
+def make_machine(budget_ms: float = BUDGET_MS, **speeds: float) -> Machine:
+    return Machine(DeadlineController(budget_ms, MAX_INTERVAL), **speeds)  # type: ignore[arg-type]
+
+
+def test_a_machine_that_is_fast_enough_is_left_alone():
+    machine = make_machine().run(500)  # 16.8 ms a frame, though each key frame is over the budget
+    assert max(machine.ages) == 9
+    assert not any(machine.skipped)
+
+
+def test_without_a_budget_nothing_is_ever_done():
+    machine = make_machine(0.0, plain_ms=500.0, key_ms=2000.0).run(300)
+    assert (max(machine.ages), any(machine.skipped)) == (9, False)
+
+
+def test_a_slow_machine_gets_the_interval_that_fits_in_steps():
+    machine = make_machine(plain_ms=30.0, key_ms=120.0)  # 90 ms beyond: 3 ms to spare a frame, so 30 frames
+    machine.run(60)
+    steps = [machine.controller.min_interval]
+    for _ in range(200):
+        machine.run(1)
+        if machine.controller.min_interval != steps[-1]:
+            steps.append(machine.controller.min_interval)
+    assert steps[-1] == 30
+    assert steps == sorted(steps)
+    assert all(later <= math.ceil(1.5 * earlier) for earlier, later in zip(steps, steps[1:], strict=False))
+    machine.run(300)
+    assert machine.mean_ms() == pytest.approx(BUDGET_MS)
+    assert not any(machine.skipped)
+
+
+def test_frames_are_skipped_once_the_longest_interval_is_too_short():
+    machine = make_machine(plain_ms=66.0, key_ms=200.0).run(1000)
+    first = machine.skipped.index(True)
+    assert machine.controller.min_interval == MAX_INTERVAL
+    assert 20 < first < 120
+    machine.run(600)
+    assert machine.mean_ms() == pytest.approx(BUDGET_MS, rel=0.05)
+    assert sum(machine.skipped) / 600 == pytest.approx(0.5, abs=0.05)
+
+
+def test_it_recovers_by_itself():
+    machine = make_machine(plain_ms=66.0, key_ms=200.0).run(400)
+    machine.plain_ms, machine.key_ms = 12.0, 60.0
+    machine.run(20)
+    assert any(machine.skipped[:3])
+    assert not any(machine.skipped[-10:])
+    machine.run(400)
+    assert machine.controller.min_interval < 10
+    machine.run(100)
+    assert max(machine.ages) == 9
+
+
+def test_one_slow_frame_does_nothing():
+    machine = make_machine().run(100)
+    for is_key in (False, True):
+        machine.controller.spent(2000.0, is_refresh=is_key, is_refreshed=is_key)
+        machine.run(60)
+        assert (max(machine.ages), any(machine.skipped)) == (9, False)
+
+
+def test_per_frame_inference_is_given_up_where_it_does_not_fit():
+    machine = make_machine(interval=1, plain_ms=12.0, key_ms=60.0).run(200)
+    assert machine.controller.min_interval == 3  # 12 + 48 / 3 = 28 ms; every 2nd would be 36
+    assert not any(machine.skipped)
+
+
+def test_a_background_refresh_counts_what_it_slows_down():
+    controller = DeadlineController(20.0, MAX_INTERVAL)
+    for frame in range(400):  # every 10 frames a refresh, during which 4 frames take 27 instead of 15 ms
+        in_flight, is_swap = 5 <= frame % 10 < 9, frame > 10 and frame % 10 == 9
+        controller.spent(27.0 if in_flight else 15.0, is_refresh=in_flight, is_refreshed=is_swap)
+    assert controller.min_interval == 10  # 48 ms beyond, 5 ms to spare a frame
+
+
+def test_idle_frames_pay_for_others():
+    controller = DeadlineController(10.0, 1)
+    skipped = 0
+    for _ in range(50):  # every second frame is idle; the others take two budgets
+        skipped += controller.is_skipping
+        controller.spent(20.0, is_refresh=True, is_refreshed=True)
+        controller.rest()
+    assert skipped == 0
+
+
+def test_a_new_budget_counts_from_the_next_frame():
+    machine = make_machine(plain_ms=66.0, key_ms=200.0).run(400)
+    assert any(machine.skipped)
+    machine.controller.configure(0.0, MAX_INTERVAL)
+    assert (machine.controller.min_interval, machine.controller.is_skipping) == (1, False)
+    machine.controller.configure(BUDGET_MS, 20)
+    machine.run(100)
+    assert machine.controller.min_interval == 20
+
+
+TIMES = st.floats(0.1, 500.0)
+
+
+@given(budget=TIMES, interval=st.integers(1, 40), phases=st.lists(st.tuples(TIMES, TIMES), max_size=4))
+def test_invariants_at_any_speeds(budget, interval, phases):
+    """The interval stays within its limits, at most three frames in a row are skipped, and none while the
+    interval could be longer.
+    """
+    machine = make_machine(budget, interval=interval)
+    for plain_ms, extra_ms in phases:
+        machine.plain_ms, machine.key_ms = plain_ms, plain_ms + extra_ms
+        for _ in range(80):
+            assert 1 <= machine.controller.min_interval <= MAX_INTERVAL
+            if machine.controller.is_skipping:
+                assert machine.controller.min_interval == MAX_INTERVAL
+            machine.run(1)
+        num_in_a_row = 0
+        for is_skipped in machine.run(30).skipped:
+            num_in_a_row = num_in_a_row + 1 if is_skipped else 0
+            assert num_in_a_row <= 3
+
+
+@settings(max_examples=30)
+@given(interval=st.integers(1, 40), plain_ms=TIMES, extra_ms=TIMES)
+def test_at_a_constant_speed_it_comes_to_rest_within_the_budget(interval, plain_ms, extra_ms):
+    machine = make_machine(interval=interval, plain_ms=plain_ms, key_ms=plain_ms + extra_ms).run(600)
+    settled = machine.controller.min_interval
+    machine.run(40 * MAX_INTERVAL)
+    if machine.plain_ms <= BUDGET_MS / 2:  # else so many are skipped that the refreshes seen are few
+        assert machine.controller.min_interval == settled
+    if machine.key_ms <= 4 * BUDGET_MS:  # with three in a row skipped no more can be saved
+        assert machine.mean_ms() <= 1.05 * BUDGET_MS

@@ -1,0 +1,264 @@
+"""Key frames made in the background: when they come into use, what is discarded, none mixed up."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from executors import ManualExecutor
+from fake_backend import FakeBackend, numbered_frame
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dff_ros.config import KeyframeConfig
+from dff_ros.engine import Engine, Stream
+from dff_ros.refresh import RefreshWorker
+from dff_ros.types import ResetCause, StepResult
+
+TIMEOUT_S = 10.0
+
+
+def make_engine(executor: ManualExecutor, **settings: object) -> tuple[Engine[int, int], FakeBackend]:
+    """An engine with a worker that runs when the test says so; the backend that propagates."""
+    backend = FakeBackend()
+    is_instant, executor.is_instant = executor.is_instant, True
+    worker = RefreshWorker(FakeBackend, executor)
+    executor.is_instant = is_instant
+    return Engine(backend, KeyframeConfig(**settings), worker=worker), backend  # type: ignore[arg-type]
+
+
+def make_stream(**settings: object) -> tuple[Stream[int, int], FakeBackend, ManualExecutor]:
+    executor = ManualExecutor(is_instant=False)
+    engine, backend = make_engine(executor, **settings)
+    return engine.stream(''), backend, executor
+
+
+def label(result: StepResult) -> int:
+    """100 + the key frame's number where the frame was propagated, its own number on a key frame."""
+    assert result.segmentation is not None
+    return int(result.segmentation.label_map_HW[0, 0])
+
+
+def test_frames_go_on_from_the_older_key_until_the_new_one_is_ready():
+    stream, backend, executor = make_stream(interval=3)
+    results = [stream.step(numbered_frame(n)) for n in range(5)]
+    assert executor.run_next()
+    results += [stream.step(numbered_frame(n)) for n in range(5, 8)]
+    assert [label(r) for r in results] == [0, 100, 100, 100, 100, 103, 103, 103]
+    assert [r.age_frames for r in results] == [0, 1, 2, 3, 4, 2, 3, 4]  # counted from the key's own number
+    assert [round(r.age_s, 6) for r in results] == [0, 0.1, 0.2, 0.3, 0.4, 0.2, 0.3, 0.4]
+    assert [r.is_key for r in results] == [True] + 7 * [False]
+    assert [r.is_refreshed for r in results] == [n in (0, 5) for n in range(8)]
+    reasons = ['no_key', 'within_interval', 'within_interval', 'interval', 'refreshing', 'within_interval']
+    assert [r.reason for r in results[:6]] == reasons
+    assert [r.reason for r in results[6:]] == ['interval', 'refreshing']  # 6 is as far from 3 as 3 from 0
+    assert backend.calls[0] == 'extract 0'  # the first frame waits, so its own backend makes it
+    assert sum(call.startswith('extract') for call in backend.calls) == 1
+
+
+def test_what_is_swapped_in_has_no_measurements_of_the_older_key():
+    stream, _, executor = make_stream(interval=2)
+    for n in range(3):
+        stream.step(numbered_frame(n))
+    assert stream._cache.signal(numbered_frame(2)).measured is not None
+    executor.run_next()
+    stream._swap()
+    assert stream._cache.signal(numbered_frame(2)).measured is None
+
+
+def test_a_cut_between_two_frames_is_not_hidden_by_a_swap():
+    stream, _, executor = make_stream(interval=2)
+    for n in range(3):
+        stream.step(numbered_frame(n))
+    executor.run_next()
+    stream._cache.admit(numbered_frame(3), max_gap_s=2.0)
+    stream._cache._change = 0.75  # as admit leaves it on a cut
+    assert stream._swap().number == 2
+    assert stream._cache.signal(numbered_frame(3)).change == 0.75
+
+
+def test_at_the_age_cap_the_frame_waits_and_what_is_in_flight_is_dropped():
+    stream, backend, executor = make_stream(interval=2, max_age_s=0.35)
+    results = [stream.step(numbered_frame(n)) for n in range(5)]
+    assert [(r.reason, label(r)) for r in results[2:]] == [
+        ('interval', 100),
+        ('refreshing', 100),
+        ('max_age', 4),
+    ]
+    assert backend.calls[-1] == 'extract 4'
+    executor.run_next()  # frame 2 was cancelled while it waited: there is nothing left to run
+    assert [label(stream.step(numbered_frame(n))) for n in (5, 6)] == [104, 104]
+
+
+def test_one_that_computes_already_when_it_is_discarded_is_never_used_and_blocks_the_next():
+    backend, slow = FakeBackend(), GatedBackend()
+    engine = Engine(backend, KeyframeConfig(interval=2), worker=RefreshWorker(lambda: slow))
+    try:
+        for n in range(3):
+            engine.step(numbered_frame(n))
+        assert slow.entered.acquire(timeout=TIMEOUT_S)  # frame 2 is being computed
+        engine.reset()
+        results = [engine.step(numbered_frame(n)) for n in range(3, 6)]
+        assert [label(r) for r in results] == [3, 103, 103]
+        assert results[2].reason == 'refreshing'  # due, but the thread is not free
+        slow.gate.set()
+        engine.worker.warm_up((32, 48))  # runs behind frame 2
+        assert label(engine.step(numbered_frame(6))) == 103  # now 6 is submitted, 2 is gone
+        engine.worker.warm_up((32, 48))
+        assert label(engine.step(numbered_frame(7))) == 106
+    finally:
+        slow.gate.set()
+        engine.close()
+    assert slow.calls == ['extract 2', 'warm_up (32, 48)', 'extract 6', 'warm_up (32, 48)', 'close']
+
+
+class GatedBackend(FakeBackend):
+    """Blocks every extract until `gate` is set; `entered` tells that one began."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.entered = threading.Event(), threading.Semaphore(0)
+        self.thread_names: set[str] = set()
+
+    def extract(self, image_HW3):
+        self.thread_names.add(threading.current_thread().name)
+        self.entered.release()
+        assert self.gate.wait(TIMEOUT_S)
+        return super().extract(image_HW3)
+
+    def warm_up(self, size):
+        self.thread_names.add(threading.current_thread().name)
+        super().warm_up(size)
+
+
+def test_the_worker_uses_its_backend_on_its_own_thread_only():
+    opened_on: list[str] = []
+    slow = GatedBackend()
+    slow.gate.set()
+
+    def open_backend():
+        opened_on.append(threading.current_thread().name)
+        return slow
+
+    engine = Engine(FakeBackend(), KeyframeConfig(interval=1), worker=RefreshWorker(open_backend))
+    engine.warm_up((32, 48))
+    for n in range(3):
+        engine.step(numbered_frame(n))
+    engine.close()
+    engine.close()
+    assert set(opened_on) == slow.thread_names != {threading.current_thread().name}
+    assert not [thread for thread in threading.enumerate() if thread.name in opened_on]
+
+
+def test_a_backend_that_cannot_be_opened_is_the_callers_error():
+    def fail():
+        raise OSError('no such file')
+
+    with pytest.raises(OSError, match='no such file'):
+        RefreshWorker(fail)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith('refresh')]
+
+
+def test_the_image_is_copied_so_its_owner_may_write_to_it():
+    stream, _, executor = make_stream(interval=1)
+    stream.step(numbered_frame(0))
+    frame = numbered_frame(1)
+    stream.step(frame)
+    frame.image_HW3[:] = 77
+    executor.run_next()
+    assert label(stream.step(numbered_frame(2))) == 101
+
+
+def test_an_error_of_the_worker_is_raised_by_the_next_step_and_the_stream_goes_on():
+    stream, _, executor = make_stream(interval=2)
+    stream._refresher._extractor.fail_on = {2}  # type: ignore[attr-defined]
+    for n in range(3):
+        stream.step(numbered_frame(n))
+    executor.run_next()
+    with pytest.raises(RuntimeError, match='frame 2 fails'):
+        stream.step(numbered_frame(3))
+    result = stream.step(numbered_frame(4))
+    assert (result.reset_cause, result.is_key, label(result)) == (ResetCause.ERROR, True, 4)
+
+
+def test_submitting_twice_is_refused():
+    stream, _, _ = make_stream()
+    stream.step(numbered_frame(0))
+    refresher, thumbnail = stream._refresher, stream._cache.thumbnail
+    refresher.submit(numbered_frame(1), 1, thumbnail)
+    with pytest.raises(RuntimeError, match='frame 2 cannot'):
+        refresher.submit(numbered_frame(2), 2, thumbnail)
+
+
+SEQUENCES = st.lists(
+    st.tuples(
+        st.sampled_from(['', 'front']),
+        st.integers(-1, 8),  # tenths of a second since the frame before
+        st.sampled_from(['', '', '', '', 'reset', 'fail']),
+        st.integers(0, 3),  # background jobs that end before the frame
+    ),
+    max_size=60,
+)
+
+
+@given(interval=st.integers(1, 6), events=SEQUENCES)
+def test_with_an_instant_worker_everything_is_as_inline(interval, events):
+    config = KeyframeConfig(interval=interval, max_age_s=1.5)
+    inline = Engine(FakeBackend(), config)
+    worker = Engine(FakeBackend(), config, worker=RefreshWorker(FakeBackend, ManualExecutor()))
+    traces = [trace(engine, events) for engine in (inline, worker)]
+    assert traces[0] == traces[1]
+
+
+def trace(engine: Engine[int, int], events: list) -> list[tuple[object, ...]]:
+    """What the engine answers; labels name the key frame."""
+    found: list[tuple[object, ...]] = []
+    stamps = {'': 0, 'front': 0}
+    for number, (camera, step, event, _) in enumerate(events):
+        if event == 'reset':
+            engine.reset()
+        backends = [engine.backend] + ([engine.worker._backend] if engine.worker else [])
+        for backend in backends:
+            backend.fail_on = {number} if event == 'fail' else set()  # type: ignore[attr-defined]
+        stamps[camera] += step
+        frame = numbered_frame(number, camera=camera, stamp_ns=10**12 + stamps[camera] * 10**8)
+        try:
+            result = engine.step(frame)
+        except RuntimeError as error:
+            found.append((str(error),))
+            continue
+        found.append(
+            (result.is_key, result.is_refreshed, result.reason, result.reset_cause, result.age_frames)
+            + (result.age_s, result.motion_px, result.coverage, label(result))
+        )
+    return found
+
+
+@given(interval=st.integers(1, 6), events=SEQUENCES)
+def test_invariants_however_long_the_worker_takes(interval, events):
+    """Keys are of the same camera, of the past and of no earlier generation; ages are theirs and capped; at
+    most one refresh of a camera is in flight; every frame is answered with its stamp.
+    """
+    executor = ManualExecutor(is_instant=False)
+    engine, _ = make_engine(executor, interval=interval, max_age_s=1.5)
+    stamps, frames = {'': 0, 'front': 0}, {'': [], 'front': []}  # of the present generation
+    for number, (camera, step, event, num_done) in enumerate(events):
+        for _ in range(num_done):
+            executor.run_next()
+        if event == 'reset':
+            engine.reset()
+            frames = {name: [] for name in frames}
+        stamps[camera] += step
+        frame = numbered_frame(number, camera=camera, stamp_ns=10**12 + stamps[camera] * 10**8)
+        result = engine.step(frame)
+        if result.reset_cause is not None:
+            frames[camera] = []
+        frames[camera].append(frame)
+        assert (result.stamp_ns, result.camera) == (frame.stamp_ns, camera)
+        own = {int(f.image_HW3[0, 0, 0]): f.stamp_ns for f in frames[camera]}
+        key = number if result.is_key else label(result) - 100
+        assert key in own
+        assert result.age_frames == len(own) - 1 - list(own).index(key)
+        assert result.age_s == pytest.approx((frame.stamp_ns - own[key]) / 1e9)
+        assert result.age_s <= 1.5
+        assert len([job for job, _ in executor._waiting if not job.cancelled()]) <= len(frames)
