@@ -35,7 +35,7 @@ class FrameStatistics:
 
     def __init__(self) -> None:
         self._latency_ms = {True: array('f'), False: array('f')}
-        self._num_idle = 0
+        self._num_idle = self._num_refreshed = self._num_skipped = 0
         self._age_sum = 0
         self._num_boxes: list[int] = []
         self._stage_sum: Counter[str] = Counter()
@@ -52,10 +52,15 @@ class FrameStatistics:
         reset_cause: str = '',
         num_boxes: int | None = None,
         is_idle: bool = False,
+        is_refreshed: bool = False,
+        is_skipped: bool = False,
     ) -> None:
         """Count one answered frame; a stage of 0 ms did not run. `num_boxes` is None where detection did not
-        run; an idle frame, on which no task ran, has no part in latencies and ages.
+        run; an idle frame, on which no task ran, has no part in latencies and ages. `is_refreshed`: a new key
+        frame came into use; `is_skipped`: it is idle because there was no time for it.
         """
+        self._num_refreshed += is_key or is_refreshed
+        self._num_skipped += is_skipped
         if is_idle:
             self._num_idle += 1
         else:
@@ -77,8 +82,8 @@ class FrameStatistics:
 
     @property
     def num_keys(self) -> int:
-        """Key frames among them."""
-        return len(self._latency_ms[True])
+        """Key frames that came into use."""
+        return self._num_refreshed
 
     @property
     def _num_worked(self) -> int:
@@ -109,7 +114,8 @@ class FrameStatistics:
         return {
             'processed': self.num_frames,
             'key_frames': self.num_keys,
-            'idle_frames': self._num_idle,
+            'idle_frames': self._num_idle - self._num_skipped,
+            'skipped_frames': self._num_skipped,
             'latency_ms': self.latency_ms(),
             'latency_ms_key': _rounded(percentiles(self._latency_ms[True])),
             'latency_ms_propagated': _rounded(percentiles(self._latency_ms[False])),
@@ -178,6 +184,8 @@ def _rows(report: Mapping[str, object]) -> list[tuple[str, str]]:
     rows += [('processed', str(processed)), ('key frames', f'{keys}{ratio}, interval {report["interval"]}')]
     if report.get('idle_frames'):
         rows.append(('idle, no task due', str(report['idle_frames'])))
+    if report.get('skipped_frames'):
+        rows.append(('skipped, over the budget', str(report['skipped_frames'])))
     rows += [('frames/s', _number(report['fps'], 1))]
     if 'camera_fps' in report:
         rows += [('frames/s of the camera', _number(report['camera_fps'], 1))]

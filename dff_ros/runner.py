@@ -9,16 +9,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-from dff_ros.backends.base import available_cores, open_backend
+from dff_ros.backends.base import available_cores
 from dff_ros.box_file import BoxWriter
 from dff_ros.bundle import open_bundle
 from dff_ros.config import DffConfig
 from dff_ros.draw import Caption, Panel, write_png
-from dff_ros.engine import Engine
 from dff_ros.errors import ConfigError
 from dff_ros.evaluation.metrics import ConfusionMatrix
+from dff_ros.opening import open_engine
 from dff_ros.overlay import Overlay
 from dff_ros.report import STAGES, FrameStatistics
 from dff_ros.sources import FrameSource, SourceFrame
@@ -61,12 +60,11 @@ class Runner:
         self._confusion = ConfusionMatrix(self._spec.num_classes) if is_scored else None
         overlay = Overlay(self._spec, config.overlay.alpha)
         self._panel = Panel(source.size, overlay, interval=config.keyframe.interval)
-        self._backend = open_backend(bundle, config)
+        self._engine = open_engine(bundle, config)
         try:
-            self._engine: Engine[Any, Any] = Engine(self._backend, config.keyframe, self._plan)
-            self._backend.warm_up(source.size)
+            self._engine.warm_up(source.size)
         except BaseException:
-            self._backend.close()
+            self._engine.close()
             raise
 
     def answers(self, num_frames: int | None = None) -> Iterator[StepResult]:
@@ -89,6 +87,8 @@ class Runner:
             reset_cause=result.reset_cause.value if result.reset_cause else '',
             num_boxes=None if result.detections is None else len(result.detections),
             is_idle=result.is_idle,
+            is_refreshed=result.is_refreshed,
+            is_skipped=result.is_skipped,
         )
         labels = None if result.segmentation is None else result.segmentation.label_map_HW
         if self._confusion is not None and item.labels_HW is not None and labels is not None:
@@ -117,7 +117,7 @@ class Runner:
     def report(self) -> dict[str, object]:
         """The figures so far, with the keys of the demo's JSON where they apply; accuracies in percent."""
         mean_ms = self._statistics.mean_latency_ms()
-        info = self._backend.info
+        info, worker = self._engine.backend.info, self._engine.worker
         num_frames = self._statistics.num_frames
         accuracy: dict[str, object] = {'miou': None, 'iou_per_class': None}
         if self._confusion is not None and num_frames:
@@ -137,12 +137,14 @@ class Runner:
             'flow': self._spec.flow_in_use(self._config.flow),
             'cores': available_cores(),
             'num_threads': info.num_threads,
+            'refresh': self._config.refresh,
+            'refresh_threads': None if worker is None else worker.info.num_threads,
         }
 
     def close(self) -> None:
         """Finish the files and free the backend; calling it twice is harmless."""
         with contextlib.ExitStack() as stack:
-            stack.callback(self._backend.close)
+            stack.callback(self._engine.close)
             for writer in (self._writer, self._box_writer):
                 if writer is not None:
                     stack.callback(writer.close)

@@ -26,6 +26,7 @@ from vision_msgs.msg import Detection2DArray, LabelInfo
 from dff_ros.config import DffConfig
 from dff_ros.engine import Engine
 from dff_ros.model_spec import ModelSpec
+from dff_ros.refresh import RefreshWorker
 from dff_ros.ros.conversions import diagnostic_values, fill_image, ns_to_stamp, stamp_to_ns
 from dff_ros.ros.node import DffNode
 from dff_ros.ros.publishers import Publishers
@@ -74,11 +75,16 @@ class GatedBackend(FakeBackend):
         return super()._number(image_HW3)
 
 
-def fake_model(backend: FakeBackend, spec: ModelSpec = SPEC) -> Callable[[DffConfig], Model]:
-    """An `open_model` that gives this backend."""
+def fake_model(
+    backend: FakeBackend, spec: ModelSpec = SPEC, refresh_backend: FakeBackend | None = None
+) -> Callable[[DffConfig], Model]:
+    """An `open_model` that gives this backend, and a worker with the other one if there is one."""
 
     def open_model(config: DffConfig) -> Model:
-        return Model('fake', Engine(backend, config.keyframe, plan_tasks(config, spec)), spec)
+        worker = None if refresh_backend is None else RefreshWorker(lambda: refresh_backend)
+        plan = plan_tasks(config, spec)
+        engine = Engine(backend, config.keyframe, plan, worker=worker, budget_ms=config.budget_ms)
+        return Model('fake', engine, spec)
 
     return open_model
 
@@ -156,11 +162,19 @@ class Graph:
         thread.start()
         self._running.append((node, executor, thread))
 
-    def start_node(self, backend: FakeBackend, spec: ModelSpec = SPEC, **parameters: object) -> DffNode:
-        """A started DffNode on a fake backend and model; parameters with `__` for the dot."""
+    def start_node(
+        self,
+        backend: FakeBackend,
+        spec: ModelSpec = SPEC,
+        refresh_backend: FakeBackend | None = None,
+        **parameters: object,
+    ) -> DffNode:
+        """A started DffNode on fake backends and a model; parameters with `__` for the dot."""
         overrides = [Parameter(name.replace('__', '.'), value=value) for name, value in parameters.items()]
         node = DffNode(
-            open_model=fake_model(backend, spec), context=self.context, parameter_overrides=overrides
+            open_model=fake_model(backend, spec, refresh_backend),
+            context=self.context,
+            parameter_overrides=overrides,
         )
         node.start(self.exit_codes.append)
         self.spin(node)

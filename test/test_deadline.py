@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, field
 
 import pytest
+from fake_backend import FakeBackend, numbered_frame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dff_ros.config import KeyframeConfig
 from dff_ros.deadline import DeadlineController
+from dff_ros.engine import Engine
 
 BUDGET_MS, MAX_INTERVAL = 33.0, 60
 
@@ -141,6 +145,64 @@ def test_a_new_budget_counts_from_the_next_frame():
     machine.controller.configure(BUDGET_MS, 20)
     machine.run(100)
     assert machine.controller.min_interval == 20
+
+
+class TimedBackend(FakeBackend):
+    """Moves the clock of the process by what extract and propagate take."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.extract_ms, self.propagate_ms, self.now_ns = 60, 12, 0
+        monkeypatch.setattr(time, 'perf_counter_ns', lambda: self.now_ns)
+
+    def extract(self, image_HW3):
+        self.now_ns += self.extract_ms * 10**6
+        return super().extract(image_HW3)
+
+    def propagate(self, image_HW3, key):
+        self.now_ns += self.propagate_ms * 10**6
+        return super().propagate(image_HW3, key)
+
+
+def test_the_engine_puts_off_refreshes_then_skips_and_comes_back(monkeypatch):
+    backend = TimedBackend(monkeypatch)
+    config = KeyframeConfig(interval=5, max_interval=20, max_age_s=3600)
+    engine = Engine(backend, config, budget_ms=33.0)
+    results = []
+
+    def run(num_frames):
+        numbers = range(len(results), len(results) + num_frames)
+        results.extend(engine.step(numbered_frame(n % 100, stamp_ns=(1 + n) * 10**8)) for n in numbers)
+        return results[-num_frames:]
+
+    assert {r.reason for r in run(100)} == {'no_key', 'within_interval', 'interval'}
+    backend.extract_ms, backend.propagate_ms = 200, 30  # 170 ms beyond, 3 to spare: more than 20 frames
+    seen = run(400)
+    assert max(r.age_frames for r in seen) == 19
+    put_off = [r for r in seen if r.reason == 'deadline']
+    assert {r.is_skipped for r in put_off} == {True, False}
+    assert all(5 <= r.age_frames < 20 and not r.is_key for r in put_off if not r.is_skipped)
+    assert all(r.is_idle and r.segmentation is None for r in put_off if r.is_skipped)
+    first_skip = next(n for n, r in enumerate(seen) if r.is_skipped)
+    assert max(r.age_frames for r in seen[:first_skip]) > 5  # the interval comes first
+    backend.extract_ms, backend.propagate_ms = 60, 12
+    run(400)
+    seen = run(50)
+    assert not any(r.is_skipped for r in seen)
+    assert [r.is_key for r in seen].count(True) == 10
+
+
+def test_a_budget_is_set_and_lifted_while_running(monkeypatch):
+    backend = TimedBackend(monkeypatch)
+    backend.propagate_ms = 90
+    config = KeyframeConfig(interval=2, max_interval=4)
+    engine = Engine(backend, config)
+    frames = [numbered_frame(n % 100, stamp_ns=(1 + n) * 10**8) for n in range(300)]
+    assert not any(engine.step(frame).is_skipped for frame in frames[:100])
+    engine.configure(config, budget_ms=30.0)
+    assert sum(engine.step(frame).is_skipped for frame in frames[100:200]) > 40
+    engine.configure(config, budget_ms=0.0)
+    assert not any(engine.step(frame).is_skipped for frame in frames[200:])
 
 
 TIMES = st.floats(0.1, 500.0)

@@ -14,6 +14,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from ros_helpers import SPEC, GatedBackend, Peer, image_message, stamp, wait_until
 from sensor_msgs.msg import Image
 
+from dff_ros.deadline import DeadlineController
 from dff_ros.draw import blend, mark_key
 from dff_ros.ros.conversions import stamp_to_ns, to_frame
 from dff_ros.ros.node import DffNode
@@ -56,6 +57,7 @@ def test_status_tells_key_age_times_and_totals_with_the_header_of_the_image(grap
     expected = {
         'state': 'key',
         'is_key': 'true',
+        'is_refreshed': 'true',
         'reason': 'no_key',
         'reset_cause': '',
         'age_frames': '0',
@@ -64,6 +66,7 @@ def test_status_tells_key_age_times_and_totals_with_the_header_of_the_image(grap
         'tasks': 'segmentation',
         'num_detections': '',
         'interval': '2',
+        'refresh': 'inline',
         'backend': 'fake',
         'device': 'cpu',
         'processed': '1',
@@ -254,6 +257,40 @@ def test_each_reset_cause_makes_a_key_frame_and_is_told_and_counted(graph, secon
     answer = peer.ask(second)
     assert (answer['state'], answer['reset_cause'], answer[f'resets.{cause}']) == ('key', cause, '1')
     assert class_ids(peer.label_maps[-1]) == {1}
+
+
+def test_with_a_worker_frames_are_answered_from_the_older_key_frame_until_the_new_one_is_there(graph):
+    slow = GatedBackend()
+    slow.gate.clear()
+    graph.start_node(FakeBackend(), refresh_backend=slow, refresh='worker', keyframe__interval=2)
+    peer = graph.start_peer()
+    facts = [peer.ask(image_message(number)) for number in range(5)]
+    assert [f['reason'] for f in facts[2:]] == ['interval', 'refreshing', 'refreshing']
+    assert [f['age_frames'] for f in facts] == ['0', '1', '2', '3', '4']
+    slow.gate.set()
+    number = 5
+    while (last := peer.ask(image_message(number)))['is_refreshed'] == 'false' and number < 100:
+        number += 1
+    assert (last['state'], last['refresh'], last['is_refreshed']) == ('propagated', 'worker', 'true')
+    assert int(last['age_frames']) == number - 2  # of frame 2, which was handed over
+    assert [class_ids(message) for message in peer.label_maps[1:number]] == [{100}] * (number - 1)
+    assert class_ids(peer.label_maps[number]) == {102}
+
+
+def test_frames_skipped_for_want_of_time_are_told_and_counted(graph, monkeypatch):
+    graph.start_node(FakeBackend(), budget_ms=1000.0)
+    peer = graph.start_peer()
+    peer.ask(image_message(0))
+    with monkeypatch.context() as patch:
+        patch.setattr(DeadlineController, 'is_skipping', property(lambda self: True))
+        facts = [peer.ask(image_message(number)) for number in (1, 2)]
+    facts.append(peer.ask(image_message(3)))
+    assert [f['state'] for f in facts] == ['skipped', 'skipped', 'propagated']
+    assert [f['reason'] for f in facts[:2]] == ['deadline', 'deadline']
+    assert [f['dropped.deadline'] for f in facts] == ['1', '2', '2']
+    assert 'budget_ms' in facts[0]['detail']
+    assert all(map(is_accounted_for, facts))
+    assert peer.stamps() == [stamp(0), stamp(3)]
 
 
 def test_interval_set_at_runtime_holds_from_the_next_key_frame(graph):

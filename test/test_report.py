@@ -38,6 +38,7 @@ def test_summary(statistics):
         'processed': 10,
         'key_frames': 2,
         'idle_frames': 0,
+        'skipped_frames': 0,
         'latency_ms': {'p50': 16.5, 'p99': 50.0},
         'latency_ms_key': {'p50': 50.0, 'p99': 50.0},
         'latency_ms_propagated': {'p50': 15.0, 'p99': 18.93},
@@ -49,6 +50,23 @@ def test_summary(statistics):
     assert statistics.mean_latency_ms() == pytest.approx(
         (2 * 50 + 11 + 12 + 13 + 14 + 16 + 17 + 18 + 19) / 10
     )
+
+
+def test_key_frames_made_in_the_background_are_counted_and_skipped_frames_are_not_idle():
+    found = FrameStatistics()
+    for index in range(6):
+        found.add(
+            is_key=index == 0,
+            is_refreshed=index in (0, 4),
+            is_idle=index in (2, 3),
+            is_skipped=index == 3,
+            latency_ms=10.0,
+            age_frames=index,
+            stages_ms={},
+        )
+    summary = found.summary()
+    counts = ('processed', 'key_frames', 'idle_frames', 'skipped_frames')
+    assert [summary[name] for name in counts] == [6, 2, 1, 1]
 
 
 def test_nothing_answered_is_no_error():

@@ -105,6 +105,7 @@ RING_0 = (
     'refresh',
     'deadline',
     'engine',
+    'opening',
     'bundle',
     'share',
     'timing',

@@ -10,7 +10,7 @@ import pytest
 from fake_backend import FakeBackend
 from PIL import Image
 
-from dff_ros import cli, runner
+from dff_ros import cli, opening, runner
 from dff_ros.config import DffConfig
 from dff_ros.data.classes import CAMVID_CLASSES, CAMVID_COLOURS
 from dff_ros.errors import DffError
@@ -30,7 +30,7 @@ def backend(monkeypatch):
     """Every bundle is this one: the label map is filled with the red value of the key image."""
     fake = FakeBackend()
     monkeypatch.setattr(runner, 'open_bundle', lambda name: types.SimpleNamespace(spec=SPEC, name=name))
-    monkeypatch.setattr(runner, 'open_backend', lambda bundle, config: fake)
+    monkeypatch.setattr(opening, 'open_backend', lambda bundle, config: fake)
     return fake
 
 

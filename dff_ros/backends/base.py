@@ -97,9 +97,14 @@ class Backend(Protocol[FeatureT, ContextT]):
         ...
 
 
-def open_backend(bundle: Bundle, config: DffConfig) -> Backend[object, object]:
+def open_backend(
+    bundle: Bundle, config: DffConfig, *, is_background: bool = False
+) -> Backend[object, object]:
     """Load a bundle into the runtime that `backend`, `device`, `flow` and `correction` of the config ask
     for.
+
+    `is_background`: it works beside another backend, on a CUDA stream of its own, and what it returns is
+    finished.
 
     Logs one line that says what was chosen and why. Raises BackendUnavailableError naming what to install
     where a runtime or device is missing, BundleError for files that the runtime does not take.
@@ -110,7 +115,7 @@ def open_backend(bundle: Bundle, config: DffConfig) -> Backend[object, object]:
     name, choice = choose_backend(config)
     num_threads = config.num_threads or available_cores()
     use = GraphUse.of(bundle.spec, config)
-    runner = _open_runner(bundle, name, config.device, num_threads, use.graphs)
+    runner = _open_runner(bundle, name, config, num_threads, use.graphs, is_background)
     info = BackendInfo(name, runner.device, runner.runtime, num_threads, choice)
     source = _open_dis(bundle.stride, num_threads) if use.flow == 'dis' else None
     _logger.info(
@@ -160,16 +165,24 @@ def _is_installed(package: str) -> bool:
 
 
 def _open_runner(
-    bundle: Bundle, name: str, device: str, num_threads: int, graphs: Sequence[str]
+    bundle: Bundle,
+    name: str,
+    config: DffConfig,
+    num_threads: int,
+    graphs: Sequence[str],
+    is_background: bool,
 ) -> GraphRunner[Shaped]:
     try:
         if name == 'onnx':
             from dff_ros.backends.onnx import OnnxRunner
 
-            return cast('GraphRunner[Shaped]', OnnxRunner(bundle, num_threads, graphs))
+            # Two sessions at a time: threads that wait busily would take the cores of the other's.
+            is_alone = config.refresh == 'inline'
+            return cast('GraphRunner[Shaped]', OnnxRunner(bundle, num_threads, graphs, is_alone))
         from dff_ros.backends.torch import TorchRunner
 
-        return cast('GraphRunner[Shaped]', TorchRunner(bundle, num_threads, graphs, device))
+        runner = TorchRunner(bundle, num_threads, graphs, config.device, is_background=is_background)
+        return cast('GraphRunner[Shaped]', runner)
     except ImportError as error:
         extra = {'onnx': 'onnxruntime', 'torch': 'torch'}[name]
         raise BackendUnavailableError(

@@ -15,10 +15,15 @@ _LOG_ERRORS_ONLY = 3
 
 
 class OnnxRunner:
-    """One session for each of `graphs`. Raises BundleError naming one that ONNX Runtime does not take."""
+    """One session for each of `graphs`. Raises BundleError naming one that ONNX Runtime does not take.
 
-    def __init__(self, bundle: Bundle, num_threads: int, graphs: Sequence[str]) -> None:
-        self._sessions = {name: _open_session(bundle, name, num_threads) for name in graphs}
+    `is_spinning`: idle threads of a running session wait busily for their next step.
+    """
+
+    def __init__(
+        self, bundle: Bundle, num_threads: int, graphs: Sequence[str], is_spinning: bool = True
+    ) -> None:
+        self._sessions = {name: _open_session(bundle, name, num_threads, is_spinning) for name in graphs}
 
     @property
     def device(self) -> str:
@@ -48,7 +53,9 @@ class OnnxRunner:
         self._sessions = {}
 
 
-def _open_session(bundle: Bundle, graph: str, num_threads: int) -> onnxruntime.InferenceSession:
+def _open_session(
+    bundle: Bundle, graph: str, num_threads: int, is_spinning: bool
+) -> onnxruntime.InferenceSession:
     path = bundle.graph_path(graph)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
@@ -57,6 +64,7 @@ def _open_session(bundle: Bundle, graph: str, num_threads: int) -> onnxruntime.I
     # Threads that spin between the many small steps of a run halve its time; those that spin after it would
     # take the cores from the next stage, the camera and the publisher.
     options.add_session_config_entry('session.force_spinning_stop', '1')
+    options.add_session_config_entry('session.intra_op.allow_spinning', str(int(is_spinning)))
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[_PROVIDER])
     except Exception as error:  # its exceptions have no common base of their own

@@ -16,9 +16,11 @@ from dff_ros.nets.task_graphs import Graph
 
 
 class TorchRunner:
-    """The modules that were exported as `graphs`. `num_threads` is set for torch in the whole process.
+    """The modules that were exported as `graphs`. `num_threads` is set for torch on the calling thread, and
+    for those that begin to use torch later.
 
-    `make`: other graphs of the same model than those.
+    `make`: other graphs of the same model than those. `is_background`: on a CUDA device it has a stream of
+    its own, and `run` returns when the outputs are there, so that another stream may read them.
 
     Raises BackendUnavailableError for a CUDA device that is not there, BundleError for weights that do not
     fit.
@@ -31,6 +33,8 @@ class TorchRunner:
         graphs: Sequence[str],
         device: str = 'auto',
         make: Callable[[DffModel], Mapping[str, Graph]] = make_graphs,
+        *,
+        is_background: bool = False,
     ) -> None:
         if device == 'auto':
             device = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -40,6 +44,9 @@ class TorchRunner:
             )
         torch.set_num_threads(num_threads)
         self._device = torch.device(device)
+        has_stream = is_background and device == 'cuda'
+        # Its memory is freed only between frames, when what reads it has been waited for (`array`).
+        self._stream = torch.cuda.Stream(self._device) if has_stream else None
         made = make(_load_model(bundle).to(self._device))
         self._graphs = {name: made[name] for name in graphs}
 
@@ -59,18 +66,23 @@ class TorchRunner:
             not array.flags.writeable
         ):  # torch has no read-only tensors and warns; nothing here writes to its inputs
             array = array.copy()
-        return torch.from_numpy(array).to(self._device)
+        with torch.cuda.stream(self._stream):
+            return torch.from_numpy(array).to(self._device)
 
     def array(self, tensor: Tensor) -> Array:
         """See GraphRunner."""
-        array: Array = tensor.cpu().numpy()
+        with torch.cuda.stream(self._stream):
+            array: Array = tensor.cpu().numpy()
         return array
 
     @torch.inference_mode()
     def run(self, graph: str, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> list[Tensor]:
         """See GraphRunner."""
         module = self._graphs[graph]
-        values = dict(zip(module.outputs, module(**inputs), strict=True))
+        with torch.cuda.stream(self._stream):
+            values = dict(zip(module.outputs, module(**inputs), strict=True))
+        if self._stream is not None:
+            self._stream.synchronize()
         return [values[name] for name in outputs]
 
     def outputs(self, graph: str) -> tuple[str, ...]:

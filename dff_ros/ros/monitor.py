@@ -23,7 +23,7 @@ from dff_ros.ros.answer import Answer
 from dff_ros.ros.camera import FINISHED
 from dff_ros.ros.conversions import diagnostic_values, stamp_to_ns, to_detections, to_frame
 from dff_ros.ros.publishers import TASK_TOPICS
-from dff_ros.ros.status import DROPPED, IDLE, KEY
+from dff_ros.ros.status import DROPPED, IDLE, KEY, SKIPPED
 from dff_ros.tasks import DETECTION, SEGMENTATION
 
 _DEPTH = 200
@@ -171,7 +171,7 @@ class Monitor(Node):
     def _on_status(self, message: DiagnosticArray) -> None:
         self.last_news_s = time.monotonic()
         self.totals = diagnostic_values(message)
-        if self.totals['state'] == DROPPED:
+        if self.totals['state'] in (DROPPED, SKIPPED):
             return
         self._answered_s.append(self.last_news_s)
         self._num_answered += 1
@@ -224,5 +224,6 @@ class Monitor(Node):
             reset_cause=facts['reset_cause'],
             num_boxes=None if answer.detections is None else len(answer.detections),
             is_idle=facts['state'] == IDLE,
+            is_refreshed=facts['is_refreshed'] == 'true',
         )
         self._on_answer(answer)

@@ -144,7 +144,7 @@ class DffNode(LifecycleNode):
         """Answer an image by the config of now; runs on the engine thread."""
         config = self._parameters_now.config
         if config != self._config_applied:
-            model.engine.configure(config.keyframe, plan_tasks(config, model.spec))
+            model.engine.configure(config.keyframe, plan_tasks(config, model.spec), config.budget_ms)
         self._config_applied = config
         self._topics[taken.camera].pipeline.answer(model, config, taken.item)
 
@@ -186,9 +186,14 @@ class DffNode(LifecycleNode):
         self.get_logger().info(
             f'bundle {model.name}, {info.name} ({info.runtime}) on {info.device}, '
             f'{info.num_threads} threads: {info.choice}; flow {flow}; '
-            f'key frame every {config.keyframe.interval} frames; '
+            f'key frame every {config.keyframe.interval} frames, {_describe_refresh(model)}; '
             f'tasks {", ".join(plan_tasks(config, model.spec).tasks)}; topics {topics}'
         )
+
+
+def _describe_refresh(model: Model) -> str:
+    worker = model.engine.worker
+    return 'inline' if worker is None else f'by a worker on {worker.info.num_threads} threads of its own'
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from sensor_msgs.msg import Image
 
+from dff_ros import engine
 from dff_ros.config import DffConfig
 from dff_ros.errors import DffError
 from dff_ros.ros import status
@@ -22,6 +23,7 @@ from dff_ros.timing import ms_since
 from dff_ros.types import Frame
 
 CONVERSION, DUPLICATE_STAMP, ENGINE_ERROR = 'conversion', 'duplicate_stamp', 'engine_error'
+DEADLINE = engine.DEADLINE
 """Drop reasons, besides those of the mailbox and the worker."""
 
 _LOG_PERIOD_S = 5.0
@@ -80,6 +82,10 @@ class Pipeline:
         self._last_stamp_ns = frame.stamp_ns
         if result.reset_cause:
             self._resets[result.reset_cause.value] += 1
+        if result.is_skipped:
+            late = f'frames take more than {config.budget_ms:g} ms (budget_ms) even at the longest interval'
+            self._drop(item, DEADLINE, late, status.SKIPPED)
+            return
         header = item.message.header
         if result.segmentation is not None:
             self._publishers.publish_segmentation(header, result.segmentation.label_map_HW)
@@ -109,13 +115,13 @@ class Pipeline:
             INTERNAL_ERROR, f'image {stamp_ns} ns was not answered in full; please report this:\n{trace}'
         )
 
-    def _drop(self, item: Received, reason: str, detail: str) -> None:
+    def _drop(self, item: Received, reason: str, detail: str, state: str = status.DROPPED) -> None:
         counts = self._mailbox.drop(reason, self._camera)
         stamp_ns = stamp_to_ns(item.message.header.stamp)
         self._warn(
             reason, f'image {stamp_ns} ns dropped ({reason}, {counts.dropped[reason]} so far): {detail}'
         )
-        facts = status.dropped(reason, detail) | self._totals(counts)
+        facts = status.dropped(reason, detail, state) | self._totals(counts)
         self._publishers.publish_status(item.message.header, facts)
 
     def _totals(self, counts: Counts) -> dict[str, object]:

@@ -11,8 +11,8 @@ from dff_ros.ros.mailbox import Counts
 from dff_ros.tasks import DETECTION, SEGMENTATION
 from dff_ros.types import StepResult
 
-KEY, PROPAGATED, IDLE, DROPPED = 'key', 'propagated', 'idle', 'dropped'
-"""Values of `state`; idle is a frame on which no task was due."""
+KEY, PROPAGATED, IDLE, SKIPPED, DROPPED = 'key', 'propagated', 'idle', 'skipped', 'dropped'
+"""Values of `state`; idle is a frame on which no task was due, skipped one for which there was no time."""
 
 
 def answered(result: StepResult, convert_ms: float, latency_ms: float) -> dict[str, object]:
@@ -22,6 +22,7 @@ def answered(result: StepResult, convert_ms: float, latency_ms: float) -> dict[s
     facts: dict[str, object] = {
         'state': _state(result),
         'is_key': result.is_key,
+        'is_refreshed': result.is_refreshed,
         'reason': result.reason,
         'reset_cause': result.reset_cause.value if result.reset_cause else '',
         'age_frames': result.age_frames,
@@ -46,14 +47,19 @@ def _tasks(result: StepResult) -> list[str]:
     return [task for task, answer in answers.items() if answer is not None]
 
 
-def dropped(reason: str, detail: str) -> dict[str, object]:
-    """The facts of a frame that reached the engine thread and was dropped there."""
-    return {'state': DROPPED, 'reason': reason, 'detail': detail}
+def dropped(reason: str, detail: str, state: str = DROPPED) -> dict[str, object]:
+    """The facts of a frame that reached the engine thread and was dropped or skipped there."""
+    return {'state': state, 'reason': reason, 'detail': detail}
 
 
 def setup(config: DffConfig, info: BackendInfo) -> dict[str, object]:
     """What answered the frame."""
-    return {'interval': config.keyframe.interval, 'backend': info.name, 'device': info.device}
+    return {
+        'interval': config.keyframe.interval,
+        'refresh': config.refresh,
+        'backend': info.name,
+        'device': info.device,
+    }
 
 
 def totals(counts: Counts, resets: Mapping[str, int], num_lost: int) -> dict[str, object]:

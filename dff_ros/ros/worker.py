@@ -8,13 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from dff_ros.backends.base import open_backend
 from dff_ros.bundle import open_bundle
 from dff_ros.config import DffConfig
 from dff_ros.engine import Engine
 from dff_ros.model_spec import ModelSpec
+from dff_ros.opening import open_engine
 from dff_ros.ros.mailbox import Mailbox, Taken
-from dff_ros.tasks import plan_tasks
 
 ItemT = TypeVar('ItemT')
 
@@ -34,9 +33,7 @@ class Model:
 def open_model(config: DffConfig) -> Model:
     """The model a config asks for; BundleError, BackendUnavailableError or ConfigError say what is wrong."""
     bundle = open_bundle(config.bundle)
-    plan = plan_tasks(config, bundle.spec)
-    backend = open_backend(bundle, config)
-    return Model(config.bundle, Engine(backend, config.keyframe, plan), bundle.spec)
+    return Model(config.bundle, open_engine(bundle, config), bundle.spec)
 
 
 class EngineWorker(Generic[ItemT]):
@@ -88,12 +85,12 @@ class EngineWorker(Generic[ItemT]):
         try:
             model = self._open_model()
             try:
-                model.engine.backend.warm_up(model.spec.nominal_size)
+                model.engine.warm_up(model.spec.nominal_size)
                 self._model = model
                 self._is_ready.set()
                 self._serve(model)
             finally:
-                model.engine.backend.close()
+                model.engine.close()
         except BaseException as error:  # for start or stop, on the thread that waits there
             self._failure = error
         finally:
