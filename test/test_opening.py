@@ -94,7 +94,7 @@ def test_frames_propagated_from_a_workers_key_frame_are_those_of_inline(request,
     clip = moving_clip(SIZE, 6, (3, -1))
     labels = {}
     for refresh in ('inline', 'worker'):
-        settings = config(backend=name, num_threads=2, refresh=refresh, keyframe=KeyframeConfig(interval=3))
+        settings = config(backend=name, num_threads=1, refresh=refresh, keyframe=KeyframeConfig(interval=3))
         with closing(open_engine(bundle, settings)) as engine:
             engine.warm_up(SIZE)
             results = []
