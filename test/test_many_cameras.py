@@ -4,24 +4,44 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
+from executors import ManualExecutor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naming_backend import NamingBackend, named_image, read_answer
 
 from dff_ros.config import KeyframeConfig
 from dff_ros.engine import Engine
+from dff_ros.refresh import RefreshWorker
 from dff_ros.types import Frame, StepResult
 
 NAMES = ('front', 'left', 'right', 'rear')
 SIZES = ((32, 48), (48, 32))
-EVENTS = ['frame', 'frame', 'frame', 'fail', 'resize', 'backward', 'reset', 'reset all', 'interval 3']
+EVENTS = [
+    'frame',
+    'frame',
+    'frame',
+    'work',
+    'work',
+    'fail',
+    'resize',
+    'backward',
+    'reset',
+    'reset all',
+    'interval 3',
+]
 
 
 @dataclass
 class Cameras:
-    """Drives an engine by events, and knows since which frame each camera may use its key frames."""
+    """Drives an engine by events, and knows since which frame each camera may use its key frames.
 
+    `refresh` is `inline`, or `worker`: one for all cameras, which finishes a key frame at each event `work`.
+    """
+
+    refresh: str = 'inline'
     backend: NamingBackend = field(default_factory=NamingBackend)
+    executor: ManualExecutor = field(default_factory=ManualExecutor)
     numbers: list[int] = field(default_factory=lambda: [0] * len(NAMES))
     stamps: list[int] = field(default_factory=lambda: [10**12] * len(NAMES))
     sizes: list[int] = field(default_factory=lambda: [0] * len(NAMES))
@@ -29,7 +49,11 @@ class Cameras:
     """What came before a reset must not be used after it."""
 
     def __post_init__(self) -> None:
-        self.engine = Engine(self.backend, KeyframeConfig(interval=5))
+        second = NamingBackend()
+        second.failing = self.backend.failing
+        worker = RefreshWorker(lambda: second, self.executor) if self.refresh == 'worker' else None
+        self.executor.is_instant = False
+        self.engine = Engine(self.backend, KeyframeConfig(interval=5), worker=worker)
         self.engine.spread(NAMES)
 
     def apply(self, event: str, camera: int) -> None:
@@ -49,6 +73,8 @@ class Cameras:
             self.engine.configure(KeyframeConfig(interval=3))
         elif event == 'fail':
             self.backend.failing.add((camera, self.numbers[camera]))
+        elif event == 'work':
+            self.executor.run_next()
         if event in ('resize', 'backward', 'reset', 'reset all'):
             self.oldest_usable[camera] = self.numbers[camera]
         self.check(camera, self.step(camera))
@@ -76,12 +102,32 @@ class Cameras:
         assert result.is_key == (key_number == number)
 
 
+@pytest.mark.parametrize('refresh', ['inline', 'worker'])
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, len(NAMES) - 1)), max_size=80))
-def test_a_frame_is_answered_from_a_key_frame_of_its_own_camera_since_the_last_reset(events):
-    cameras = Cameras()
+@given(events=st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, len(NAMES) - 1)), max_size=80))
+def test_a_frame_is_answered_from_a_key_frame_of_its_own_camera_since_the_last_reset(refresh, events):
+    cameras = Cameras(refresh)
     for event, camera in events:
         cameras.apply(event, camera)
+
+
+def test_key_frames_of_all_cameras_come_from_one_worker_in_the_order_asked():
+    cameras = Cameras('worker')
+    for _ in range(6):
+        for camera in range(len(NAMES)):
+            cameras.apply('frame', camera)
+    swapped = []
+    while cameras.executor.run_next():
+        for camera in range(len(NAMES)):
+            cameras.numbers[camera] += 1
+            cameras.stamps[camera] += 10**8
+            result = cameras.step(camera)
+            cameras.check(camera, result)
+            swapped += [(NAMES[camera], result.age_frames)] if result.is_refreshed else []
+        if len(swapped) == len(NAMES):
+            break
+    # First intervals 5, 4, 3, 2 from frame 1 on: asked for at frames 6, 5, 4 and 3.
+    assert swapped == [('rear', 4), ('right', 4), ('left', 4), ('front', 4)]
 
 
 @settings(deadline=None)
