@@ -16,7 +16,8 @@ from dff_ros.deadline import DeadlineController
 from dff_ros.errors import ConfigError
 from dff_ros.phases import Phase
 from dff_ros.refresh import InlineRefresher, Refresher, RefreshWorker, make_key_frame
-from dff_ros.scheduling import Signal, make_scheduler
+from dff_ros.schedulers import make_scheduler
+from dff_ros.scheduling import Signal
 from dff_ros.tasks import DETECTION, SEGMENTATION, TaskPlan
 from dff_ros.timing import ms_since
 from dff_ros.types import (
@@ -79,7 +80,8 @@ class Stream(Generic[FeatureT, ContextT]):
         self._deadline = DeadlineController(budget_ms, config.max_interval)
         self._pending_cause: ResetCause | None = None
         self._plan = plan
-        self.configure(config)
+        self._config = config
+        self._scheduler = make_scheduler(config)
 
     def configure(
         self, config: KeyframeConfig, plan: TaskPlan | None = None, budget_ms: float | None = None
@@ -87,9 +89,10 @@ class Stream(Generic[FeatureT, ContextT]):
         """Use another key-frame configuration, and task plan and budget where they are given, from the next
         frame on; the key frame is kept.
         """
-        self._config = config
         self._plan = plan or self._plan
-        self._scheduler = make_scheduler(config)
+        if config != self._config:  # else a budget would forget what was spent
+            self._scheduler = make_scheduler(config)
+        self._config = config
         self._deadline.configure(budget_ms, config.max_interval)
 
     def reset(self, cause: ResetCause = ResetCause.REQUESTED) -> None:
@@ -151,6 +154,10 @@ class Stream(Generic[FeatureT, ContextT]):
             age_s=age_s,
             motion_px=propagation.motion_px,
             coverage=propagation.coverage,
+            residual=propagation.residual,
+            disagreement=propagation.disagreement,
+            change=signal.change if signal else None,
+            key_change=signal.key_change if signal else None,
             is_refreshed=is_refreshed,
             segmentation=heads.segmentation,
             detections=heads.detections,

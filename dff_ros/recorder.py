@@ -40,7 +40,9 @@ class Recorder:
     `still` is the panel of a propagated frame that shows the most classes and boxes, None before the first.
     """
 
-    def __init__(self, path: Path, fps: float, spec: ModelSpec, *, alpha: float, interval: int) -> None:
+    def __init__(
+        self, path: Path, fps: float, spec: ModelSpec, *, alpha: float, interval: int | None
+    ) -> None:
         self.num_skipped = 0
         self.still: NDArray[np.uint8] | None = None
         self._best_richness = (False, False, -1)

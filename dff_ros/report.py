@@ -41,6 +41,7 @@ class FrameStatistics:
         self._stage_sum: Counter[str] = Counter()
         self._stage_count: Counter[str] = Counter()
         self.reset_causes: Counter[str] = Counter()
+        self.key_reasons: Counter[str] = Counter()
 
     def add(
         self,
@@ -49,6 +50,7 @@ class FrameStatistics:
         latency_ms: float,
         age_frames: int,
         stages_ms: Mapping[str, float],
+        reason: str = '',
         reset_cause: str = '',
         num_boxes: int | None = None,
         is_idle: bool = False,
@@ -74,6 +76,8 @@ class FrameStatistics:
                 self._stage_count[stage] += 1
         if reset_cause:
             self.reset_causes[reset_cause] += 1
+        if is_key:
+            self.key_reasons[reason] += 1
 
     @property
     def num_frames(self) -> int:
@@ -126,6 +130,7 @@ class FrameStatistics:
                 if self._stage_count[stage]
             },
             'detection': self.detection(),
+            'key_reasons': dict(sorted(self.key_reasons.items())),
             'reset_causes': dict(sorted(self.reset_causes.items())),
         }
 
@@ -181,7 +186,11 @@ def _rows(report: Mapping[str, object]) -> list[tuple[str, str]]:
         rows += [('published', str(report['published'])), ('dropped', reasons)]
     processed, keys = cast(int, report['processed']), cast(int, report['key_frames'])
     ratio = f' ({100 * keys / processed:.1f} %)' if processed else ''
-    rows += [('processed', str(processed)), ('key frames', f'{keys}{ratio}, interval {report["interval"]}')]
+    decided = f'interval {report["interval"]}' if report['interval'] else f'scheduler {report["scheduler"]}'
+    rows += [('processed', str(processed)), ('key frames', f'{keys}{ratio}, {decided}')]
+    if key_reasons := cast('Mapping[str, int]', report['key_reasons']):
+        counts = ', '.join(f'{number} {reason}' for reason, number in key_reasons.items())
+        rows.append(('made for', counts))
     if report.get('idle_frames'):
         rows.append(('idle, no task due', str(report['idle_frames'])))
     if report.get('skipped_frames'):

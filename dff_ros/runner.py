@@ -59,7 +59,7 @@ class Runner:
         is_scored = SEGMENTATION in self._plan.tasks and source.class_names == self._spec.class_names
         self._confusion = ConfusionMatrix(self._spec.num_classes) if is_scored else None
         overlay = Overlay(self._spec, config.overlay.alpha)
-        self._panel = Panel(source.size, overlay, interval=config.keyframe.interval)
+        self._panel = Panel(source.size, overlay, interval=config.keyframe.fixed_interval)
         self._engine = open_engine(bundle, config)
         try:
             self._engine.warm_up(source.size)
@@ -84,6 +84,7 @@ class Runner:
             latency_ms=result.timings.total_ms,
             age_frames=result.age_frames,
             stages_ms={stage: timings[f'{stage}_ms'] for stage in STAGES},
+            reason=result.reason,
             reset_cause=result.reset_cause.value if result.reset_cause else '',
             num_boxes=None if result.detections is None else len(result.detections),
             is_idle=result.is_idle,
@@ -128,7 +129,8 @@ class Runner:
             'engine_fps': None if not mean_ms else round(1000 / mean_ms, 2),
             **accuracy,
             'tasks': list(self._plan.tasks),
-            'interval': self._config.keyframe.interval,
+            'scheduler': self._config.keyframe.scheduler,
+            'interval': self._config.keyframe.fixed_interval,
             'source': self.source.name,
             'size': list(self.source.size),
             'bundle': self._config.bundle,

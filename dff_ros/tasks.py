@@ -10,6 +10,7 @@ import numpy as np
 from dff_ros.config import DetectionConfig, DffConfig, SegmentationConfig
 from dff_ros.errors import ConfigError
 from dff_ros.model_spec import TASKS, ModelSpec
+from dff_ros.schedulers import check_scheduler
 from dff_ros.settings import names_in
 from dff_ros.types import Detections
 
@@ -46,7 +47,10 @@ class TaskPlan:
 
 
 def plan_tasks(config: DffConfig, spec: ModelSpec) -> TaskPlan:
-    """What a config asks of a bundle; ConfigError for a task or a class of boxes that the bundle lacks."""
+    """What a config asks of a bundle; ConfigError for a task, a class of boxes or a scheduler that the bundle
+    cannot serve.
+    """
+    check_scheduler(config, spec)
     return TaskPlan(
         tasks=_tasks(config.tasks, spec),
         segmentation=config.segmentation,

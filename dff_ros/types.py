@@ -196,8 +196,10 @@ class StepResult:
 
     `segmentation` and `detections` are None where the task was not due, is off, or is not in the bundle; an
     image without objects has Detections of length 0. A frame for which no task was due is idle: nothing was
-    computed, so `motion_px` and `coverage` are None. A skipped frame is idle too, though tasks were due:
-    there was no time for it.
+    computed, so `motion_px`, `coverage`, `residual` and `disagreement` are None; see Propagation. `change`
+    and `key_change` are those of the signal (scheduling.Signal), None without one and on idle frames. A
+    skipped frame is idle too, though tasks were due: there was no time for it. `reason` is a scheduler's
+    (scheduling.Reason), or one of the engine's own.
     """
 
     stamp_ns: int
@@ -210,6 +212,10 @@ class StepResult:
     age_s: float
     motion_px: float | None = None
     coverage: float | None = None
+    residual: float | None = None
+    disagreement: float | None = None
+    change: float | None = None
+    key_change: float | None = None
     is_refreshed: bool = False
     is_skipped: bool = False
     segmentation: Segmentation | None = None

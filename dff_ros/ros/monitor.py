@@ -221,6 +221,7 @@ class Monitor(Node):
             latency_ms=answer.latency_ms,
             age_frames=int(facts['age_frames']),
             stages_ms={stage: float(facts[f'{stage}_ms']) for stage in STAGES},
+            reason=facts['reason'],
             reset_cause=facts['reset_cause'],
             num_boxes=None if answer.detections is None else len(answer.detections),
             is_idle=facts['state'] == IDLE,

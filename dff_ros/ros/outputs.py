@@ -62,7 +62,7 @@ class Outputs:
                 settings.source.fps,
                 settings.spec,
                 alpha=settings.config.overlay.alpha,
-                interval=settings.config.keyframe.interval,
+                interval=settings.config.keyframe.fixed_interval,
             )
         )
 
@@ -125,7 +125,8 @@ class Outputs:
             'camera_fps': _rounded(monitor.camera_fps()),
             **self._accuracy(),
             'tasks': list(self._tasks),
-            'interval': settings.config.keyframe.interval,
+            'scheduler': settings.config.keyframe.scheduler,
+            'interval': settings.config.keyframe.fixed_interval,
             'source': settings.source.name,
             'size': list(settings.source.size),
             'bundle': settings.config.bundle,

@@ -15,6 +15,10 @@ KEY, PROPAGATED, IDLE, SKIPPED, DROPPED = 'key', 'propagated', 'idle', 'skipped'
 """Values of `state`; idle is a frame on which no task was due, skipped one for which there was no time."""
 
 
+_MEASURED = ('motion_px', 'coverage', 'residual', 'disagreement', 'change', 'key_change')
+"""Fields of StepResult that a scheduler may look at, as of this frame."""
+
+
 def answered(result: StepResult, convert_ms: float, latency_ms: float) -> dict[str, object]:
     """The facts of an answered frame; what there is none of is an empty text. `tasks` are those that ran;
     `latency_ms` is from the image's receipt to their published answers.
@@ -27,13 +31,16 @@ def answered(result: StepResult, convert_ms: float, latency_ms: float) -> dict[s
         'reset_cause': result.reset_cause.value if result.reset_cause else '',
         'age_frames': result.age_frames,
         'age_s': result.age_s,
-        'motion_px': '' if result.motion_px is None else result.motion_px,
-        'coverage': '' if result.coverage is None else result.coverage,
+        **{name: _text_or(getattr(result, name)) for name in _MEASURED},
         'tasks': ','.join(_tasks(result)),
         'num_detections': '' if result.detections is None else len(result.detections),
         'convert_ms': convert_ms,
     }
     return facts | dataclasses.asdict(result.timings) | {'latency_ms': latency_ms}
+
+
+def _text_or(value: float | None) -> float | str:
+    return '' if value is None else value
 
 
 def _state(result: StepResult) -> str:
@@ -55,7 +62,8 @@ def dropped(reason: str, detail: str, state: str = DROPPED) -> dict[str, object]
 def setup(config: DffConfig, info: BackendInfo) -> dict[str, object]:
     """What answered the frame."""
     return {
-        'interval': config.keyframe.interval,
+        'scheduler': config.keyframe.scheduler,
+        'interval': _text_or(config.keyframe.fixed_interval),
         'refresh': config.refresh,
         'backend': info.name,
         'device': info.device,
