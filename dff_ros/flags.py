@@ -11,7 +11,7 @@ from dff_ros.errors import ConfigError
 
 _DEST_PREFIX = 'config:'
 _MAX_SEED = 2**31 - 1
-_ROS_OWN = ('autostart', 'use_sim_time', 'qos_overrides.', 'start_type_description_service')
+_ROS_OWN = ('autostart', 'cameras', 'use_sim_time', 'qos_overrides.', 'start_type_description_service')
 """Parameters that only the ROS node has; a parameter file may set them."""
 
 

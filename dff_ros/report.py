@@ -41,7 +41,7 @@ class FrameStatistics:
         self._stage_sum: Counter[str] = Counter()
         self._stage_count: Counter[str] = Counter()
         self.reset_causes: Counter[str] = Counter()
-        self.key_reasons: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
 
     def add(
         self,
@@ -76,8 +76,8 @@ class FrameStatistics:
                 self._stage_count[stage] += 1
         if reset_cause:
             self.reset_causes[reset_cause] += 1
-        if is_key:
-            self.key_reasons[reason] += 1
+        if reason:
+            self.reasons[reason] += 1
 
     @property
     def num_frames(self) -> int:
@@ -130,7 +130,7 @@ class FrameStatistics:
                 if self._stage_count[stage]
             },
             'detection': self.detection(),
-            'key_reasons': dict(sorted(self.key_reasons.items())),
+            'reasons': dict(sorted(self.reasons.items())),
             'reset_causes': dict(sorted(self.reset_causes.items())),
         }
 
@@ -188,9 +188,9 @@ def _rows(report: Mapping[str, object]) -> list[tuple[str, str]]:
     ratio = f' ({100 * keys / processed:.1f} %)' if processed else ''
     decided = f'interval {report["interval"]}' if report['interval'] else f'scheduler {report["scheduler"]}'
     rows += [('processed', str(processed)), ('key frames', f'{keys}{ratio}, {decided}')]
-    if key_reasons := cast('Mapping[str, int]', report['key_reasons']):
-        counts = ', '.join(f'{number} {reason}' for reason, number in key_reasons.items())
-        rows.append(('made for', counts))
+    if decisions := cast('Mapping[str, int] | None', report.get('reasons')):
+        counts = ', '.join(f'{number} {reason}' for reason, number in decisions.items())
+        rows.append(('reasons', counts))
     if report.get('idle_frames'):
         rows.append(('idle, no task due', str(report['idle_frames'])))
     if report.get('skipped_frames'):

@@ -210,7 +210,7 @@ FAKE_NODE = str(Path(__file__).parent / 'fake_node.py')
 def test_a_signal_ends_the_node_with_code_0_and_no_traceback(numbers):
     pytest.importorskip('rclpy')
     with running(FAKE_NODE) as node:
-        node.wait_for('key frames every 5 frames')
+        node.wait_for('key frame every 5 frames')
         code, output = node.end_by(*numbers)
     assert code == 0
     assert 'Traceback' not in output

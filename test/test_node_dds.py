@@ -63,8 +63,13 @@ def test_status_tells_key_age_times_and_totals_with_the_header_of_the_image(grap
         'age_frames': '0',
         'age_s': '0.000',
         'coverage': '1.000',
+        'residual': '0.000',
+        'disagreement': '',
+        'change': '',
+        'key_change': '',
         'tasks': 'segmentation',
         'num_detections': '',
+        'scheduler': 'fixed',
         'interval': '2',
         'refresh': 'inline',
         'backend': 'fake',
@@ -81,6 +86,8 @@ def test_status_tells_key_age_times_and_totals_with_the_header_of_the_image(grap
         'age_s': '0.100',
         'motion_px': '4.000',
         'coverage': '0.500',
+        'change': '0.000',
+        'key_change': '0.000',
         'received': '2',
         'pending': '0',
     }
@@ -291,6 +298,22 @@ def test_frames_skipped_for_want_of_time_are_told_and_counted(graph, monkeypatch
     assert 'budget_ms' in facts[0]['detail']
     assert all(map(is_accounted_for, facts))
     assert peer.stamps() == [stamp(0), stamp(3)]
+
+
+def test_scheduler_set_at_runtime_holds_at_once_and_one_that_cannot_be_served_is_refused(graph):
+    node = graph.start_node(FakeBackend(), keyframe__interval=100)
+    peer = graph.start_peer()
+    peer.ask(image_message(0))
+    refused = node.set_parameters([Parameter('keyframe.scheduler', value='learned')])[0]
+    assert not refused.successful
+    assert 'it can serve fixed, period, motion, residual, budget' in refused.reason
+    asked = [Parameter('keyframe.scheduler', value='motion'), Parameter('keyframe.motion_px', value=1.0)]
+    assert all(result.successful for result in node.set_parameters(asked))
+    answers = [peer.ask(image_message(number)) for number in (1, 2, 3)]
+    assert [(answer['reason'], answer['is_key']) for answer in answers] == [
+        ('within_limits', 'false'), ('motion', 'true'), ('within_limits', 'false')
+    ]  # fmt: skip
+    assert (answers[1]['scheduler'], answers[1]['interval']) == ('motion', '')
 
 
 def test_interval_set_at_runtime_holds_from_the_next_key_frame(graph):

@@ -28,6 +28,7 @@ def statistics():
                 'propagate': 0.0 if is_key else 6.0,
                 'predict': 2.0,
             },
+            reason='interval' if is_key else 'within_interval',
             reset_cause='gap' if index == 5 else '',
         )
     return found
@@ -45,6 +46,7 @@ def test_summary(statistics):
         'age_frames_mean': 2.0,
         'stages_ms': {'extract': 40.0, 'propagate': 6.0, 'predict': 2.0},
         'detection': None,
+        'reasons': {'interval': 2, 'within_interval': 8},
         'reset_causes': {'gap': 1},
     }
     assert statistics.mean_latency_ms() == pytest.approx(

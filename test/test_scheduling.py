@@ -15,6 +15,7 @@ from dff_ros.schedulers import check_scheduler, make_scheduler
 from dff_ros.scheduling import Measured, Reason, Signal
 from dff_ros.types import Action
 
+SPEC = ModelSpec(class_names=('road', 'car'), class_colours=((1, 2, 3), (4, 5, 6)))
 CONTENT = ('motion', 'residual', 'learned', 'budget')
 STILL = Measured(motion_px=0.5, coverage=1.0, residual=0.4, disagreement=0.001)
 
@@ -158,9 +159,9 @@ def test_learned_says_what_is_missing_where_nothing_is_predicted():
 def test_a_scheduler_that_the_bundle_cannot_serve_is_refused(settings, flow, message):
     config = DffConfig(flow=flow, keyframe=KeyframeConfig(**settings))
     with pytest.raises(ConfigError, match=message):
-        check_scheduler(config, ModelSpec())
+        check_scheduler(config, SPEC)
 
 
 @pytest.mark.parametrize('name', ['fixed', 'period', 'motion', 'residual', 'budget'])
 def test_the_others_are_served_by_every_bundle(name):
-    check_scheduler(DffConfig(keyframe=KeyframeConfig(scheduler=name)), ModelSpec())
+    check_scheduler(DffConfig(keyframe=KeyframeConfig(scheduler=name)), SPEC)

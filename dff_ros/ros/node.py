@@ -186,7 +186,7 @@ class DffNode(LifecycleNode):
         self.get_logger().info(
             f'bundle {model.name}, {info.name} ({info.runtime}) on {info.device}, '
             f'{info.num_threads} threads: {info.choice}; flow {flow}; '
-            f'key frames {config.keyframe.in_words}, {_describe_refresh(model)}; '
+            f'key frame {config.keyframe.in_words}, {_describe_refresh(model)}; '
             f'tasks {", ".join(plan_tasks(config, model.spec).tasks)}; topics {topics}'
         )
 

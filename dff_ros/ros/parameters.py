@@ -210,7 +210,9 @@ def usage(program: str, summary: str, parameters: Iterable[Parameter]) -> str:
     for parameter in parameters:
         lines.append(f'  {parameter.name}:={_yaml_value(parameter.default)}')
         text = f'{parameter.description}: {parameter.allowed}'
-        lines += textwrap.wrap(text, 90, initial_indent=' ' * 6, subsequent_indent=' ' * 6)
+        lines += textwrap.wrap(
+            text, 90, initial_indent=' ' * 6, subsequent_indent=' ' * 6, break_on_hyphens=False
+        )
     return '\n'.join(lines) + '\n'
 
 
