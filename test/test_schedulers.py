@@ -5,15 +5,18 @@ from __future__ import annotations
 import itertools
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_backend import FakeBackend
 from street_clip import FPS, SETTINGS, TRACES, Clip, StreetBackend, drive, recorded_clip, trace
 
-from dff_ros.config import SCHEDULERS, KeyframeConfig
+from dff_ros import engine
+from dff_ros.config import SCHEDULERS, KeyframeConfig, SegmentationConfig
 from dff_ros.engine import Engine
 from dff_ros.scheduling import Reason
+from dff_ros.tasks import TaskPlan
 from dff_ros.types import Frame, StepResult
 
 CONTENT = ('motion', 'residual', 'learned', 'budget')
@@ -36,8 +39,8 @@ def backend(clip) -> StreetBackend:
 
 
 def run(clip: Clip, backend: FakeBackend, **settings: object) -> list[StepResult]:
-    engine = Engine(backend, KeyframeConfig(**{**SETTINGS, **settings}))
-    return [engine.step(frame) for frame in clip.frames]
+    stream = Engine(backend, KeyframeConfig(**{**SETTINGS, **settings}))
+    return [stream.step(frame) for frame in clip.frames]
 
 
 @pytest.mark.parametrize('scheduler', SCHEDULERS)
@@ -113,13 +116,10 @@ def test_a_still_camera_falls_to_the_age_cap(scheduler):
 
 
 def test_a_cut_on_an_idle_frame_is_seen_on_the_next_that_is_answered():
-    from dff_ros.config import SegmentationConfig
-    from dff_ros.tasks import TaskPlan
-
     clip = Clip([*drive(0, (8, 1)), *drive(1, (8, 1))])
     config = KeyframeConfig(scheduler='residual', residual=255.0)
-    engine = Engine(StreetBackend(clip), config, TaskPlan(segmentation=SegmentationConfig(every=3)))
-    reasons = [engine.step(frame).reason for frame in clip.frames]
+    stream = Engine(StreetBackend(clip), config, TaskPlan(segmentation=SegmentationConfig(every=3)))
+    reasons = [stream.step(frame).reason for frame in clip.frames]
     assert [(n, reason) for n, reason in enumerate(reasons) if n % 3 == 0] == [
         (0, 'no_key'), (3, 'within_limits'), (6, 'within_limits'), (9, 'cut'), (12, 'within_limits'),
         (15, 'within_limits'),
@@ -138,9 +138,9 @@ def test_results_tell_what_the_scheduler_saw(clip, backend):
 
 def test_budget_is_deterministic_and_begins_anew_with_the_stream(clip, backend):
     config = KeyframeConfig(scheduler='budget', budget_over='motion', **SETTINGS)
-    engine = Engine(backend, config)
-    first = [engine.step(frame).reason for frame in clip.frames]
-    again = [engine.step(frame) for frame in clip.frames]  # stamps go back: a new sequence
+    stream = Engine(backend, config)
+    first = [stream.step(frame).reason for frame in clip.frames]
+    again = [stream.step(frame) for frame in clip.frames]  # stamps go back: a new sequence
     assert again[0].reset_cause.value == 'backward_stamp'
     assert [result.reason for result in again] == first
     assert len({*first} & {'spare_budget', 'over_budget'}) >= 1
@@ -149,29 +149,36 @@ def test_budget_is_deterministic_and_begins_anew_with_the_stream(clip, backend):
 def test_budget_goes_on_where_only_other_settings_change(clip, backend):
     config = KeyframeConfig(scheduler='budget', **SETTINGS)
     untouched = [result.reason for result in run(clip, backend, scheduler='budget')]
-    engine = Engine(backend, config)
+    stream = Engine(backend, config)
     reasons = []
     for frame in clip.frames:
-        engine.configure(KeyframeConfig(scheduler='budget', **SETTINGS))
-        reasons.append(engine.step(frame).reason)
+        stream.configure(KeyframeConfig(scheduler='budget', **SETTINGS))
+        reasons.append(stream.step(frame).reason)
     assert reasons == untouched
 
 
 def test_budgets_of_cameras_do_not_mix(clip, backend):
     alone = [result.reason for result in run(clip, backend, scheduler='budget')]
-    engine = Engine(backend, KeyframeConfig(scheduler='budget', **SETTINGS))
+    stream = Engine(backend, KeyframeConfig(scheduler='budget', **SETTINGS))
     still = Clip(drive(0, (len(clip.frames), 0)), camera='other')
     both = StreetBackend(clip, still)
-    engine = Engine(both, KeyframeConfig(scheduler='budget', **SETTINGS))
+    stream = Engine(both, KeyframeConfig(scheduler='budget', **SETTINGS))
     reasons = []
     for frame, other in zip(clip.frames, still.frames, strict=True):
-        reasons.append(engine.step(frame).reason)
-        engine.step(other)
+        reasons.append(stream.step(frame).reason)
+        stream.step(other)
     assert reasons == alone
+
+
+def test_every_reason_is_documented():
+    text = (Path(__file__).parent.parent / 'docs' / 'scheduling.md').read_text(encoding='utf-8')
+    table = text.partition('## Reasons')[2].partition('##')[0]
+    reasons = [*Reason, engine.DEADLINE, engine.NOTHING_DUE, engine.REFRESHING]
+    assert [reason for reason in reasons if f'`{reason}`' not in table.replace(' |', '')] == []
 
 
 def test_identical_frames_without_stamps_fall_to_the_interval_cap():
     image = np.zeros((32, 48, 3), np.uint8)
-    engine = Engine(FakeBackend(), KeyframeConfig(scheduler='residual', max_interval=7))
-    results = [engine.step(Frame(image_HW3=image, stamp_ns=0)) for _ in range(15)]
+    stream = Engine(FakeBackend(), KeyframeConfig(scheduler='residual', max_interval=7))
+    results = [stream.step(Frame(image_HW3=image, stamp_ns=0)) for _ in range(15)]
     assert [n for n, result in enumerate(results) if result.is_key] == [0, 7, 14]
