@@ -9,15 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_backend import FakeBackend
+from fake_backend import FakeBackend, numbered_frame
+from hypothesis import given
+from hypothesis import strategies as st
 from street_clip import FPS, SETTINGS, TRACES, Clip, StreetBackend, drive, recorded_clip, trace
 
 from dff_ros import engine
-from dff_ros.config import SCHEDULERS, KeyframeConfig, SegmentationConfig
+from dff_ros.config import BUDGET_OVER, SCHEDULERS, KeyframeConfig, SegmentationConfig
 from dff_ros.engine import Engine
 from dff_ros.scheduling import Reason
 from dff_ros.tasks import TaskPlan
-from dff_ros.types import Frame, StepResult
+from dff_ros.types import Frame, KeyFeature, Propagation, StepResult
 
 CONTENT = ('motion', 'residual', 'learned', 'budget')
 IS_REFRESH = {*Reason} - {
@@ -168,6 +170,42 @@ def test_budgets_of_cameras_do_not_mix(clip, backend):
         reasons.append(stream.step(frame).reason)
         stream.step(other)
     assert reasons == alone
+
+
+class MeasuringBackend(FakeBackend):
+    """Motion, residual and disagreement made up from the number of the image."""
+
+    def propagate(self, image_HW3: np.ndarray, key: KeyFeature[int, int]) -> Propagation[int]:
+        number = int(image_HW3[0, 0, 0])
+        validity = np.ones((2, 3), np.float32)
+        return Propagation(
+            0, validity, motion_px=number, coverage=1.0, residual=number / 8, disagreement=number / 512
+        )
+
+
+@given(
+    scheduler=st.sampled_from(SCHEDULERS),
+    over=st.sampled_from(BUDGET_OVER),
+    events=st.lists(st.tuples(st.integers(0, 255), st.integers(0, 30), st.integers(0, 20)), max_size=50),
+)
+def test_no_content_and_no_stamps_get_an_answer_past_the_age_caps(scheduler, over, events):
+    """Any measured values, any pauses of up to 3 s, resets in between; and the same again gives the same."""
+    config = KeyframeConfig(scheduler=scheduler, budget_over=over, interval=9, max_interval=6, max_gap_s=3.0)
+    frames, stamp_ns = [], 10**9
+    for number, step, _ in events:
+        stamp_ns += step * 100_000_000
+        frames.append(numbered_frame(number, stamp_ns=stamp_ns))
+    traces = []
+    for _ in range(2):
+        stream, results = Engine(MeasuringBackend(), config), []
+        for frame, (_, _, kind) in zip(frames, events, strict=True):
+            if kind == 0:
+                stream.reset()
+            results.append(stream.step(frame))
+        traces.append([(result.is_key, result.reason) for result in results])
+    longest = {'fixed': 9, 'period': 1000}.get(scheduler, 6)
+    assert all(result.age_s <= config.max_age_s and result.age_frames < longest for result in results)
+    assert traces[0] == traces[1]
 
 
 def test_every_reason_is_documented():
