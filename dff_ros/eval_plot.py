@@ -15,8 +15,8 @@ from dff_ros.report import write_whole
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_DPI = 120
-_STYLES = (('o', '-'), ('s', '--'), ('^', ':'), ('D', '-.'), ('v', '--'), ('P', '-.'), ('X', ':'))
+DPI = 120
+STYLES = (('o', '-'), ('s', '--'), ('^', ':'), ('D', '-.'), ('v', '--'), ('P', '-.'), ('X', ':'))
 """Marker and dashes of each method in turn."""
 
 
@@ -56,7 +56,7 @@ def plot(report: Report, path: Path) -> None:
     FigureCanvasAgg(figure)
     by_offset, by_speed = figure.subplots(1, 2)
     # Another style for each method besides its colour: a bundle whose own flow is DIS has two equal curves.
-    for method, style in zip(dict.fromkeys(row['method'] for row in rows), itertools.cycle(_STYLES)):
+    for method, style in zip(dict.fromkeys(row['method'] for row in rows), itertools.cycle(STYLES)):
         own = [row for row in rows if row['method'] == method]
         _draw_offsets(by_offset, own[-1], drawn, style)
         _draw_speed(by_speed, own, drawn, style)
@@ -77,7 +77,7 @@ def plot(report: Report, path: Path) -> None:
     )
     figure.suptitle(title_of(report), fontsize='small')
     buffer = io.BytesIO()
-    figure.savefig(buffer, format='png', dpi=_DPI)
+    figure.savefig(buffer, format='png', dpi=DPI)
     write_whole(path, buffer.getvalue())
 
 

@@ -33,17 +33,17 @@ class _Shown:
 
 def _segmentation_cells(row: Row) -> list[str]:
     names = ('agreement', 'consistency')
-    return [*_accuracy_cells(row, 'miou'), *(_number(row[name], 1) for name in names)]
+    return [*_accuracy_cells(row, 'miou'), *(number(row[name], 1) for name in names)]
 
 
 def _detection_cells(row: Row) -> list[str]:
-    return [*_accuracy_cells(row, 'ap50'), _number(row['ap'], 1)]
+    return [*_accuracy_cells(row, 'ap50'), number(row['ap'], 1)]
 
 
 def _accuracy_cells(row: Row, name: str) -> list[str]:
     offset = row['worst_offset']
-    worst = '-' if offset is None else f'{_number(row[f"worst_{name}"], 1)} @{offset}'
-    return [_number(row[name], 1), _number(row['loss'], 1), worst]
+    worst = '-' if offset is None else f'{number(row[f"worst_{name}"], 1)} @{offset}'
+    return [number(row[name], 1), number(row['loss'], 1), worst]
 
 
 _MEAN = (
@@ -55,7 +55,7 @@ _SHOWN = {
         ('mIoU', 'loss', 'worst', 'agree', 'steady'),
         _segmentation_cells,
         lambda report: [
-            _number(report['per_frame_miou'], 1), '', '', '', _number(report['per_frame_consistency'], 1)
+            number(report['per_frame_miou'], 1), '', '', '', number(report['per_frame_consistency'], 1)
         ],
         f'l: key interval; mIoU in %: {_MEAN}; agree: % of pixels labelled as per frame; steady: % that keep '
         f'their label along DIS flow; {_COST_LEGEND}',
@@ -63,7 +63,7 @@ _SHOWN = {
     'detection': _Shown(
         ('AP50', 'loss', 'worst', 'AP'),
         _detection_cells,
-        lambda report: [_number(report['per_frame_ap50'], 1), '', '', _number(report['per_frame_ap'], 1)],
+        lambda report: [number(report['per_frame_ap50'], 1), '', '', number(report['per_frame_ap'], 1)],
         f'l: key interval; AP50 in %: {_MEAN}; AP: mean over IoU 0.50 to 0.95; slow, medium, fast: by motion '
         f'IoU, above 0.9, to 0.7, below; {_COST_LEGEND}',
     ),
@@ -73,8 +73,8 @@ _SHOWN = {
 def print_report(console: Console, report: Report) -> None:
     """Print the per-frame line and one for each method and interval above 1, then the stages' times."""
     rows, shown = rows_of(report), _SHOWN[cast(str, report['task'])]
-    table = _table(title_of(report), ('method', 'l'), (*shown.headers, *_COST))
-    cost = [_number(report['per_frame_ms'], 1), '', '', _number(report['per_frame_gmac'], 2)]
+    table = table_of(title_of(report), ('method', 'l'), (*shown.headers, *_COST))
+    cost = [number(report['per_frame_ms'], 1), '', '', number(report['per_frame_gmac'], 2)]
     table.add_row('per frame', '1', *shown.per_frame(report), *cost)
     for method in dict.fromkeys(row['method'] for row in rows):
         table.add_section()
@@ -86,9 +86,9 @@ def print_report(console: Console, report: Report) -> None:
     console.print()
     if report['task'] == 'detection':
         _print_parts(console, report)
-    stages = _table('Stages, medians in ms', ('method', 'flow', 'runtime'), _STAGES)
+    stages = table_of('Stages, medians in ms', ('method', 'flow', 'runtime'), _STAGES)
     for row in {row['method']: row for row in rows}.values():
-        cells = (_number(row[f'ms_{stage}'], 2) for stage in _STAGES)
+        cells = (number(row[f'ms_{stage}'], 2) for stage in _STAGES)
         stages.add_row(
             cast(str, row['method']), cast(str, row['flow']) or '-', cast(str, row['runtime']), *cells
         )
@@ -106,17 +106,17 @@ def _print_parts(console: Console, report: Report) -> None:
         return {**(classes if len(classes) > 1 else {}), **motions}
 
     per_frame = parts(report, 'per_frame_')
-    table = _table('AP50 in %', ('method', 'l'), tuple(per_frame))
-    table.add_row('per frame', '1', *(_number(value, 1) for value in per_frame.values()))
+    table = table_of('AP50 in %', ('method', 'l'), tuple(per_frame))
+    table.add_row('per frame', '1', *(number(value, 1) for value in per_frame.values()))
     for row in rows_of(report):
         if cast(int, row['interval']) > 1:
-            cells = (_number(value, 1) for value in parts(row).values())
+            cells = (number(value, 1) for value in parts(row).values())
             table.add_row(cast(str, row['method']), str(row['interval']), *cells)
     console.print(table)
     console.print()
 
 
-def _table(title: str, names: Sequence[str], numbers: Sequence[str]) -> Table:
+def table_of(title: str, names: Sequence[str], numbers: Sequence[str]) -> Table:
     table = Table(
         title=title, title_justify='left', box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
     )
@@ -142,8 +142,8 @@ def title_of(report: Report) -> str:
 
 
 def _cost_cells(row: Row) -> list[str]:
-    cost = [_number(row['ms_per_frame'], 1), _number(row['speedup'], 2), _number(row['eq7'], 2)]
-    return [*cost, _number(row['gmac_per_frame'], 2)]
+    cost = [number(row['ms_per_frame'], 1), number(row['speedup'], 2), number(row['eq7'], 2)]
+    return [*cost, number(row['gmac_per_frame'], 2)]
 
 
 def rows_of(report: Report) -> list[Row]:
@@ -151,6 +151,6 @@ def rows_of(report: Report) -> list[Row]:
     return cast('list[Row]', report['rows'])
 
 
-def _number(value: object, digits: int) -> str:
+def number(value: object, digits: int) -> str:
     # adding 0 turns -0.0 into 0.0
     return '-' if value is None else f'{round(cast(float, value), digits) + 0:.{digits}f}'

@@ -35,6 +35,7 @@ ALLOWED = {  # the runtimes that a module, or all modules of a package, may impo
     'recorder': {'cv2', 'av'},
     'ros': {'rclpy', 'cv2', 'av'},
     'runner': {'cv2', 'av'},
+    'scheduler_evaluator': {'cv2', 'av'},
     'scoring': {'cv2'},
     'sources': {'cv2', 'av'},
     'training': {'torch', 'cv2'},

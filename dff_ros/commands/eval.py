@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dff_ros.commands.scheduler_flags import KEY_RATIOS, add_scheduler_flags, check_scheduler_flags
 from dff_ros.config import DffConfig, replace
 from dff_ros.errors import ConfigError
 from dff_ros.evaluation.table import METHODS
@@ -15,11 +16,17 @@ from dff_ros.model_spec import TASKS
 
 if TYPE_CHECKING:
     from dff_ros.evaluator import Evaluator
+    from dff_ros.scheduler_evaluator import SchedulerEvaluator
+    from dff_ros.sources import FrameSource
     from dff_ros.video_set_source import FrameRange
 
 SUMMARY = 'Measure accuracy and speed of propagation at any key interval, beside its baselines.'
 
-_SETTINGS = ('bundle', 'backend', 'device', 'num_threads', 'keyframe.max_gap_s', 'detection.nms_iou')
+_SETTINGS = (
+    'bundle', 'backend', 'device', 'num_threads', 'keyframe.max_gap_s', 'keyframe.max_age_s',
+    'keyframe.max_interval', 'keyframe.min_coverage', 'keyframe.cut', 'detection.nms_iou',
+)  # fmt: skip
+_INTERVALS = (1, 2, 5, 10)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,16 +66,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--intervals',
         type=_intervals,
-        default=(1, 2, 5, 10),
         metavar='L,L,...',
-        help='key intervals (default: 1,2,5,10)',
+        help=f'key intervals (default: {",".join(map(str, _INTERVALS))})',
     )
+    add_scheduler_flags(parser)
     parser.add_argument(
         '--methods',
         type=_methods,
         metavar='NAME,...',
         help=f'of {"; ".join(f"{name}: {what}" for name, what in METHODS.items())} (default: all but the '
-        'last two, as far as they apply)',
+        'last two, as far as they apply; with --schedulers dff)',
     )
     parser.add_argument('--json', action='store_true', help='print the figures as JSON instead of a table')
     parser.add_argument('--out', type=Path, metavar='FILE', help='save the figures as JSON')
@@ -80,25 +87,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, then report; what was measured before Ctrl-C or a damaged frame is reported too."""
-    from dff_ros.evaluator import Evaluator
     from dff_ros.sources import open_source
 
     _check_task(args)
+    check_scheduler_flags(args)
     _check_outputs(args)
     with_boxes = args.task == 'detection'
     whole = open_source(args.data, split=args.split, seed=args.seed, with_boxes=with_boxes)
     source = whole if args.frames is None else args.frames.of(whole)
     failure: BaseException | None = None
-    with Evaluator(
-        replace(DffConfig(), given_flags(args)),
-        source,
-        task=args.task,
-        methods=args.methods,
-        intervals=args.intervals,
-        num_frames=args.num_frames,
-        use_labels=not args.no_labels,
-        answer_all=args.all_frames,
-    ) as evaluator:
+    with _open_evaluator(args, source) as evaluator:
         try:
             _score_all(evaluator)
         except (Exception, KeyboardInterrupt) as error:
@@ -114,7 +112,34 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _score_all(evaluator: Evaluator) -> None:
+def _open_evaluator(args: argparse.Namespace, source: FrameSource) -> Evaluator | SchedulerEvaluator:
+    from dff_ros.evaluator import Evaluator
+    from dff_ros.scheduler_evaluator import SchedulerEvaluator
+
+    config = replace(DffConfig(), given_flags(args))
+    if args.schedulers is not None:
+        return SchedulerEvaluator(
+            config,
+            source,
+            schedulers=args.schedulers,
+            key_ratios=args.key_ratios or KEY_RATIOS,
+            methods=args.methods,
+            num_frames=args.num_frames,
+            use_labels=not args.no_labels,
+        )
+    return Evaluator(
+        config,
+        source,
+        task=args.task,
+        methods=args.methods,
+        intervals=args.intervals or _INTERVALS,
+        num_frames=args.num_frames,
+        use_labels=not args.no_labels,
+        answer_all=args.all_frames,
+    )
+
+
+def _score_all(evaluator: Evaluator | SchedulerEvaluator) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
@@ -124,7 +149,7 @@ def _score_all(evaluator: Evaluator) -> None:
             progress.update(bar, completed=num_done)
 
 
-def _report(evaluator: Evaluator) -> dict[str, object]:
+def _report(evaluator: Evaluator | SchedulerEvaluator) -> dict[str, object]:
     from rich.console import Console
 
     with Console(stderr=True).status('scoring'):  # average precision of many frames takes a while
@@ -134,10 +159,12 @@ def _report(evaluator: Evaluator) -> dict[str, object]:
 def _show(args: argparse.Namespace, report: dict[str, object]) -> None:
     from rich.console import Console
 
-    from dff_ros.eval_plot import plot
-    from dff_ros.eval_report import print_report
+    from dff_ros import eval_plot, eval_report, scheduler_report
     from dff_ros.report import write_json
 
+    is_of_schedulers = args.schedulers is not None
+    print_report = (scheduler_report if is_of_schedulers else eval_report).print_report
+    plot = (scheduler_report if is_of_schedulers else eval_plot).plot
     if args.json:
         print(json.dumps(report, indent=2, allow_nan=False))
     else:
