@@ -18,6 +18,7 @@ ALLOWED = {  # the runtimes that a module, or all modules of a package, may impo
     'backends.dis': {'cv2'},
     'backends.onnx': {'onnxruntime', 'cv2'},
     'backends.torch': {'torch', 'cv2'},
+    'bench': {'cv2', 'av'},
     'contenders': {'cv2', 'av'},
     'data': {'cv2'},
     'draw': {'cv2'},
