@@ -94,7 +94,7 @@ def _print_table(report: Mapping[str, object]) -> None:
 
     width, height = cast('list[int]', report['size'])
     title = f'{report["bundle"]}, {width}x{height} at {report["rate"]:g} Hz, interval {report["interval"]}'
-    table = Table(title=title, title_justify='left')
+    table = Table()
     rows = cast('list[dict[str, object]]', report['rows'])
     table.add_column('refresh')
     for row in rows:
@@ -102,6 +102,7 @@ def _print_table(report: Mapping[str, object]) -> None:
     for name, *cells in zip(_NAMES, *map(_cells, rows), strict=True):
         table.add_row(name, *cells)
     console = Console()
+    console.print(title, soft_wrap=True, highlight=False)
     console.print(table)
     console.print(
         f'{report["runtime"]}, {report["cores"]} cores, load {report["load_average"]} before',
