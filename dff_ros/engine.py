@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Generic
 
 import numpy as np
@@ -14,23 +13,22 @@ from dff_ros.cache import KeyFrameCache
 from dff_ros.config import KeyframeConfig
 from dff_ros.deadline import DeadlineController
 from dff_ros.errors import ConfigError
+from dff_ros.heads import run_heads
 from dff_ros.phases import Phase
 from dff_ros.refresh import InlineRefresher, Refresher, RefreshWorker, make_key_frame
 from dff_ros.schedulers import make_scheduler
 from dff_ros.scheduling import Signal
-from dff_ros.tasks import DETECTION, SEGMENTATION, TaskPlan
+from dff_ros.tasks import TaskPlan
 from dff_ros.timing import ms_since
 from dff_ros.types import (
     Action,
     ContextT,
     Decision,
-    Detections,
     FeatureT,
     Frame,
     KeyFrame,
     Propagation,
     ResetCause,
-    Segmentation,
     StepResult,
     Timings,
 )
@@ -43,16 +41,6 @@ DEADLINE = 'deadline'
 
 REFRESHING = 'refreshing'
 """Reason of a propagated frame on which a refresh is due while another one is in flight."""
-
-
-@dataclass(slots=True)
-class _Heads:
-    """What the heads answered to one feature, and how long each took."""
-
-    segmentation: Segmentation | None = None
-    detections: Detections | None = None
-    segmentation_ms: float = 0.0
-    detection_ms: float = 0.0
 
 
 class Stream(Generic[FeatureT, ContextT]):
@@ -140,7 +128,7 @@ class Stream(Generic[FeatureT, ContextT]):
             self._cache.measure(propagation)
             age_frames, age_s = signal.frames_since_key, signal.seconds_since_key
         feature_ms = ms_since(start_ns)
-        heads = self._predict(propagation.feature, frame, due)
+        heads = run_heads(self._backend, propagation.feature, frame.size, self._plan, due)
         is_refreshed, is_refreshing = is_key or is_swapped, is_key or self._refresher.is_busy
         self._deadline.spent(ms_since(start_ns), is_refresh=is_refreshing, is_refreshed=is_refreshed)
         return StepResult(
@@ -230,21 +218,6 @@ class Stream(Generic[FeatureT, ContextT]):
             is_skipped=is_skipped,
             timings=Timings(total_ms=ms_since(start_ns)),
         )
-
-    def _predict(self, feature: FeatureT, frame: Frame, due: Container[str]) -> _Heads:
-        """Run the heads of the tasks that are due."""
-        heads = _Heads()
-        if SEGMENTATION in due:
-            start_ns = time.perf_counter_ns()
-            heads.segmentation = self._backend.predict(feature, frame.size, frame.size)
-            heads.segmentation_ms = ms_since(start_ns)
-        if DETECTION in due:
-            start_ns = time.perf_counter_ns()
-            wanted = self._plan.detection
-            found = self._backend.detect(feature, frame.size, wanted.nms_iou, wanted.score_threshold)
-            heads.detections = self._plan.select(found)
-            heads.detection_ms = ms_since(start_ns)
-        return heads
 
 
 class Engine(Generic[FeatureT, ContextT]):

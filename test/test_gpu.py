@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,9 @@ import torch
 from tiny_models import moving_clip
 
 from dff_ros.backends.base import open_backend
-from dff_ros.config import DffConfig
+from dff_ros.config import DffConfig, KeyframeConfig
+from dff_ros.opening import open_engine
+from dff_ros.types import Frame
 
 pytestmark = [
     pytest.mark.gpu,
@@ -55,3 +59,22 @@ def test_a_key_feature_on_the_gpu_outlives_later_calls(backends):
 
 def test_the_device_in_use_is_told(backends):
     assert [backend.info.device.split(' ')[0] for backend in backends] == ['cpu', 'cuda']
+
+
+def test_key_frames_of_a_worker_on_its_own_stream_are_those_of_inline(flow_bundle):
+    clip = moving_clip(SIZES[0], 12, (2, 1))
+    labels = {}
+    for refresh in ('inline', 'worker'):
+        keyframe = KeyframeConfig(interval=2)
+        config = DffConfig(backend='torch', device='cuda', refresh=refresh, keyframe=keyframe)
+        with closing(open_engine(flow_bundle, config)) as engine:
+            engine.warm_up(SIZES[0])
+            results = []
+            for index, image in enumerate(clip):
+                results.append(engine.step(Frame(image_HW3=image, stamp_ns=(1 + index) * 10**8)))
+                if engine.worker is not None:
+                    engine.worker._executor.submit(int).result()  # the key frame before it is made
+            labels[refresh] = [result.segmentation.label_map_HW for result in results]
+    propagated = range(1, 12, 2)  # the even ones are key frames inline
+    for index in propagated:
+        assert (labels['inline'][index] == labels['worker'][index]).mean() >= 0.999

@@ -109,6 +109,7 @@ RING_0 = (
     'cache',
     'refresh',
     'deadline',
+    'heads',
     'engine',
     'opening',
     'bundle',

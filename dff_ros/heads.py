@@ -1,0 +1,44 @@
+"""The heads of the tasks that are due on a frame, and how long each took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Container
+from dataclasses import dataclass
+
+from dff_ros.backends.base import Backend
+from dff_ros.tasks import DETECTION, SEGMENTATION, TaskPlan
+from dff_ros.timing import ms_since
+from dff_ros.types import ContextT, Detections, FeatureT, Segmentation
+
+
+@dataclass(slots=True)
+class HeadAnswers:
+    """What the heads answered to one feature; None and 0 ms of a task that did not run."""
+
+    segmentation: Segmentation | None = None
+    detections: Detections | None = None
+    segmentation_ms: float = 0.0
+    detection_ms: float = 0.0
+
+
+def run_heads(
+    backend: Backend[FeatureT, ContextT],
+    feature: FeatureT,
+    size: tuple[int, int],
+    plan: TaskPlan,
+    due: Container[str],
+) -> HeadAnswers:
+    """Run the heads of the tasks that are due on the feature of a frame of `size`, (height, width)."""
+    answers = HeadAnswers()
+    if SEGMENTATION in due:
+        start_ns = time.perf_counter_ns()
+        answers.segmentation = backend.predict(feature, size, size)
+        answers.segmentation_ms = ms_since(start_ns)
+    if DETECTION in due:
+        start_ns = time.perf_counter_ns()
+        wanted = plan.detection
+        found = backend.detect(feature, size, wanted.nms_iou, wanted.score_threshold)
+        answers.detections = plan.select(found)
+        answers.detection_ms = ms_since(start_ns)
+    return answers
