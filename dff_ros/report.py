@@ -26,6 +26,7 @@ from dff_ros.output_files import PART
 STAGES = ('extract', 'propagate', 'flow', 'warp', 'predict', 'predict_segmentation', 'predict_detection')
 """Stages with a time of their own; flow and warp are parts of propagate, the tasks' of predict."""
 
+_ABOUT = ('source', 'bundle', 'backend', 'flow', 'refresh')
 _PLAIN_PERIOD_S = 2.0
 _LIVE_HZ = 4
 
@@ -179,7 +180,7 @@ def print_report(console: Console, title: str, report: Mapping[str, object]) -> 
 
 
 def _rows(report: Mapping[str, object]) -> list[tuple[str, str]]:
-    rows = [(name, str(report[name])) for name in ('source', 'bundle', 'backend', 'flow') if report.get(name)]
+    rows = [(name, str(report[name])) for name in _ABOUT if report.get(name)]
     if 'published' in report:
         dropped = cast('Mapping[str, int]', report['dropped'])
         reasons = ', '.join(f'{number} {reason}' for reason, number in dropped.items()) or 'none'

@@ -176,10 +176,16 @@ def test_json_has_a_row_for_each_kind_and_says_where_it_ran(fast, capsys):
 def test_the_table_names_the_kinds_and_figures(fast, capsys):
     code, out = run(capsys, '--refresh', 'inline')
     assert code == 0
-    assert 'road-r18, 48x32 at 30 Hz, interval 5' in out
+    assert 'road-r18, 48x32 at 30 Hz, key frames every 5 frames' in out
     rows = [line.strip('│ \n').split('│') for line in out.splitlines() if '│' in line]
     found = {cells[0].strip(): cells[1].strip() for cells in rows}
     assert (found['threads'], found['frames answered'], found['longest, ms']) == ('1', '60', '50.0')
+
+
+def test_another_scheduler_has_no_interval_to_tell(fast, capsys):
+    code, out = run(capsys, '--refresh', 'inline', '--keyframe.scheduler', 'motion')
+    assert code == 0
+    assert 'road-r18, 48x32 at 30 Hz, key frames by motion' in out
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,11 @@ def backend(monkeypatch):
     """Every bundle is this one: the label map is filled with the red value of the key image."""
     fake = FakeBackend()
     monkeypatch.setattr(runner, 'open_bundle', lambda name: types.SimpleNamespace(spec=SPEC, name=name))
-    monkeypatch.setattr(opening, 'open_backend', lambda bundle, config: fake)
+
+    def open_backend(bundle, config, *, is_background=False):
+        return FakeBackend() if is_background else fake
+
+    monkeypatch.setattr(opening, 'open_backend', open_backend)
     return fake
 
 
@@ -98,6 +102,15 @@ def test_accuracy_against_labels(backend, camvid, tmp_path):
     }  # fmt: skip
     assert report['iou_per_class'] == expected
     assert report['miou'] == pytest.approx(500 / 7, abs=0.01)
+
+
+def test_key_frames_of_a_worker_are_counted_and_frames_go_on_without_them(backend, video, capsys):
+    code = run(video, '--interval', 5, '--refresh', 'worker', '--json')
+    report = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert (report['processed'], report['refresh'], report['refresh_threads']) == (12, 'worker', 1)
+    assert [call for call in backend.calls if call.startswith('extract')] == [backend.calls[1]]
+    assert 1 <= report['key_frames'] <= 3  # how many more are ready in time depends on the machine
 
 
 def test_num_frames_stops_early(backend, video, tmp_path):

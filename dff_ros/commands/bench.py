@@ -93,7 +93,9 @@ def _print_table(report: Mapping[str, object]) -> None:
     from rich.table import Table
 
     width, height = cast('list[int]', report['size'])
-    title = f'{report["bundle"]}, {width}x{height} at {report["rate"]:g} Hz, interval {report["interval"]}'
+    title = (
+        f'{report["bundle"]}, {width}x{height} at {report["rate"]:g} Hz, key frames {report["key_frames"]}'
+    )
     table = Table()
     rows = cast('list[dict[str, object]]', report['rows'])
     table.add_column('refresh')

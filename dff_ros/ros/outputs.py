@@ -132,6 +132,7 @@ class Outputs:
             'bundle': settings.config.bundle,
             'backend': monitor.totals.get('backend', settings.config.backend),
             'flow': settings.spec.flow_in_use(settings.config.flow),
+            'refresh': settings.config.refresh,
             'cores': available_cores(),
             'rate': settings.rate_hz,
             'seed': settings.request.seed,
