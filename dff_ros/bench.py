@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from dff_ros.backends.base import available_cores
 from dff_ros.bundle import open_bundle
 from dff_ros.config import DffConfig, replace
-from dff_ros.engine import DEADLINE, Engine
+from dff_ros.engine import Engine
 from dff_ros.errors import ConfigError
 from dff_ros.evaluation.metrics import percentiles
 from dff_ros.opening import open_engine
 from dff_ros.sources import FrameSource
+from dff_ros.stream import DEADLINE
 from dff_ros.types import Frame, StepResult
 
 SUPERSEDED = 'superseded'

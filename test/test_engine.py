@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dff_ros.config import KeyframeConfig
-from dff_ros.engine import Engine, Stream
+from dff_ros.engine import Engine
 from dff_ros.errors import ConfigError
+from dff_ros.stream import Stream
 from dff_ros.types import ResetCause
 
 

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dff_ros.config import DffConfig, KeyframeConfig, replace
-from dff_ros.engine import Engine, Stream
+from dff_ros.engine import Engine
 from dff_ros.errors import ConfigError
 from dff_ros.model_spec import ModelSpec
+from dff_ros.stream import Stream
 from dff_ros.tasks import TaskPlan, plan_tasks
 from dff_ros.types import Detections, ResetCause, StepResult
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from street_clip import FPS, SETTINGS, TRACES, Clip, StreetBackend, drive, recorded_clip, trace
 
-from dff_ros import engine
+from dff_ros import stream
 from dff_ros.config import BUDGET_OVER, SCHEDULERS, KeyframeConfig, SegmentationConfig
 from dff_ros.engine import Engine
 from dff_ros.scheduling import Reason
@@ -41,8 +41,8 @@ def backend(clip) -> StreetBackend:
 
 
 def run(clip: Clip, backend: FakeBackend, **settings: object) -> list[StepResult]:
-    stream = Engine(backend, KeyframeConfig(**{**SETTINGS, **settings}))
-    return [stream.step(frame) for frame in clip.frames]
+    engine = Engine(backend, KeyframeConfig(**{**SETTINGS, **settings}))
+    return [engine.step(frame) for frame in clip.frames]
 
 
 @pytest.mark.parametrize('scheduler', SCHEDULERS)
@@ -120,8 +120,8 @@ def test_a_still_camera_falls_to_the_age_cap(scheduler):
 def test_a_cut_on_an_idle_frame_is_seen_on_the_next_that_is_answered():
     clip = Clip([*drive(0, (8, 1)), *drive(1, (8, 1))])
     config = KeyframeConfig(scheduler='residual', residual=255.0)
-    stream = Engine(StreetBackend(clip), config, TaskPlan(segmentation=SegmentationConfig(every=3)))
-    reasons = [stream.step(frame).reason for frame in clip.frames]
+    engine = Engine(StreetBackend(clip), config, TaskPlan(segmentation=SegmentationConfig(every=3)))
+    reasons = [engine.step(frame).reason for frame in clip.frames]
     assert [(n, reason) for n, reason in enumerate(reasons) if n % 3 == 0] == [
         (0, 'no_key'), (3, 'within_limits'), (6, 'within_limits'), (9, 'cut'), (12, 'within_limits'),
         (15, 'within_limits'),
@@ -140,9 +140,9 @@ def test_results_tell_what_the_scheduler_saw(clip, backend):
 
 def test_budget_is_deterministic_and_begins_anew_with_the_stream(clip, backend):
     config = KeyframeConfig(scheduler='budget', budget_over='motion', **SETTINGS)
-    stream = Engine(backend, config)
-    first = [stream.step(frame).reason for frame in clip.frames]
-    again = [stream.step(frame) for frame in clip.frames]  # stamps go back: a new sequence
+    engine = Engine(backend, config)
+    first = [engine.step(frame).reason for frame in clip.frames]
+    again = [engine.step(frame) for frame in clip.frames]  # stamps go back: a new sequence
     assert again[0].reset_cause.value == 'backward_stamp'
     assert [result.reason for result in again] == first
     assert len({*first} & {'spare_budget', 'over_budget'}) >= 1
@@ -151,24 +151,24 @@ def test_budget_is_deterministic_and_begins_anew_with_the_stream(clip, backend):
 def test_budget_goes_on_where_only_other_settings_change(clip, backend):
     config = KeyframeConfig(scheduler='budget', **SETTINGS)
     untouched = [result.reason for result in run(clip, backend, scheduler='budget')]
-    stream = Engine(backend, config)
+    engine = Engine(backend, config)
     reasons = []
     for frame in clip.frames:
-        stream.configure(KeyframeConfig(scheduler='budget', **SETTINGS))
-        reasons.append(stream.step(frame).reason)
+        engine.configure(KeyframeConfig(scheduler='budget', **SETTINGS))
+        reasons.append(engine.step(frame).reason)
     assert reasons == untouched
 
 
 def test_budgets_of_cameras_do_not_mix(clip, backend):
     alone = [result.reason for result in run(clip, backend, scheduler='budget')]
-    stream = Engine(backend, KeyframeConfig(scheduler='budget', **SETTINGS))
+    engine = Engine(backend, KeyframeConfig(scheduler='budget', **SETTINGS))
     still = Clip(drive(0, (len(clip.frames), 0)), camera='other')
     both = StreetBackend(clip, still)
-    stream = Engine(both, KeyframeConfig(scheduler='budget', **SETTINGS))
+    engine = Engine(both, KeyframeConfig(scheduler='budget', **SETTINGS))
     reasons = []
     for frame, other in zip(clip.frames, still.frames, strict=True):
-        reasons.append(stream.step(frame).reason)
-        stream.step(other)
+        reasons.append(engine.step(frame).reason)
+        engine.step(other)
     assert reasons == alone
 
 
@@ -197,11 +197,11 @@ def test_no_content_and_no_stamps_get_an_answer_past_the_age_caps(scheduler, ove
         frames.append(numbered_frame(number, stamp_ns=stamp_ns))
     traces = []
     for _ in range(2):
-        stream, results = Engine(MeasuringBackend(), config), []
+        engine, results = Engine(MeasuringBackend(), config), []
         for frame, (_, _, kind) in zip(frames, events, strict=True):
             if kind == 0:
-                stream.reset()
-            results.append(stream.step(frame))
+                engine.reset()
+            results.append(engine.step(frame))
         traces.append([(result.is_key, result.reason) for result in results])
     longest = {'fixed': 9, 'period': 1000}.get(scheduler, 6)
     assert all(result.age_s <= config.max_age_s and result.age_frames < longest for result in results)
@@ -211,12 +211,12 @@ def test_no_content_and_no_stamps_get_an_answer_past_the_age_caps(scheduler, ove
 def test_every_reason_is_documented():
     text = (Path(__file__).parent.parent / 'docs' / 'scheduling.md').read_text(encoding='utf-8')
     table = text.partition('## Reasons')[2].partition('##')[0]
-    reasons = [*Reason, engine.DEADLINE, engine.NOTHING_DUE, engine.REFRESHING]
+    reasons = [*Reason, stream.DEADLINE, stream.NOTHING_DUE, stream.REFRESHING]
     assert [reason for reason in reasons if f'`{reason}`' not in table.replace(' |', '')] == []
 
 
 def test_identical_frames_without_stamps_fall_to_the_interval_cap():
     image = np.zeros((32, 48, 3), np.uint8)
-    stream = Engine(FakeBackend(), KeyframeConfig(scheduler='residual', max_interval=7))
-    results = [stream.step(Frame(image_HW3=image, stamp_ns=0)) for _ in range(15)]
+    engine = Engine(FakeBackend(), KeyframeConfig(scheduler='residual', max_interval=7))
+    results = [engine.step(Frame(image_HW3=image, stamp_ns=0)) for _ in range(15)]
     assert [n for n, result in enumerate(results) if result.is_key] == [0, 7, 14]

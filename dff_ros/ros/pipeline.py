@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from sensor_msgs.msg import Image
 
-from dff_ros import engine
+from dff_ros import stream
 from dff_ros.config import DffConfig
 from dff_ros.errors import DffError
 from dff_ros.ros import status
@@ -23,7 +23,7 @@ from dff_ros.timing import ms_since
 from dff_ros.types import Frame
 
 CONVERSION, DUPLICATE_STAMP, ENGINE_ERROR = 'conversion', 'duplicate_stamp', 'engine_error'
-DEADLINE = engine.DEADLINE
+DEADLINE = stream.DEADLINE
 """Drop reasons, besides those of the mailbox and the worker."""
 
 _LOG_PERIOD_S = 5.0

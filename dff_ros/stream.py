@@ -1,0 +1,219 @@
+"""One camera's stream: when to compute, and which cached feature to use."""
+
+from __future__ import annotations
+
+import time
+from typing import Generic
+
+import numpy as np
+
+from dff_ros.backends.base import Backend
+from dff_ros.cache import KeyFrameCache
+from dff_ros.config import KeyframeConfig
+from dff_ros.deadline import DeadlineController
+from dff_ros.errors import ConfigError
+from dff_ros.heads import run_heads
+from dff_ros.phases import Phase
+from dff_ros.refresh import InlineRefresher, Refresher, make_key_frame
+from dff_ros.schedulers import make_scheduler
+from dff_ros.scheduling import Signal
+from dff_ros.tasks import TaskPlan
+from dff_ros.timing import ms_since
+from dff_ros.types import (
+    Action,
+    ContextT,
+    Decision,
+    FeatureT,
+    Frame,
+    KeyFrame,
+    Propagation,
+    ResetCause,
+    StepResult,
+    Timings,
+)
+
+NOTHING_DUE = 'nothing_due'
+"""Reason of an idle frame."""
+
+DEADLINE = 'deadline'
+"""Reason of a frame that was skipped for want of time, or on which a refresh was put off for it."""
+
+REFRESHING = 'refreshing'
+"""Reason of a propagated frame on which a refresh is due while another one is in flight."""
+
+
+class Stream(Generic[FeatureT, ContextT]):
+    """One camera: a key-frame cache and the step that answers a frame. Use from one thread at a time.
+
+    `phase` shifts its key frames against those of other streams. `refresher` makes the key frames that need
+    not be waited for; None: the backend makes them at once.
+    `budget_ms`: see DeadlineController.
+    """
+
+    def __init__(
+        self,
+        camera: str,
+        backend: Backend[FeatureT, ContextT],
+        config: KeyframeConfig,
+        plan: TaskPlan,
+        refresher: Refresher[FeatureT, ContextT] | None = None,
+        budget_ms: float = 0.0,
+    ) -> None:
+        self.camera = camera
+        self.phase = Phase()
+        self._backend = backend
+        self._cache: KeyFrameCache[FeatureT, ContextT] = KeyFrameCache()
+        self._refresher = refresher or InlineRefresher(backend)
+        self._deadline = DeadlineController(budget_ms, config.max_interval)
+        self._pending_cause: ResetCause | None = None
+        self._plan = plan
+        self._config = config
+        self._scheduler = make_scheduler(config)
+
+    def configure(
+        self, config: KeyframeConfig, plan: TaskPlan | None = None, budget_ms: float | None = None
+    ) -> None:
+        """Use another key-frame configuration, and task plan and budget where they are given, from the next
+        frame on; the key frame is kept.
+        """
+        self._plan = plan or self._plan
+        if config != self._config:  # else a budget would forget what was spent
+            self._scheduler = make_scheduler(config)
+        self._config = config
+        self._deadline.configure(budget_ms, config.max_interval)
+
+    def reset(self, cause: ResetCause = ResetCause.REQUESTED) -> None:
+        """Drop the key frame and what is in flight; the next frame becomes one and reports the cause."""
+        self._cache.drop()
+        self._refresher.discard()
+        self._pending_cause = cause
+
+    def step(self, frame: Frame) -> StepResult:
+        """Answer one frame, in order: run the tasks that are due on it.
+
+        A frame that cannot follow the ones before it (other size, encoding or frame_id, backward stamp, gap)
+        drops the key frame first. An error of the backend drops it too and is raised; the next frame starts
+        afresh.
+        """
+        if frame.camera != self.camera:
+            raise ConfigError(f'stream {self.camera!r} was given a frame of camera {frame.camera!r}')
+        start_ns = time.perf_counter_ns()
+        cause = self._cache.admit(frame, self._config.max_gap_s) or self._pending_cause
+        if cause is not None:
+            self._refresher.discard()
+        try:
+            result = self._answer(frame, cause, start_ns)
+        except Exception:
+            self.reset(ResetCause.ERROR)
+            raise
+        self._pending_cause = None
+        return result
+
+    def _answer(self, frame: Frame, cause: ResetCause | None, start_ns: int) -> StepResult:
+        is_swapped = self._swap() is not None
+        due = self._plan.due(self._cache.number)
+        signal = self._cache.signal(frame, self._refresher.is_busy)
+        if not due or self._deadline.is_skipping:
+            self._deadline.rest()
+            return self._idle(frame, cause, signal, start_ns, is_swapped, is_skipped=bool(due))
+        decision = self._decide(signal)
+        key = self._refresh(frame, decision.action)
+        is_key = key.number == self._cache.number
+        if is_key or signal is None:  # its own feature is the propagation over no motion
+            propagation = Propagation(key.key.feature, np.ones((1, 1), np.float32), 0.0, 1.0)
+            age_frames, age_s = 0, 0.0
+        else:
+            propagation = self._backend.propagate(frame.image_HW3, key.key)
+            self._cache.measure(propagation)
+            age_frames, age_s = signal.frames_since_key, signal.seconds_since_key
+        feature_ms = ms_since(start_ns)
+        heads = run_heads(self._backend, propagation.feature, frame.size, self._plan, due)
+        is_refreshed, is_refreshing = is_key or is_swapped, is_key or self._refresher.is_busy
+        self._deadline.spent(ms_since(start_ns), is_refresh=is_refreshing, is_refreshed=is_refreshed)
+        return StepResult(
+            stamp_ns=frame.stamp_ns,
+            frame_id=frame.frame_id,
+            camera=frame.camera,
+            is_key=is_key,
+            reason=decision.reason,
+            reset_cause=cause,
+            age_frames=age_frames,
+            age_s=age_s,
+            motion_px=propagation.motion_px,
+            coverage=propagation.coverage,
+            residual=propagation.residual,
+            disagreement=propagation.disagreement,
+            change=signal.change if signal else None,
+            key_change=signal.key_change if signal else None,
+            is_refreshed=is_refreshed,
+            segmentation=heads.segmentation,
+            detections=heads.detections,
+            timings=Timings(
+                extract_ms=feature_ms if is_key else 0.0,
+                propagate_ms=0.0 if is_key else feature_ms,
+                flow_ms=propagation.flow_ms,
+                warp_ms=propagation.warp_ms,
+                correct_ms=propagation.correct_ms,
+                predict_ms=heads.segmentation_ms + heads.detection_ms,
+                predict_segmentation_ms=heads.segmentation_ms,
+                predict_detection_ms=heads.detection_ms,
+                total_ms=ms_since(start_ns),
+            ),
+        )
+
+    def _decide(self, signal: Signal | None) -> Decision:
+        """What the scheduler asks for, if a refresh fits the deadline and none is in flight."""
+        seen = signal
+        if signal is not None and self._cache.is_first_key:
+            seen = self.phase.in_first_interval(signal)
+        decision = self._scheduler.decide(seen)
+        if signal is None or decision.action is not Action.REFRESH:
+            return decision
+        if signal.frames_since_key < self._deadline.min_interval:
+            return Decision(Action.PROPAGATE, DEADLINE)
+        return Decision(Action.PROPAGATE, REFRESHING) if signal.is_refreshing else decision
+
+    def _refresh(self, frame: Frame, action: Action) -> KeyFrame[FeatureT, ContextT]:
+        """Begin or make a key frame where that is asked for; the one to answer the frame from."""
+        key = self._cache.key
+        if key is not None and action is Action.PROPAGATE:
+            return key
+        asked = frame, self._cache.number, self._cache.thumbnail
+        if key is not None and action is Action.REFRESH:
+            self._refresher.submit(*asked)
+            return self._swap() or key
+        self._refresher.discard()  # what is in flight is too old as well, or of before the cut
+        key = make_key_frame(self._backend, *asked)
+        self._cache.store(key)
+        return key
+
+    def _swap(self) -> KeyFrame[FeatureT, ContextT] | None:
+        """Take the key frame into use that is ready, if one is."""
+        key = self._refresher.poll()
+        if key is not None:
+            self._cache.store(key)
+        return key
+
+    def _idle(
+        self,
+        frame: Frame,
+        cause: ResetCause | None,
+        signal: Signal | None,
+        start_ns: int,
+        is_refreshed: bool,
+        is_skipped: bool,
+    ) -> StepResult:
+        """Nothing is computed; a key frame that is due waits for the next frame that is answered."""
+        return StepResult(
+            stamp_ns=frame.stamp_ns,
+            frame_id=frame.frame_id,
+            camera=frame.camera,
+            is_key=False,
+            reason=DEADLINE if is_skipped else NOTHING_DUE,
+            reset_cause=cause,
+            age_frames=signal.frames_since_key if signal else 0,
+            age_s=signal.seconds_since_key if signal else 0.0,
+            is_refreshed=is_refreshed,
+            is_skipped=is_skipped,
+            timings=Timings(total_ms=ms_since(start_ns)),
+        )
