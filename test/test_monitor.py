@@ -51,7 +51,7 @@ class Watch:
 
     def status(self, number: int, tasks: str, state: str = 'key') -> None:
         facts = {'state': state, 'is_key': True, 'tasks': tasks, 'age_frames': 0, 'reset_cause': ''}
-        facts['is_refreshed'] = state == 'key'
+        facts |= {'is_refreshed': state == 'key', 'reason': 'no_key' if state == 'key' else 'within_interval'}
         facts |= {**TIMES, 'predict_detection_ms': 2.0 if 'detection' in tasks else 0.0, 'latency_ms': 7.0}
         self.monitor._on_status(to_diagnostics(self.header(number), 'dff_node', state, False, facts))
 
