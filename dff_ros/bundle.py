@@ -20,16 +20,18 @@ from dff_ros.model_spec import LIGHT_STRIDE, ModelSpec
 from dff_ros.share import share_folders
 
 FORMAT = 'dff_ros bundle'
-VERSION = 3
+VERSION = 4
 """The newest format version. 2 has models with a light net, 3 those with a detection head or without a
-segmentation head; others are written as the versions before, which older programs can read.
+segmentation head, 4 those with a quality net; others are written as the versions before, which older
+programs can read.
 """
 MANIFEST = 'manifest.json'
 WEIGHTS = 'weights.safetensors'
-GRAPHS = ('extract', 'propagate', 'predict', 'detect', 'warp', 'look', 'correct')
+GRAPHS = ('extract', 'propagate', 'predict', 'detect', 'warp', 'look', 'correct', 'quality')
 """Graph names. `predict` is there for the task segmentation, `detect` for detection, `warp` (of a flow made
 elsewhere) if the bundle's own `propagate` contains a flow net, `look` if anything takes light features of a
-frame, `correct` if there is a correction branch.
+frame, `correct` if there is a correction branch, `quality` (of
+what is not corrected) if there is a quality net.
 """
 _GRAPH_OF_TASK = {'segmentation': 'predict', 'detection': 'detect'}
 
@@ -38,6 +40,7 @@ _ENTRIES_OF_VERSION = {
     2: ('light_channels', 'detail', 'correction_channels', 'fine_flow'),
     3: ('box_class_names', 'detection_channels', 'anchor_scales', 'anchor_ratios', 'box_bins', 'box_pooling')
     + ('proposals_before_nms', 'num_proposals', 'max_boxes', 'cell_centre'),
+    4: ('quality_channels',),
 }
 """Entries of the model that a version of the format brought."""
 _MAX_MANIFEST_BYTES = 1 << 20
@@ -115,6 +118,8 @@ class Bundle:
     @property
     def version(self) -> int:
         """Format version of its manifest."""
+        if self.spec.quality_channels:
+            return 4
         if self.spec.tasks != ('segmentation',):
             return 3
         return 2 if self.spec.light_channels else 1
@@ -280,6 +285,7 @@ def _parse_graphs(values: object, spec: ModelSpec, source: Path) -> dict[str, Gr
         *task_graph_names(spec),
         *(['look'] if spec.light_outputs else []),
         *(['correct'] if spec.correction_channels else []),
+        *(['quality'] if spec.quality_channels else []),
     ]
     missing = [name for name in needed if name not in graphs]
     if missing:

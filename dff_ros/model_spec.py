@@ -41,8 +41,9 @@ class ModelSpec:
     5 out; `stride_in_1x1` and `pool_padding` are those of nets.resnet.ResNetFeature. `light_channels` is
     the width of the light net that looks at every frame (0: there is none, as in the paper); with it,
     `detail` lets the head see its fine features, and `correction_channels` is the width of the correction
-    branch (0: none). `fine_flow`: the correlation flow net also searches at stride 8, as it always did in
-    older models.
+    branch (0: none), `quality_channels` that of the net that predicts where propagation gives other labels
+    than per-frame inference (0: none). `fine_flow`: the correlation flow net also searches at stride 8, as
+    it always did in older models.
     `nominal_size` is the (height, width) the model was trained at. `mean` and `std` are
     RGB on a 0..1 scale. `class_colours` are RGB 0..255, one for each name.
 
@@ -65,6 +66,7 @@ class ModelSpec:
     light_channels: int = 0
     detail: bool = False
     correction_channels: int = 0
+    quality_channels: int = 0
     flow_source: str = 'dis'
     fine_flow: bool = True
     nominal_size: tuple[int, int] = (360, 480)
@@ -117,10 +119,15 @@ class ModelSpec:
             raise ConfigError(f'light_channels: got {self.light_channels}, allowed is 0 or a multiple of 8')
         if self.correction_channels < 0:
             raise ConfigError(f'correction_channels: got {self.correction_channels}, allowed is 0 or more')
+        if self.quality_channels < 0:
+            raise ConfigError(f'quality_channels: got {self.quality_channels}, allowed is 0 or more')
+        if self.quality_channels and not self.class_names:
+            raise ConfigError('quality_channels: the net predicts labels that differ; it needs class_names')
         needing = {
             'flow_source correlation': self.flow_source == 'correlation',
             'detail': self.detail,
             'correction_channels': self.correction_channels > 0,
+            'quality_channels': self.quality_channels > 0,
         }
         asked = [name for name, is_asked in needing.items() if is_asked]
         if asked and not self.light_channels:
@@ -165,8 +172,10 @@ class ModelSpec:
 
     @property
     def light_outputs(self) -> tuple[str, ...]:
-        """Which light features a frame hands on, to flow net, correction and head."""
+        """Which light features a frame hands on, to flow net, correction, quality net and head."""
         needed = {*self.matched, *self.head_light}
+        if self.quality_channels > 0:
+            needed.add('middle')
         if self.correction_channels > 0:
             needed |= {'middle', 'coarse'}
         return tuple(name for name in ('fine', 'middle', 'coarse') if name in needed)

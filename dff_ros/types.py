@@ -77,7 +77,8 @@ class Propagation(Generic[FeatureT]):
     `motion_px` is the 95th percentile of the flow length in source-image pixels; `coverage` the mean
     validity. `residual` is the photometric error of the warp, mean |I_t - warp(I_k)| in grey levels (0..255)
     over the covered cells; `disagreement` the predicted share (0..1) of pixels whose label differs from
-    per-frame inference, None where the bundle has no net for it. `flow_ms`, `warp_ms` and `correct_ms` split
+    per-frame inference, None where the bundle has no net for it; `disagreement_hw` is that of each cell, of
+    which it is the mean. `flow_ms`, `warp_ms` and `correct_ms` split
     the time.
     """
 
@@ -87,6 +88,7 @@ class Propagation(Generic[FeatureT]):
     coverage: float
     residual: float = 0.0
     disagreement: float | None = None
+    disagreement_hw: NDArray[np.float32] | None = None
     flow_ms: float = 0.0
     warp_ms: float = 0.0
     correct_ms: float = 0.0

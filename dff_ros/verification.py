@@ -25,6 +25,8 @@ MIN_AGREEMENT = 0.999
 """Share of pixels of a clip that must get the same label from torch and ONNX Runtime."""
 MAX_FEATURE_ERROR = 1e-3
 """Largest difference between their features, as a share of the largest feature value."""
+MAX_DISAGREEMENT_ERROR = 1e-3
+"""Largest difference between what their quality nets say of a cell, a probability."""
 MIN_BOX_AGREEMENT = 0.99
 """Share of boxes of a clip that the other one must have too. Not all: where two of them overlap by just the
 limit, a rounding error decides which one stays.
@@ -42,7 +44,8 @@ _SCORE_THRESHOLD, _NMS_IOU = 0.05, 0.5
 class ClipComparison:
     """Torch against ONNX Runtime on one clip: `size` (height, width), share of equal labels, feature
     difference; `correction`: whether the correction branch ran. `box_agreement`: share of the `num_boxes`
-    that both found which the other one has too. What the bundle has no task for, or no box, is None.
+    that both found which the other one has too. `disagreement_error`: difference of what the quality net
+    says. What the bundle has no task or net for, or no box, is None.
     """
 
     size: tuple[int, int]
@@ -52,6 +55,7 @@ class ClipComparison:
     correction: bool = False
     num_boxes: int | None = None
     box_agreement: float | None = None
+    disagreement_error: float | None = None
 
     def facts(self) -> dict[str, object]:
         """What there is of it, as JSON stores it."""
@@ -87,6 +91,11 @@ def check_comparisons(comparisons: Iterable[ClipComparison]) -> None:
             raise DffError(f'{at}: features by {item.feature_error:.2g}, allowed is {MAX_FEATURE_ERROR:g}')
         if item.agreement is not None and not item.agreement >= MIN_AGREEMENT:
             raise DffError(f'{at}: {item.agreement:.4%} of labels agree, {MIN_AGREEMENT:.1%} are needed')
+        if item.disagreement_error is not None and not item.disagreement_error <= MAX_DISAGREEMENT_ERROR:
+            raise DffError(
+                f'{at}: predicted disagreement by {item.disagreement_error:.2g}, allowed is '
+                f'{MAX_DISAGREEMENT_ERROR:g}'
+            )
         if item.box_agreement is not None and not item.box_agreement >= MIN_BOX_AGREEMENT:
             raise DffError(
                 f'{at}: {item.box_agreement:.2%} of {item.num_boxes} boxes agree, '
@@ -108,8 +117,13 @@ def _compare_clip(pair: _Pair, clip: list[Image], tasks: Sequence[str], correcti
     size = (clip[0].shape[0], clip[0].shape[1])
     num_equal, feature_error = 0, 0.0
     num_boxes, num_equal_ones = 0, 0
-    for features in zip(*(_features(backend, clip) for backend in pair), strict=True):
+    disagreement_errors: list[float] = []
+    for made in zip(*(_answers(backend, clip) for backend in pair), strict=True):
+        features = [feature for feature, _ in made]
+        judged = [disagreement_hw for _, disagreement_hw in made if disagreement_hw is not None]
         feature_error = max(feature_error, _feature_error(*features))
+        if judged:
+            disagreement_errors.append(float(np.abs(judged[0] - judged[1]).max()))
         if SEGMENTATION in tasks:
             labels, others = (
                 backend.predict(feature, size, size).label_map_HW
@@ -127,6 +141,7 @@ def _compare_clip(pair: _Pair, clip: list[Image], tasks: Sequence[str], correcti
         correction,
         num_boxes if DETECTION in tasks else None,
         num_equal_ones / num_boxes if num_boxes else None,
+        max(disagreement_errors, default=None),
     )
 
 
@@ -150,13 +165,17 @@ def _compare_boxes(pair: _Pair, features: Sequence[object], size: tuple[int, int
     return len(first) + len(second), num_equal
 
 
-def _features(backend: Backend[object, object], clip: list[Image]) -> Iterator[object]:
+def _answers(
+    backend: Backend[object, object], clip: list[Image]
+) -> Iterator[tuple[object, NDArray[np.float32] | None]]:
+    """The feature of each frame, and what is predicted of the disagreement of a propagated one."""
     for index, image in enumerate(clip):
         if index % _KEY_INTERVAL == 0:
             key = backend.extract(image)
-            yield key.feature
+            yield key.feature, None
         else:
-            yield backend.propagate(image, key).feature
+            propagation = backend.propagate(image, key)
+            yield propagation.feature, propagation.disagreement_hw
 
 
 def _other_size(image: Image) -> Image:

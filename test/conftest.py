@@ -75,6 +75,12 @@ def light_bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture(scope='session')
+def quality_bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """That with a quality net."""
+    return _tiny_bundle(tmp_path_factory, 'quality_bundle', 'correlation', 'QUALITY')
+
+
+@pytest.fixture(scope='session')
 def detection_bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The first with a detection head too; both heads see light features of the current frame."""
     return _tiny_bundle(tmp_path_factory, 'detection_bundle', 'dis', 'BOTH')

@@ -108,6 +108,20 @@ def test_a_light_net_makes_it_version_2_with_graphs_of_its_own(folder):
             open_bundle(folder)
 
 
+def test_a_quality_net_makes_it_version_4_with_a_graph_of_its_own(folder):
+    bundle = open_bundle(folder)
+    spec = dataclasses.replace(SPEC, light_channels=16, quality_channels=4)
+    graphs = {**GRAPHS, 'look': GraphFile('extract.onnx', ('image',), ('middle',))}
+    write_manifest(dataclasses.replace(bundle, spec=spec, graphs=graphs))
+    manifest = json.loads((folder / 'manifest.json').read_text())
+    assert (manifest['version'], manifest['model']['quality_channels']) == (4, 4)
+    with pytest.raises(BundleError, match='graphs has no quality'):
+        open_bundle(folder)
+    graphs['quality'] = GraphFile('extract.onnx', ('warped',), ('disagreement',))
+    write_manifest(dataclasses.replace(bundle, spec=spec, graphs=graphs))
+    assert open_bundle(folder).spec == spec
+
+
 def test_a_propagate_that_does_not_look_at_the_image_is_refused(folder):
     bundle = open_bundle(folder)
     spec = dataclasses.replace(SPEC, light_channels=16, flow_source='correlation')

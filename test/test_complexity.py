@@ -175,6 +175,17 @@ def test_stages_count_what_the_settings_run():
     assert stage_gmac(paper, SIZE) == StageCost(half.feature, half.flow, half.head)
 
 
+def test_the_quality_net_by_hand():
+    spec = light_spec(correction_channels=8, quality_channels=8)
+    without = stage_gmac(dataclasses.replace(spec, quality_channels=0), SIZE)
+    convs = CELLS[16] * (2 * 32 * 8 + 24 * 8 + (3 * 8 + 4) * 8 + 2 * 9 * 8 * 8 + 8)
+    assert part_gmac(spec, SIZE).quality == pytest.approx(convs / 1e9)
+    found = stage_gmac(spec, SIZE)
+    assert found.propagate - without.propagate == pytest.approx(convs / 1e9)
+    assert (found.extract, found.predict) == (without.extract, without.predict)
+    assert part_gmac(light_spec(), SIZE).quality == 0
+
+
 def test_each_task_has_the_cost_of_its_head():
     spec = light_spec(box_class_names=('car', 'person'))
     parts = part_gmac(spec, SIZE)

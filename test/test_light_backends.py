@@ -233,6 +233,10 @@ def test_only_what_the_settings_need_is_loaded():
     assert graphs_of(corrected, 'zero', True) == 'extract look correct predict'
     assert graphs_of(corrected, 'bundle', True, 'dis') == 'extract look propagate correct predict'
     assert graphs_of(LIGHT, 'zero', False) == 'extract look predict'
+    judged = {**corrected, 'quality_channels': 8}
+    assert graphs_of(judged, 'bundle', True) == 'extract look propagate correct predict'
+    assert graphs_of(judged, 'bundle', False) == 'extract look propagate quality predict'
+    assert graphs_of({**light, 'quality_channels': 8}, 'zero', True, 'dis') == 'extract look quality predict'
     assert graphs_of(LIGHT, 'dis', True) == 'extract look warp correct predict'
 
 

@@ -35,6 +35,9 @@ def tiny_spec(flow_source: str = 'dis', **changes: object) -> ModelSpec:
 LIGHT = {'light_channels': 16, 'detail': True, 'correction_channels': 8}
 """Changes to `tiny_spec` that turn on all that the light net serves."""
 
+QUALITY = {**LIGHT, 'quality_channels': 6}
+"""The same and a quality net."""
+
 DETECTION: dict[str, object] = {
     'box_class_names': ('car', 'person'),
     'anchor_scales': (0.5, 1.0, 2.0),
@@ -66,6 +69,8 @@ def tiny_model(flow_source: str = 'dis', seed: int = 0, **changes: object) -> Df
             model.flow_net.Convolution5.weight.mul_(20)
         elif model.flow_net is not None:
             _randomise_scale(model.flow_net.scale.weight, generator)
+        if model.quality is not None:
+            model.quality.answer.weight.mul_(20)
         image = model.normalise(torch.from_numpy(texture((96, 128), seed)).permute(2, 0, 1)[None])
         if 'segmentation' in model.heads:
             _balance_scores(model, image)

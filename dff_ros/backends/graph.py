@@ -101,8 +101,8 @@ class GraphBackend(Generic[TensorT]):
     def propagate(
         self, image_HW3: NDArray[np.uint8], key: Key[TensorT]
     ) -> Propagation[FrameFeature[TensorT]]:
-        """Equation (3), then the correction if it is in use. `flow_ms` contains the look at the current
-        frame, and with a flow net in the graph the warp.
+        """Equation (3), then the correction and the quality net if they are in use. `flow_ms` contains the
+        look at the current frame, and with a flow net in the graph the warp.
         """
         start_ns = time.perf_counter_ns()
         size = checked_size(image_HW3)
@@ -113,7 +113,7 @@ class GraphBackend(Generic[TensorT]):
         network = network_size(size, self._spec.nominal_size)
         moved = self._move(image_HW3, network, key)
         warp_ns = time.perf_counter_ns()
-        feature = self._correct(moved, key.context) if self._use.is_correcting else moved.feature
+        feature, disagreement_hw = self._finish(moved, key.context)
         end_ns = time.perf_counter_ns()
         flow = cast(NDArray[np.float32], self._runner.array(moved.flow))[0]
         return Propagation(
@@ -122,6 +122,8 @@ class GraphBackend(Generic[TensorT]):
             motion_px=motion_px(flow, self._stride, size, network),
             coverage=float(moved.validity_hw.mean()),
             residual=self._residual(image_HW3, network, key.context, flow, moved.validity_hw),
+            disagreement=None if disagreement_hw is None else float(disagreement_hw.mean()),
+            disagreement_hw=disagreement_hw,
             flow_ms=(moved.flow_ns - start_ns) / 1e6,
             warp_ms=(warp_ns - moved.flow_ns) / 1e6,
             correct_ms=(end_ns - warp_ns) / 1e6,
@@ -251,16 +253,24 @@ class GraphBackend(Generic[TensorT]):
         current = cell_brightness(image_HW3, network, self._stride)
         return warp_residual(current, context.brightness_hw, flow_2hw, validity_hw)
 
-    def _correct(self, moved: _Moved[TensorT], context: KeyContext[TensorT]) -> TensorT:
-        inputs = {
-            'warped': moved.feature,
-            'flow': moved.flow,
-            'middle': moved.light['middle'],
-            'coarse': moved.light['coarse'],
-            **_of_key(context, 'key_middle'),
-        }
-        (corrected,) = self._runner.run('correct', inputs, ('corrected',))
-        return corrected
+    def _finish(
+        self, moved: _Moved[TensorT], context: KeyContext[TensorT]
+    ) -> tuple[TensorT, NDArray[np.float32] | None]:
+        """The feature, corrected if that is in use, and where its labels will not be those of per-frame
+        inference.
+        """
+        use = self._use
+        if not (use.is_correcting or use.is_judging):
+            return moved.feature, None
+        inputs = {'warped': moved.feature, 'flow': moved.flow, 'middle': moved.light['middle']}
+        inputs |= _of_key(context, 'key_middle')
+        names = ('disagreement',) if use.is_judging else ()
+        if use.is_correcting:
+            inputs['coarse'] = moved.light['coarse']
+            feature, *judged = self._runner.run('correct', inputs, ('corrected', *names))
+        else:
+            feature, judged = moved.feature, self._runner.run('quality', inputs, names)
+        return feature, cast(NDArray[np.float32], self._runner.array(judged[0])) if judged else None
 
 
 def _of_key(context: KeyContext[TensorT], *names: str) -> Tensors[TensorT]:

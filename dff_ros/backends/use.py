@@ -27,7 +27,12 @@ class GraphUse:
     @property
     def is_looking(self) -> bool:
         """Whether the light features of a current frame are needed."""
-        return self.is_correcting or bool(self.spec.head_light) or self.is_matching
+        return self.is_correcting or bool(self.spec.head_light) or self.is_matching or self.is_judging
+
+    @property
+    def is_judging(self) -> bool:
+        """Whether a quality net says where propagation is wrong."""
+        return self.spec.quality_channels > 0
 
     @property
     def is_matching(self) -> bool:
@@ -38,7 +43,7 @@ class GraphUse:
     def key_light(self) -> tuple[str, ...]:
         """Which light features of the key frame a later frame is compared with."""
         matched = self.spec.matched if self.is_matching else ()
-        return matched or (('middle',) if self.is_correcting else ())
+        return matched or (('middle',) if self.is_correcting or self.is_judging else ())
 
     @property
     def has_key_image(self) -> bool:
@@ -55,4 +60,6 @@ class GraphUse:
         """The graphs that a runner must have."""
         move = {'zero': (), 'dis': (self.warp_graph,)}.get(self.flow, ('propagate',))
         look, correct = ('look',) * self.is_looking, ('correct',) * self.is_correcting
-        return ('extract', *look, *move, *correct, *task_graph_names(self.spec))
+        # Where there is a correction, its graph judges what it made.
+        judge = ('quality',) * (self.is_judging and not self.is_correcting)
+        return ('extract', *look, *move, *correct, *judge, *task_graph_names(self.spec))

@@ -108,6 +108,7 @@ def _print_parts(name: str, network: tuple[int, int], parts: PartCost, stages: S
         'correction': 'propagate',
         'head': 'predict',
         'detection': 'predict',
+        'quality': 'propagate',
     }
     for part, gmac in dataclasses.asdict(parts).items():
         table.add_row(part, f'{gmac:.4g}', stage_of[part])

@@ -67,6 +67,9 @@ def _model_table(bundle: Bundle) -> Table:
         'correction': f'{spec.correction_channels} channels; the setting correction switches it off'
         if spec.correction_channels
         else 'none: the setting correction has no effect',
+        'quality net': f'{spec.quality_channels} channels; the scheduler learned can use it'
+        if spec.quality_channels
+        else 'none: the scheduler learned cannot be used',
         'tasks': ', '.join(spec.tasks),
         'detects': ', '.join(spec.box_class_names) or 'nothing',
         **_detection_rows(spec),

@@ -12,11 +12,13 @@ from dff_ros.flags import add_flags, given_flags
 from dff_ros.training.config import TrainConfig
 from dff_ros.training.dff_config import DffTrainConfig
 from dff_ros.training.flow_config import FlowTrainConfig
+from dff_ros.training.scheduler_config import SchedulerTrainConfig
 
 SUMMARY = 'Train the networks.'
 
 _SEGMENTATION = 'Train the feature net and the segmentation head per frame.'
 _DFF = 'Train feature net, head, flow net, scale map and correction together on pairs of frames.'
+_SCHEDULER = 'Train the net that predicts where propagation differs from per-frame inference.'
 _FLOW = 'Pre-train a flow net on made image pairs whose flow is known exactly.'
 
 
@@ -32,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_task(flow, FlowTrainConfig)
     _add_task(tasks.add_parser('dff', help=_DFF, description=_DFF), DffTrainConfig)
+    scheduler = tasks.add_parser('scheduler', help=_SCHEDULER, description=_SCHEDULER)
+    _add_task(scheduler, SchedulerTrainConfig)
     plot = tasks.add_parser('plot', help='Draw the log of a run into its log.png.')
     plot.add_argument('run_directory', metavar='RUN', type=Path, help='directory of the run')
 
@@ -47,6 +51,10 @@ def run(args: argparse.Namespace) -> int:
         from dff_ros.training.dff_loop import train_dff
 
         return train_dff(replace(DffTrainConfig(), given_flags(args)), args.resume)
+    if args.task == 'scheduler':
+        from dff_ros.training.scheduler_loop import train_scheduler
+
+        return train_scheduler(replace(SchedulerTrainConfig(), given_flags(args)), args.resume)
     if args.task == 'flow':
         return _train_flow(replace(FlowTrainConfig(), given_flags(args)), args.resume, args.json)
     from dff_ros.training.loop import train

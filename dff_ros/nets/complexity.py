@@ -86,6 +86,7 @@ class PartCost:
     correction: float
     head: float
     detection: float = 0.0
+    quality: float = 0.0
 
     def heads(self, tasks: Sequence[str]) -> float:
         """Those of some tasks."""
@@ -105,11 +106,15 @@ def part_gmac(spec: ModelSpec, size: tuple[int, int]) -> PartCost:
         image = torch.empty(1, 3, *size)
         feature, look = model.feature_net(image), model.look(image)
         flow = torch.empty(1, 2, *feature.shape[2:])
-    light, correction = look.light, model.correction
+    light, correction, quality = look.light, model.correction, model.quality
 
     def correct() -> None:
         if correction is not None and light is not None:
             correction(feature, flow, light, light.middle)
+
+    def judge() -> None:
+        if quality is not None and light is not None:
+            quality(feature, flow, light.middle, light.middle)
 
     return PartCost(
         feature=gmac_of(lambda: model.feature_net(image)),
@@ -118,6 +123,7 @@ def part_gmac(spec: ModelSpec, size: tuple[int, int]) -> PartCost:
         correction=gmac_of(correct),
         head=gmac_of(lambda: model.scores(feature, look)) if 'segmentation' in spec.tasks else 0.0,
         detection=gmac_of(lambda: model.detect(feature, look)) if 'detection' in spec.tasks else 0.0,
+        quality=gmac_of(judge),
     )
 
 
@@ -139,7 +145,7 @@ def stage_gmac(
     own_flow = 0.0 if use.flow in HAND_MADE_FLOWS else parts.flow
     return StageCost(
         extract=parts.feature + light,
-        propagate=light + own_flow + (parts.correction if use.is_correcting else 0.0),
+        propagate=light + own_flow + (parts.correction if use.is_correcting else 0.0) + parts.quality,
         predict=parts.heads(tasks),
     )
 

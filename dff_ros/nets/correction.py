@@ -22,7 +22,7 @@ _START_LOGIT = -1.0
 """At the start the gate lets through 27 % of the new feature."""
 
 
-class _Block(nn.Module):
+class DilatedBlock(nn.Module):
     """Two 3x3 convs beside an identity; the second looks further."""
 
     def __init__(self, width: int, dilation: int) -> None:
@@ -31,6 +31,7 @@ class _Block(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, width, h, w) to the same."""
         return leaky(x + self.conv2(leaky(self.conv1(x))))
 
 
@@ -51,7 +52,7 @@ class Correction(nn.Module):
         self.compare = nn.Conv2d(light_widths[1], _COMPARED, 1)
         self.context = nn.Conv2d(light_widths[2], width, 1)
         self.join = JoiningConv(light_widths[1] + channels + _COMPARED + 1, width, 1)
-        self.blocks = nn.ModuleList(_Block(width, dilation) for dilation in _DILATIONS)
+        self.blocks = nn.ModuleList(DilatedBlock(width, dilation) for dilation in _DILATIONS)
         self.gate = nn.Conv2d(width, 1, 1)
         self.new = nn.Conv2d(width, channels, 1)
         initialise(self)

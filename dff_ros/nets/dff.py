@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from dff_ros.model_spec import ModelSpec
 from dff_ros.nets.correction import Correction
 from dff_ros.nets.light import LightNet
 from dff_ros.nets.looking import Look, LookingModel
+from dff_ros.nets.quality import QualityNet
 from dff_ros.nets.resnet import fold_batch_norm, make_feature_net
 from dff_ros.nets.rfcn import DetectionHead, RawDetection
 from dff_ros.nets.segmentation import SegmentationHead
@@ -24,7 +26,9 @@ from dff_ros.nets.warp import propagate, warp
 
 class Propagated(NamedTuple):
     """What propagation gives: `feature` is the answer, `warped` what the paper's equation (3) makes of the
-    key feature, `flow` in cells; `gate` and `new` are the correction's, None without one.
+    key feature, `flow` in cells; `gate` and `new` are the correction's, None without one. `disagreement`
+    (B, 1, h, w), 0..1: the quality net's, the probability that the answer's label is not the per-frame one;
+    None without that net.
     """
 
     feature: Tensor
@@ -32,6 +36,7 @@ class Propagated(NamedTuple):
     flow: Tensor
     gate: Tensor | None = None
     new: Tensor | None = None
+    disagreement: Tensor | None = None
 
 
 class DffModel(LookingModel):
@@ -39,7 +44,7 @@ class DffModel(LookingModel):
 
     `feature_net`: normalised images (B, 3, H, W) -> feature (B, channels, h, w), h = ceil(H / stride).
     `flow_net`: two looks -> flow in cells, scale map; None for hand-made flow.
-    `correction`: None if the spec has none: the model is then the paper's.
+    `correction`: None if the spec has none: the model is then the paper's. `quality`: None likewise.
     `heads`: one for each task of the spec. `heads['segmentation']`: feature -> class scores at the feature
     grid, or at the detail's; `heads['detection']`: see DetectionHead.
     `feature_options` go to the feature net (`frozen_stages`, `freeze_batch_norm`, `batch_norm`...).
@@ -58,6 +63,9 @@ class DffModel(LookingModel):
         widths = (0, 0, 0) if self.light_net is None else self.light_net.widths
         self.correction = (
             Correction(spec.channels, widths, spec.correction_channels) if spec.correction_channels else None
+        )
+        self.quality = (
+            QualityNet(spec.channels, widths, spec.quality_channels) if spec.quality_channels else None
         )
         self.heads = nn.ModuleDict()
         if SegmentationHead.task in spec.tasks:
@@ -122,10 +130,22 @@ class DffModel(LookingModel):
     ) -> Propagated:
         """The same with flow, in cells, and scale map (None: 1) that are known already."""
         warped = warp(key_feature, flow) if scale_map is None else propagate(key_feature, flow, scale_map)
-        if self.correction is None or not correct or current.light is None or key.light is None:
-            return Propagated(warped, warped, flow)
-        feature, gate, new = self.correction(warped, flow, current.light, key.light.middle)
-        return Propagated(feature, warped, flow, gate, new)
+        made = Propagated(warped, warped, flow)
+        if self.correction is not None and correct and current.light is not None and key.light is not None:
+            feature, gate, new = self.correction(warped, flow, current.light, key.light.middle)
+            made = Propagated(feature, warped, flow, gate, new)
+        if self.quality is None:
+            return made
+        return made._replace(disagreement=torch.sigmoid(self.disagreement_logit(made, current, key)))
+
+    def disagreement_logit(self, made: Propagated, current: Look, key: Look) -> Tensor:
+        """What the quality net says of a propagation (B, 1, h, w); ConfigError for a model without it."""
+        if self.quality is None or current.light is None or key.light is None:
+            raise ConfigError('the model has no quality net: train one (dff train scheduler)')
+        logit: Tensor = self.quality(
+            made.feature, made.flow, current.light.middle, key.light.middle, made.gate
+        )
+        return logit
 
     def folded(self) -> DffModel:
         """A copy for inference: batch norm folded into the convs, as `DffModel(spec, batch_norm=False)` has

@@ -1,8 +1,8 @@
 """The graphs of a bundle: what torch runs and what is exported to ONNX, with pre- and post-processing inside.
 
 `extract`, `propagate` and the tasks' (nets/task_graphs.py) are those of the paper. A model with a light net
-also has `look`, and one with a correction branch `correct`, so that a backend runs what its settings need and
-no more.
+also has `look`, one with a correction branch `correct`, and one with a quality net `quality`, so that a
+backend runs what its settings need and no more.
 
 Sizes never appear in them. The caller hands in the resize of the image as taps (`geometry.resample_taps`,
 transposed: for each output row or column its K source indices and weights) and that of the scores as two
@@ -23,6 +23,7 @@ from dff_ros.nets.correction import Correction
 from dff_ros.nets.correlation import CorrelationFlow
 from dff_ros.nets.dff import DffModel
 from dff_ros.nets.light import LightFeatures
+from dff_ros.nets.quality import QualityNet
 from dff_ros.nets.task_graphs import Graph, task_graphs
 from dff_ros.nets.warp import coverage, propagate, warp
 
@@ -43,6 +44,8 @@ def make_graphs(model: DffModel) -> dict[str, Graph]:
         graphs['look'] = LookGraph(model)
     if model.correction is not None:
         graphs['correct'] = CorrectGraph(model)
+    if model.quality is not None:
+        graphs['quality'] = QualityGraph(model)
     return {**graphs, **task_graphs(model)}
 
 
@@ -195,22 +198,44 @@ class MatchGraph(Graph):
 
 class CorrectGraph(Graph):
     """Warped feature (1, C, gh, gw), flow (1, 2, gh, gw) in cells, light features of the current frame and
-    `middle` of the key frame -> feature.
+    `middle` of the key frame -> feature, and with a quality net the disagreement (gh, gw), 0..1.
+
+    A graph of its own for it would cost a further wake-up of the runtime's threads.
     """
 
     inputs = ('warped', 'flow', 'middle', 'coarse', 'key_middle')
-    outputs = ('corrected',)
 
     def __init__(self, model: DffModel) -> None:
         super().__init__()
         self.correction = cast(Correction, model.correction)
+        self.quality = model.quality
+        self.outputs = ('corrected', *(QualityGraph.outputs if self.quality is not None else ()))
 
     def forward(
         self, warped: Tensor, flow: Tensor, middle: Tensor, coarse: Tensor, key_middle: Tensor
-    ) -> tuple[Tensor]:
+    ) -> tuple[Tensor, ...]:
         # It does not read the fine features: the graph has no input for them.
         current = LightFeatures(middle.new_empty(0), middle, coarse)
-        return self.correction(warped, flow, current, key_middle)[:1]
+        feature, gate, _ = self.correction(warped, flow, current, key_middle)
+        if self.quality is None:
+            return (feature,)
+        return feature, torch.sigmoid(self.quality(feature, flow, middle, key_middle, gate))[0, 0]
+
+
+class QualityGraph(Graph):
+    """Propagated feature (1, C, gh, gw) that was not corrected, flow (1, 2, gh, gw) in cells, `middle` light
+    features of both frames -> disagreement (gh, gw), 0..1.
+    """
+
+    inputs = ('warped', 'flow', 'middle', 'key_middle')
+    outputs = ('disagreement',)
+
+    def __init__(self, model: DffModel) -> None:
+        super().__init__()
+        self.quality = cast(QualityNet, model.quality)
+
+    def forward(self, warped: Tensor, flow: Tensor, middle: Tensor, key_middle: Tensor) -> tuple[Tensor]:
+        return (torch.sigmoid(self.quality(warped, flow, middle, key_middle))[0, 0],)
 
 
 def _light_outputs(model: DffModel, image: Tensor) -> tuple[Tensor, ...]:

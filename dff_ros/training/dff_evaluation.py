@@ -26,8 +26,8 @@ ShowProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class _Key:
-    """`image` is of network size."""
+class KeyImage:
+    """A key frame; `image` is of network size."""
 
     index: int
     image: NDArray[np.uint8]
@@ -56,15 +56,15 @@ def propagation_scores(
     total = sum(len(info) for info in videos.sequences)
     done = 0
     for sequence, info in enumerate(videos.sequences):
-        keys: deque[_Key] = deque(maxlen=num_offsets)
+        keys: deque[KeyImage] = deque(maxlen=num_offsets)
         labelled = set(info.labelled)
         key_indices = _key_indices(info, num_offsets, key_every)
         for index in sorted(labelled | key_indices):
             frame = videos.frame(sequence, index)
             look = model.look(network_image(model, frame.image_HW3, device))
-            image = _shrunk(frame.image_HW3, look)
+            image = shrunk(frame.image_HW3, look)
             if index in key_indices:
-                keys.append(_Key(index, image, look, model.feature_net(look.image)))
+                keys.append(KeyImage(index, image, look, model.feature_net(look.image)))
             if index in labelled:
                 truth = read_labels(videos, sequence, index, frame)
                 near = [key for key in keys if index - key.index < num_offsets]
@@ -107,7 +107,7 @@ def _percent(value: object) -> str:
     return f'{value:.1f}' if isinstance(value, float) else '-'
 
 
-def _shrunk(image_HW3: NDArray[np.uint8], look: Look) -> NDArray[np.uint8]:
+def shrunk(image_HW3: NDArray[np.uint8], look: Look) -> NDArray[np.uint8]:
     """The image at network size, which hand-made flow is of."""
     height, width = look.image.shape[2:]
     if image_HW3.shape[:2] == (height, width):
@@ -119,7 +119,7 @@ def _features(
     model: DffModel,
     image_HW3: NDArray[np.uint8],
     look: Look,
-    key: _Key,
+    key: KeyImage,
     index: int,
     hand_flow: HandFlow | None,
 ) -> dict[str, torch.Tensor]:

@@ -21,20 +21,21 @@ from dff_ros.training.config import path_list
 from dff_ros.training.dff_config import DffTrainConfig
 from dff_ros.training.labelled_data import model_colours
 
-_OPTIONAL = ('light_net', 'flow_net', 'flow_net.fine', 'correction') + (
+_OPTIONAL = ('light_net', 'flow_net', 'flow_net.fine', 'correction', 'quality') + (
     ('heads.segmentation', 'heads.segmentation.detail', 'heads.detection', 'heads.detection.stem.middle')
 )
 """Parts that a model may lack."""
 _SIZED = (
     ('flow_net.scale', ('fine_flow',)),
     ('correction', ('correction_channels',)),
+    ('quality', ('quality_channels',)),
     ('heads.detection', ('detection_channels', 'anchor_scales', 'anchor_ratios', 'box_bins')),
 )
 """Parts that start afresh where a setting differs from that of the start weights."""
 _CLASSES = (('heads.segmentation', 'class_names'), ('heads.detection', 'box_class_names'))
 """Heads, and the classes without which they start afresh."""
 _PARTS = ('feature_net', 'light_net', 'flow_net', 'flow_net.fine', 'flow_net.scale', 'correction') + (
-    ('heads.segmentation', 'heads.segmentation.detail', 'heads.detection')
+    ('quality', 'heads.segmentation', 'heads.segmentation.detail', 'heads.detection')
 )
 """Parts of which it is told that they have no start weights."""
 _FIXED = {'fix_n': ('feature_net', 'heads'), 'fix_f': ('flow_net', 'light_net'), 'separate': _PARTS}
