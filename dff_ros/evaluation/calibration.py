@@ -12,6 +12,7 @@ from dff_ros.evaluation.offsets import rounded
 
 _NUM_BINS = 10
 
+Cells = NDArray[np.float32]
 Values = NDArray[np.float64]
 Bins = list[list[float]]
 """[mean predicted, mean true, weight] of each bin that is not empty, by what was predicted."""
@@ -30,7 +31,9 @@ class Calibration:
     def __len__(self) -> int:
         return len(self._frames)
 
-    def add(self, predicted_hw: NDArray[np.float32], true_hw: NDArray[np.float32], weight_hw: Values) -> None:
+    def add(
+        self, predicted_hw: NDArray[np.float32], true_hw: NDArray[np.float32], weight_hw: NDArray[np.float32]
+    ) -> None:
         """A frame: predicted and true shares of its cells, 0..1, and how much of each cell counts."""
         total = float(weight_hw.sum())
         if total <= 0:

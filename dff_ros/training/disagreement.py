@@ -81,5 +81,6 @@ def share_of_cells(differs: Tensor, inside: Tensor, step: int) -> tuple[Tensor, 
     def sums(values: Tensor) -> Tensor:
         return F.conv2d(values[:, None], kernel, stride=step, padding=step - 1)
 
-    weight = sums(inside)
-    return sums(differs * inside) / weight.clamp_min(TINY), weight / kernel.sum()
+    with torch.autocast(differs.device.type, enabled=False):  # shares are no numbers of 8 bits
+        weight = sums(inside)
+        return sums(differs * inside) / weight.clamp_min(TINY), weight / kernel.sum()

@@ -46,7 +46,7 @@ def video_calibration(
             image_HW3 = videos.frame(sequence, index).image_HW3
             look = model.look(network_image(model, image_HW3, device))
             frame = KeyImage(index, shrunk(image_HW3, look), look, model.feature_net(look.image))
-            for key in keys:
+            for key in [key for key in keys if index - key.index <= max_offset]:
                 for name, case in _cases(model, frame, key, hand_flow).items():
                     by_offset = found.setdefault(name, {})
                     collect(by_offset.setdefault(index - key.index, Calibration()), model, case)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -37,7 +38,20 @@ def train_scheduler(config: SchedulerTrainConfig, resume: bool = False) -> int:
 
 def _job(config: SchedulerTrainConfig) -> Job:
     started, start = start_scheduler(config)
-    data = open_joint_data(
+    data = _open(config)
+    trainer = SchedulerTrainer(config, started.model)
+    return Job(
+        trainer,
+        data.train,
+        {'start': list(started.report), 'pairs_per_batch': config.data.per_batch(config.batch)},
+        lambda log: _finish(trainer, start, log),
+        _validator(trainer, data),
+        close=data.close,
+    )
+
+
+def _open(config: SchedulerTrainConfig) -> JointData:
+    return open_joint_data(
         config.data,
         config.augment,
         config.crop,
@@ -45,16 +59,6 @@ def _job(config: SchedulerTrainConfig) -> Job:
         config.batch,
         config.workers,
         Path(config.street_cache),
-    )
-    trainer = SchedulerTrainer(config, started.model)
-    held_out = partial(_held_out, config, data)
-    return Job(
-        trainer,
-        data.train,
-        {'start': list(started.report), 'pairs_per_batch': config.data.per_batch(config.batch)},
-        lambda log: _finish(trainer, start, held_out(), log),
-        _validator(trainer, held_out),
-        close=data.close,
     )
 
 
@@ -64,31 +68,30 @@ def _held_out(config: SchedulerTrainConfig, data: JointData) -> HeldOut:
     return {kind: batches.ahead(0, num_batches) for kind, batches in data.held_out.items()}
 
 
-def _validator(
-    trainer: SchedulerTrainer, held_out: Callable[[], HeldOut]
-) -> Callable[[int, run_log.RunLog], None]:
+def _validator(trainer: SchedulerTrainer, data: JointData) -> Callable[[int, run_log.RunLog], None]:
     config = trainer.config
 
     def validate(done: int, log: run_log.RunLog) -> None:
         if done % config.validate_every and done < config.steps:
             return
-        if batches := held_out():
+        if batches := _held_out(config, data):
             figures = trainer.validate(batches)
             log.write('validation', step=done, **{name: round(value, 5) for name, value in figures.items()})
 
     return validate
 
 
-def _finish(trainer: SchedulerTrainer, start: Start, held_out: HeldOut, log: run_log.RunLog) -> None:
+def _finish(trainer: SchedulerTrainer, start: Start, log: run_log.RunLog) -> None:
     """Write the model, measure its calibration on held-out pairs and val splits, write figures and plots."""
     config, model = trainer.config, trainer.trained_model()
     run = Path(config.run)
     own = _training_facts(config)
     save_trained(run, model, {**start.training, 'scheduler': own})
     calibration: dict[str, dict[str, object]] = {}
-    for kind, batches in held_out.items():
-        _, found = trainer.measure(batches)
-        calibration |= {f'held-out {kind} pairs, {name}': item.summary() for name, item in found.items()}
+    with closing(_open(config)) as data:
+        for kind, batches in _held_out(config, data).items():
+            _, found = trainer.measure(batches)
+            calibration |= {f'held-out {kind} pairs, {name}': item.summary() for name, item in found.items()}
     names, measure = model.spec.class_names, partial(_measure, config, model)
     for _, _, summaries in evaluate_splits(config.labelled_data, 'data.labelled', names, measure):
         calibration |= summaries

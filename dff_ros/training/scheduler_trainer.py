@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -55,8 +56,10 @@ class SchedulerTrainer(Learner[SchedulerTrainConfig, QualityNet, PairBatch]):
     def backward(self, batch: PairBatch) -> Figures:
         """Add the gradient. Beside `loss`: `predicted` and `true`, the mean shares of the answers."""
         losses, predicted, true = [], [], []
-        for case in self._cases(batch).values():
-            logit = _logit(self._whole, case)
+        cases = self._cases(batch).values()
+        with self._autocast():
+            logits = [_logit(self._whole, case) for case in cases]
+        for case, logit in zip(cases, logits, strict=True):
             total = case.weight.sum().clamp_min(TINY)
             losses.append(_cross_entropy(logit, case))
             predicted.append((torch.sigmoid(logit.detach()) * case.weight).sum() / total)
@@ -75,9 +78,11 @@ class SchedulerTrainer(Learner[SchedulerTrainConfig, QualityNet, PairBatch]):
         found: dict[str, Calibration] = {}
         with self.averaged():
             for batch in batches:
-                for name, case in self._cases(batch).items():
-                    losses.append(float(_cross_entropy(_logit(self._whole, case), case)))
-                    collect(found.setdefault(name, Calibration()), self._whole, case)
+                cases = self._cases(batch)
+                with self._autocast():
+                    for name, case in cases.items():
+                        losses.append(float(_cross_entropy(_logit(self._whole, case), case)))
+                        collect(found.setdefault(name, Calibration()), self._whole, case)
         return (sum(losses) / len(losses) if losses else float('nan')), found
 
     def validate(self, held_out: Mapping[str, Iterable[PairBatch]]) -> dict[str, float]:
@@ -100,8 +105,12 @@ class SchedulerTrainer(Learner[SchedulerTrainConfig, QualityNet, PairBatch]):
 
     def _cases(self, batch: PairBatch) -> dict[str, Case]:
         pairs = to_pairs(batch, self.to_device, self._hand_flow)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
+        # A context of its own: casts of weights made without a gradient are kept until its end.
+        with self._autocast():
             return cases_of(self._whole, pairs)
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16)
 
 
 def collect(calibration: Calibration, model: DffModel, case: Case) -> None:
