@@ -44,7 +44,7 @@ def _lacking(spec: ModelSpec, flow: str) -> dict[str, str]:
     lacking = {}
     if flow == 'zero':
         lacking['motion'] = 'with flow zero there is no motion to see'
-    if not getattr(spec, 'quality_channels', 0):
+    if not spec.quality_channels:
         lacking['learned'] = 'the bundle has no net that predicts disagreement'
     return lacking
 
