@@ -201,7 +201,7 @@ SHA = '0' * 64
     'changes, message',
     [
         ({'format': 'other'}, 'is not the manifest of a dff_ros bundle'),
-        ({'version': 4}, 'has format version 4, this program reads up to 3: update dff_ros'),
+        ({'version': 5}, 'has format version 5, this program reads up to 4: update dff_ros'),
         ({'version': '1'}, 'is not the manifest of a dff_ros bundle'),
         ({'version': True}, 'is not the manifest of a dff_ros bundle'),
         ({'hook': 'rm'}, r'unknown or missing entries \(hook\)'),
