@@ -134,18 +134,10 @@ class DffModel(LookingModel):
         if self.correction is not None and correct and current.light is not None and key.light is not None:
             feature, gate, new = self.correction(warped, flow, current.light, key.light.middle)
             made = Propagated(feature, warped, flow, gate, new)
-        if self.quality is None:
-            return made
-        return made._replace(disagreement=torch.sigmoid(self.disagreement_logit(made, current, key)))
-
-    def disagreement_logit(self, made: Propagated, current: Look, key: Look) -> Tensor:
-        """What the quality net says of a propagation (B, 1, h, w); ConfigError for a model without it."""
         if self.quality is None or current.light is None or key.light is None:
-            raise ConfigError('the model has no quality net: train one (dff train scheduler)')
-        logit: Tensor = self.quality(
-            made.feature, made.flow, current.light.middle, key.light.middle, made.gate
-        )
-        return logit
+            return made
+        logit = self.quality(made.feature, flow, current.light.middle, key.light.middle, made.gate)
+        return made._replace(disagreement=torch.sigmoid(logit))
 
     def folded(self) -> DffModel:
         """A copy for inference: batch norm folded into the convs, as `DffModel(spec, batch_norm=False)` has

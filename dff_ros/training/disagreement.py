@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dff_ros.errors import ConfigError
 from dff_ros.nets.dff import DffModel, Propagated
 from dff_ros.nets.looking import Look, split
 from dff_ros.training.dff_pairs import Pairs
@@ -18,13 +19,13 @@ CORRECTED, WARPED = 'corrected', 'warped'
 
 @dataclass(frozen=True)
 class Case:
-    """A propagation of M pairs with its truth: `share` (M, 1, h, w), of each cell's score cells those whose
-    label differs, and `weight` (M, 1, h, w), how much of the cell is no padding.
+    """A propagation of M pairs: `seen` is what the quality net takes, in single precision, in its order.
+
+    `share` (M, 1, h, w): of each cell's score cells those whose label differs; `weight` (M, 1, h, w): how
+    much of the cell is no padding.
     """
 
-    made: Propagated
-    current: Look
-    key: Look
+    seen: tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]
     share: Tensor
     weight: Tensor
 
@@ -43,6 +44,8 @@ def judge(
     `expected` and `inside` (M, H, W): per-frame label and whether it counts, of each score cell. `flow`: in
     cells, if it was made by hand.
     """
+    if current.light is None or key.light is None:
+        raise ConfigError('a quality net looks at light features; the model has no light net')
     corrected = model.propagate(current, key, key_feature, flow)
     made = {WARPED: Propagated(corrected.warped, corrected.warped, corrected.flow)}
     if model.correction is not None:
@@ -51,7 +54,9 @@ def judge(
     for name, answer in made.items():
         differs = (model.scores(answer.feature, current).argmax(1) != expected).float()
         share, weight = share_of_cells(differs, inside, model.stride // model.score_stride)
-        cases[name] = Case(answer, current, key, share, weight)
+        gate = None if answer.gate is None else answer.gate.float()
+        seen = (answer.feature, answer.flow, current.light.middle, key.light.middle)
+        cases[name] = Case((*map(Tensor.float, seen), gate), share, weight)  # type: ignore[arg-type]
     return cases
 
 

@@ -50,8 +50,6 @@ class SchedulerTrainConfig(RunConfig):
     quality_channels: int = param(32, 'Width of the quality net', minimum=1, maximum=4096)
     steps: int = other_default(RunConfig, 'steps', 1500)
     lr: float = other_default(RunConfig, 'lr', 1e-3)
-    # What differs between two outputs is what is learnt: rounding them would add to it.
-    bf16: bool = other_default(RunConfig, 'bf16', False)
     crop_height: int = param(360, 'Height of the training crops', minimum=32, maximum=4096, unit='px')
     crop_width: int = param(480, 'Width of the training crops', minimum=32, maximum=4096, unit='px')
     held_out: int = param(

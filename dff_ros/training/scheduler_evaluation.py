@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from dff_ros.data.video_set import VideoSet
+from dff_ros.errors import ConfigError
 from dff_ros.evaluation.calibration import Bins, Calibration
 from dff_ros.nets.dff import DffModel
 from dff_ros.training.checkpoint import replace_file
@@ -34,8 +35,10 @@ def video_calibration(
 ) -> dict[str, dict[int, Calibration]]:
     """Calibration of `corrected` and `warped` answers by offset from the key frame, 1 to `max_offset`.
 
-    Every frame is looked at, with labels or without.
+    Every frame is looked at, with labels or without. ConfigError for a model without a quality net.
     """
+    if model.quality is None:
+        raise ConfigError('the model has no quality net: train one (dff train scheduler)')
     hand_flow = hand_made_flow(model.spec.flow_source, model.stride)
     device = next(model.parameters()).device
     found: dict[str, dict[int, Calibration]] = {}
@@ -49,7 +52,7 @@ def video_calibration(
             for key in [key for key in keys if index - key.index <= max_offset]:
                 for name, case in _cases(model, frame, key, hand_flow).items():
                     by_offset = found.setdefault(name, {})
-                    collect(by_offset.setdefault(index - key.index, Calibration()), model, case)
+                    collect(by_offset.setdefault(index - key.index, Calibration()), model.quality, case)
             if index % key_every == 0:
                 keys.append(frame)
             done += 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -56,10 +55,8 @@ class SchedulerTrainer(Learner[SchedulerTrainConfig, QualityNet, PairBatch]):
     def backward(self, batch: PairBatch) -> Figures:
         """Add the gradient. Beside `loss`: `predicted` and `true`, the mean shares of the answers."""
         losses, predicted, true = [], [], []
-        cases = self._cases(batch).values()
-        with self._autocast():
-            logits = [_logit(self._whole, case) for case in cases]
-        for case, logit in zip(cases, logits, strict=True):
+        for case in self._cases(batch).values():
+            logit = self.model(*case.seen)
             total = case.weight.sum().clamp_min(TINY)
             losses.append(_cross_entropy(logit, case))
             predicted.append((torch.sigmoid(logit.detach()) * case.weight).sum() / total)
@@ -78,11 +75,9 @@ class SchedulerTrainer(Learner[SchedulerTrainConfig, QualityNet, PairBatch]):
         found: dict[str, Calibration] = {}
         with self.averaged():
             for batch in batches:
-                cases = self._cases(batch)
-                with self._autocast():
-                    for name, case in cases.items():
-                        losses.append(float(_cross_entropy(_logit(self._whole, case), case)))
-                        collect(found.setdefault(name, Calibration()), self._whole, case)
+                for name, case in self._cases(batch).items():
+                    losses.append(float(_cross_entropy(self.model(*case.seen), case)))
+                    collect(found.setdefault(name, Calibration()), self.model, case)
         return (sum(losses) / len(losses) if losses else float('nan')), found
 
     def validate(self, held_out: Mapping[str, Iterable[PairBatch]]) -> dict[str, float]:
@@ -105,23 +100,16 @@ class SchedulerTrainer(Learner[SchedulerTrainConfig, QualityNet, PairBatch]):
 
     def _cases(self, batch: PairBatch) -> dict[str, Case]:
         pairs = to_pairs(batch, self.to_device, self._hand_flow)
-        # A context of its own: casts of weights made without a gradient are kept until its end.
-        with self._autocast():
+        # The quality net itself is small: it computes in single precision.
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
             return cases_of(self._whole, pairs)
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16)
 
-
-def collect(calibration: Calibration, model: DffModel, case: Case) -> None:
+def collect(calibration: Calibration, quality: QualityNet, case: Case) -> None:
     """Add each frame of a case."""
-    predicted = torch.sigmoid(_logit(model, case))
+    predicted = torch.sigmoid(quality(*case.seen))
     for maps in zip(predicted[:, 0], case.share[:, 0], case.weight[:, 0], strict=True):
         calibration.add(*(np.asarray(values.cpu().numpy(), np.float32) for values in maps))
-
-
-def _logit(model: DffModel, case: Case) -> Tensor:
-    return model.disagreement_logit(case.made, case.current, case.key).float()
 
 
 def _cross_entropy(logit: Tensor, case: Case) -> Tensor:
