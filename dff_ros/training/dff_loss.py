@@ -90,9 +90,11 @@ class JointLoss(nn.Module):
             scale_totals(scales, pairs.is_visible) if pairs.exact and scales else zero.expand(len(scales))
         )
         labels = pairs.labels[pairs.labelled].flatten()
+        inside = cells_inside(pairs.is_inside, self.model.score_stride)
         return Totals(
             (torch.bincount(labels, minlength=IGNORE_ID + 1) * weight_of_label).sum(),
-            cells_inside(pairs.is_inside, self.model.score_stride).sum(),
+            inside.sum(),
+            inside[: pairs.num_moving].sum(),
             zero + pairs.num_moving,
             zero + sum(truth is not None for truth in pairs.truths),
             flow_S,
@@ -114,10 +116,10 @@ class JointLoss(nn.Module):
         # It has a gradient even if nothing else does: processes must all take part in every step.
         loss = 0.0 * next(p for p in self.model.parameters() if p.requires_grad).flatten()[0]
         loss = loss + self._of_direct(direct, scores, subject, pairs, totals, terms)
-        if self._teacher is not None and scores is not None and num_moving:
+        if self._teacher is not None and scores is not None:
             with self._autocast():
-                kept = self._teacher.scores(images[:num_moving])
-            terms['keep'] = self._divergence(scores[:num_moving], kept, pairs) / totals.cells
+                kept = self._teacher.scores(_joined(images[:num_moving], images[2 * num_moving :]))
+            terms['keep'] = self._divergence(scores, kept, pairs) / totals.all_cells
             loss = loss + weights.keep * terms['keep']
         if num_moving:
             taught = None if scores is None else scores[:num_moving].detach()
@@ -271,7 +273,7 @@ class JointLoss(nn.Module):
     def _score_terms(self, answer: _Answer, direct: _Answer, pairs: Pairs, totals: Totals) -> Terms:
         if answer.scores is None or direct.scores is None:
             return {}
-        inside = cells_inside(pairs.is_inside, self.model.score_stride)
+        inside = cells_inside(pairs.is_inside[: pairs.num_moving], self.model.score_stride)
         labelled = self._cross_entropy(answer.scores, pairs, range(pairs.num_moving))
         is_equal = answer.scores.argmax(1) == direct.scores.argmax(1)
         return {
@@ -281,13 +283,16 @@ class JointLoss(nn.Module):
         }
 
     def _divergence(self, student: Tensor, teacher: Tensor, pairs: Pairs) -> Tensor:
-        """KL divergence from the teacher's classes, summed over the cells that are no padding."""
+        """KL divergence from the teacher's classes, summed over the cells that are no padding, of all pairs
+        or of those that move.
+        """
         scores = (F.log_softmax(student, 1), F.log_softmax(teacher, 1))
         divergence = F.kl_div(*scores, reduction='none', log_target=True).sum(1)
-        return (divergence * cells_inside(pairs.is_inside, self.model.score_stride)).sum()
+        inside = cells_inside(pairs.is_inside[: len(divergence)], self.model.score_stride)
+        return (divergence * inside).sum()
 
     def _feature_terms(self, answer: _Answer, direct: _Answer, pairs: Pairs, totals: Totals) -> Terms:
-        weight = cells_inside(pairs.is_inside, self.model.stride)[:, None]
+        weight = cells_inside(pairs.is_inside[: pairs.num_moving], self.model.stride)[:, None]
         square = (weight * (answer.feature.float() - direct.feature.float()).square()).flatten(1).sum(1)
         scale = (weight * direct.feature.float().square()).flatten(1).sum(1)
         return {'feature': (square / scale.clamp_min(TINY)).sum() / totals.pairs}

@@ -36,5 +36,5 @@ def open_teacher(name: str, student: DffModel, device: torch.device) -> Teacher:
         ('stride of the scores', student.score_stride, model.score_stride),
     ):
         if own != other:
-            raise ConfigError(f'teacher: {name} has another {what} than the model: {other}, not {own}')
+            raise ConfigError(f'teacher: {name} does not have the {what} of the model: {other}, not {own}')
     return Teacher(model.to(device, memory_format=torch.channels_last))  # type: ignore[call-overload]
