@@ -15,7 +15,6 @@ from diagnostic_msgs.msg import DiagnosticArray
 from fake_backend import FakeBackend
 from numpy.typing import NDArray
 from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -29,6 +28,7 @@ from dff_ros.model_spec import ModelSpec
 from dff_ros.refresh import RefreshWorker
 from dff_ros.ros.conversions import diagnostic_values, fill_image, ns_to_stamp, stamp_to_ns
 from dff_ros.ros.node import DffNode
+from dff_ros.ros.process import Spinning
 from dff_ros.ros.publishers import Publishers
 from dff_ros.ros.worker import Model
 from dff_ros.tasks import SEGMENTATION, plan_tasks
@@ -150,17 +150,15 @@ class Graph:
     def __init__(self) -> None:
         self.context = Context()
         rclpy.init(context=self.context, domain_id=int(os.environ['ROS_DOMAIN_ID']))
-        self._running: list[tuple[Node, SingleThreadedExecutor, threading.Thread]] = []
+        self._running: list[tuple[Node, Spinning]] = []
         self._peers: list[Peer] = []
         self.exit_codes: list[int] = []
 
     def spin(self, node: Node) -> None:
         """Spin a node on a thread of its own until the graph ends."""
-        executor = SingleThreadedExecutor(context=self.context)
-        executor.add_node(node)
-        thread = threading.Thread(target=executor.spin, daemon=True)
-        thread.start()
-        self._running.append((node, executor, thread))
+        spinning = Spinning(node, context=self.context)
+        spinning.start()
+        self._running.append((node, spinning))
 
     def start_node(
         self,
@@ -206,9 +204,8 @@ class Graph:
 
     def close(self) -> None:
         """Stop everything."""
-        for node, executor, thread in reversed(self._running):
-            executor.shutdown()
-            thread.join()
+        for node, spinning in reversed(self._running):
+            spinning.end()
             node.destroy_node()
         rclpy.try_shutdown(context=self.context)
 

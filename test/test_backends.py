@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import shutil
 import sys
@@ -272,30 +273,22 @@ def test_files_that_a_runtime_does_not_take_are_named(dis_bundle, tmp_path):
 
 
 @pytest.mark.data
-def test_label_maps_agree_on_real_frames(shared_data):
+@pytest.mark.parametrize(('data', 'split'), [('camvid:camvid', 'val'), ('mot:mot16-11', None)])
+def test_labels_and_boxes_agree_on_real_frames(shared_data, data, split):
+    """Of 30 frames at their size and at another one, with correction and without."""
     from dff_ros.sources import open_source
+    from dff_ros.verification import compare_backends
 
     if 'road-r18' not in bundle_names():
         pytest.skip('needs the bundle models/road-r18')
-    bundle = open_bundle('road-r18')
-    source = open_source(str(shared_data / 'camvid'), split='val')
-    with (
-        closing(open_backend(bundle, config('onnx'))) as onnx,
-        closing(open_backend(bundle, config('torch'))) as torch,
-    ):
-        num_equal, num_pixels = 0, 0
-        for index, frame in zip(range(30), source, strict=False):
-            image = frame.image_HW3
-            if index % 5 == 0:
-                keys = [onnx.extract(image), torch.extract(image)]
-            maps = [
-                backend.predict(backend.propagate(image, key).feature, source.size, source.size).label_map_HW
-                for backend, key in zip((onnx, torch), keys, strict=True)
-            ]
-            num_equal += int((maps[0] == maps[1]).sum())
-            num_pixels += maps[0].size
-    assert num_pixels == 30 * 360 * 480
-    assert num_equal / num_pixels >= 0.999
+    layout, _, folder = data.partition(':')
+    source = open_source(f'{layout}:{shared_data / folder}', split=split)
+    frames = [item.image_HW3 for item in itertools.islice(source, 30)]
+    assert len(frames) == 30
+    for clip in compare_backends(open_bundle('road-r18'), frames):
+        assert clip.agreement >= 0.999
+        assert clip.num_boxes > 100
+        assert clip.box_agreement == 1.0, 'edges within 0.5 px, scores within 1e-3'
 
 
 def test_residual_tells_flow_that_fits_from_none(dis_bundle):

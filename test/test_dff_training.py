@@ -507,7 +507,7 @@ def test_a_full_disk_and_a_lost_loss_leave_the_last_checkpoint(tmp_path: Path, m
     assert checkpoint.load_checkpoint(path, to_flat(config), ())[0] == 2
     before = path.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(Totals, 'unpacked', lambda vector: Totals(*(vector[:4] * np.nan), vector[4:]))
+        patch.setattr(Totals, 'unpacked', lambda vector: Totals(*(vector[:5] * np.nan), vector[5:]))
         with pytest.raises(DataError, match='the loss is not finite within the 1 steps before step 3'):
             dff_loop.train_dff(config, resume=True)
     assert path.read_bytes() == before

@@ -157,7 +157,7 @@ def test_test_target_sets_up_lints_and_tests():
         'tools/setup.sh',
         f'{python} ruff check .',
         f'{python} mypy',
-        f'{python} pytest',
+        f'{python} pytest -n auto --maxprocesses 4 --dist loadfile',
     ]
 
 

@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from typing import Protocol
 
 import rclpy
+from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
@@ -117,25 +118,48 @@ def _report(error: Exception) -> int:
     return EXIT_USER_ERROR
 
 
+class Spinning:
+    """A node's callbacks, run by an executor in a thread of its own from `start` to `end`."""
+
+    def __init__(
+        self, node: Node, on_error: Callable[[], None] = lambda: None, context: Context | None = None
+    ) -> None:
+        self._executor = SingleThreadedExecutor(context=context)
+        self._executor.add_node(node)
+        self._context, self._on_error = context, on_error
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._spin, name='executor', daemon=True)
+
+    def start(self) -> None:
+        """Begin to run callbacks."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Run no more; a callback that runs is waited for."""
+        self._is_over.set()
+        # A task wakes the executor, wherever it is. Its `shutdown` takes away what would wake it, after which
+        # it may wait for ever: so only once it has ended.
+        self._executor.create_task(lambda: None)
+        if self._thread.is_alive():
+            self._thread.join()
+        self._executor.shutdown()
+
+    def _spin(self) -> None:
+        try:
+            while rclpy.ok(context=self._context) and not self._is_over.is_set():
+                self._executor.spin_once()
+        except BaseException:
+            traceback.print_exc()
+            self._on_error()
+
+
 def _run_node(make_node: Callable[[], Node], exits: SimpleQueue[int]) -> int:
     node = make_node()
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    thread = threading.Thread(target=_spin, args=(executor, exits), name='executor', daemon=True)
+    spinning = Spinning(node, lambda: exits.put(EXIT_FAILURE))
     try:
         node.start(exits.put)
-        thread.start()
+        spinning.start()
         return exits.get()
     finally:
-        executor.shutdown()
-        if thread.is_alive():
-            thread.join()
+        spinning.end()
         node.destroy_node()
-
-
-def _spin(executor: SingleThreadedExecutor, exits: SimpleQueue[int]) -> None:
-    try:
-        executor.spin()
-    except BaseException:
-        traceback.print_exc()
-        exits.put(EXIT_FAILURE)

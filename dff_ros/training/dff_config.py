@@ -22,6 +22,7 @@ with scale map 1; the per-frame network alone (i = k).
 _PATHS = (
     'start',
     'init',
+    'teacher',
     'data.labelled',
     'data.boxed',
     'data.unlabelled',
@@ -64,6 +65,12 @@ class LossConfig(Validated):
         minimum=0.0,
         maximum=1000.0,
     )
+    keep: float = param(
+        1.0,
+        'Divergence of the direct output from that of the teacher, where there is one',
+        minimum=0.0,
+        maximum=1000.0,
+    )
     flow: float = param(
         0.5, 'Multi-scale end-point error, where the exact flow is known', minimum=0.0, maximum=1000.0
     )
@@ -94,6 +101,11 @@ class DffTrainConfig(RunConfig):
         'have, the last one counts',
     )
     init: str = param('', 'Start weights of the feature net (.npz), before those; empty: random')
+    teacher: str = param(
+        '',
+        'Run or bundle whose per-frame label maps the model is to keep while it learns something else '
+        '(loss.keep); empty: none',
+    )
     ablation: str = param(
         'joint',
         'What is trained: everything; without the per-frame network; without the flow net; nothing; with '

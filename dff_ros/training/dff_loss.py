@@ -26,6 +26,7 @@ from dff_ros.training.detection_loss import BoxLoss
 from dff_ros.training.dff_config import LossConfig
 from dff_ros.training.dff_pairs import Pairs
 from dff_ros.training.flow_loss import multi_scale_loss, scale_totals
+from dff_ros.training.keeping import Teacher
 from dff_ros.training.loss_totals import TINY, Totals, cells_inside
 
 Terms = dict[str, Tensor]
@@ -49,15 +50,24 @@ class _Answer:
 
 
 class JointLoss(nn.Module):
-    """Loss of a `DffModel` on pairs; `class_weight_K` multiplies each class in the cross entropies."""
+    """Loss of a `DffModel` on pairs; `class_weight_K` multiplies each class in the cross entropies. The
+    `teacher` is one whose scores are kept.
+    """
 
     class_weight: Tensor
 
     def __init__(
-        self, model: DffModel, weights: LossConfig, trained: Trained, class_weight_K: Tensor, bf16: bool
+        self,
+        model: DffModel,
+        weights: LossConfig,
+        trained: Trained,
+        class_weight_K: Tensor,
+        bf16: bool,
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
         self.model = model
+        self._teacher = teacher if trained.per_frame and weights.keep else None
         self.register_buffer('class_weight', class_weight_K)
         self._weights, self._trained, self._bf16 = weights, trained, bf16
         self._matrices: dict[int, Tensor] = {}
@@ -80,9 +90,11 @@ class JointLoss(nn.Module):
             scale_totals(scales, pairs.is_visible) if pairs.exact and scales else zero.expand(len(scales))
         )
         labels = pairs.labels[pairs.labelled].flatten()
+        inside = cells_inside(pairs.is_inside, self.model.score_stride)
         return Totals(
             (torch.bincount(labels, minlength=IGNORE_ID + 1) * weight_of_label).sum(),
-            cells_inside(pairs.is_inside, self.model.score_stride).sum(),
+            inside.sum(),
+            inside[: pairs.num_moving].sum(),
             zero + pairs.num_moving,
             zero + sum(truth is not None for truth in pairs.truths),
             flow_S,
@@ -104,6 +116,11 @@ class JointLoss(nn.Module):
         # It has a gradient even if nothing else does: processes must all take part in every step.
         loss = 0.0 * next(p for p in self.model.parameters() if p.requires_grad).flatten()[0]
         loss = loss + self._of_direct(direct, scores, subject, pairs, totals, terms)
+        if self._teacher is not None and scores is not None:
+            with self._autocast():
+                kept = self._teacher.scores(_joined(images[:num_moving], images[2 * num_moving :]))
+            terms['keep'] = self._divergence(scores, kept, pairs) / totals.all_cells
+            loss = loss + weights.keep * terms['keep']
         if num_moving:
             taught = None if scores is None else scores[:num_moving].detach()
             direct_answer = _Answer(direct[:num_moving].detach(), taught)
@@ -172,6 +189,7 @@ class JointLoss(nn.Module):
         figures = [f'propagated{task}' for task in tasks] + ['feature']
         figures += ['distill', 'agreement'] if self._has_scores else []
         names += [prefix + name for prefix in self._shares for name in figures]
+        names += ['keep'] if self._has_scores and self._teacher is not None else []
         return names + ['flow'] if self._trained.flow and self._weights.flow else names
 
     def _images(self, pairs: Pairs) -> Tensor:
@@ -255,20 +273,26 @@ class JointLoss(nn.Module):
     def _score_terms(self, answer: _Answer, direct: _Answer, pairs: Pairs, totals: Totals) -> Terms:
         if answer.scores is None or direct.scores is None:
             return {}
-        inside = cells_inside(pairs.is_inside, self.model.score_stride)
+        inside = cells_inside(pairs.is_inside[: pairs.num_moving], self.model.score_stride)
         labelled = self._cross_entropy(answer.scores, pairs, range(pairs.num_moving))
-        teacher = F.log_softmax(direct.scores, 1)
-        student = F.log_softmax(answer.scores, 1)
-        divergence = F.kl_div(student, teacher, reduction='none', log_target=True).sum(1)
         is_equal = answer.scores.argmax(1) == direct.scores.argmax(1)
         return {
             'propagated': labelled / totals.pixels,
-            'distill': (divergence * inside).sum() / totals.cells,
+            'distill': self._divergence(answer.scores, direct.scores, pairs) / totals.cells,
             'agreement': 100 * (is_equal * inside).sum() / totals.cells,
         }
 
+    def _divergence(self, student: Tensor, teacher: Tensor, pairs: Pairs) -> Tensor:
+        """KL divergence from the teacher's classes, summed over the cells that are no padding, of all pairs
+        or of those that move.
+        """
+        scores = (F.log_softmax(student, 1), F.log_softmax(teacher, 1))
+        divergence = F.kl_div(*scores, reduction='none', log_target=True).sum(1)
+        inside = cells_inside(pairs.is_inside[: len(divergence)], self.model.score_stride)
+        return (divergence * inside).sum()
+
     def _feature_terms(self, answer: _Answer, direct: _Answer, pairs: Pairs, totals: Totals) -> Terms:
-        weight = cells_inside(pairs.is_inside, self.model.stride)[:, None]
+        weight = cells_inside(pairs.is_inside[: pairs.num_moving], self.model.stride)[:, None]
         square = (weight * (answer.feature.float() - direct.feature.float()).square()).flatten(1).sum(1)
         scale = (weight * direct.feature.float().square()).flatten(1).sum(1)
         return {'feature': (square / scale.clamp_min(TINY)).sum() / totals.pairs}

@@ -27,7 +27,7 @@ HandFlow = Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.float32]]
 class Pairs:
     """A batch on the device: first the M pairs that move, then those whose current frame is the key frame.
 
-    `current` (M, H, W, 3) and `key` (B, H, W, 3) uint8; `labels` (B, H, W) uint8; `is_inside` (M, H, W): not
+    `current` (M, H, W, 3) and `key` (B, H, W, 3) uint8; `labels` (B, H, W) uint8; `is_inside` (B, H, W): not
     padding. `labelled`: numbers of the pairs with labels. `exact`: of those that move, the ones of known
     flow; `flow` (E, 2, H, W) in pixels and `is_visible` (E, H, W) are theirs. `hand_flow` (M, 2, h, w) in
     cells, if no net makes the flow. `truths` (B): the objects of the frames that labels are for; None where
@@ -83,7 +83,7 @@ def to_pairs(
         to_device(current),
         to_device(key),
         to_device(labels),
-        to_device(batch.is_inside_BHW[moving]),
+        to_device(batch.is_inside_BHW[order]),
         [index for index, labels_HW in enumerate(labels) if (labels_HW != IGNORE_ID).any()],
         exact,
         to_device(batch.flow_B2HW[moving[exact]]),

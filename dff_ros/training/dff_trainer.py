@@ -18,6 +18,7 @@ from dff_ros.nets.dff import DffModel
 from dff_ros.training.dff_config import DffTrainConfig
 from dff_ros.training.dff_loss import JointLoss, Trained
 from dff_ros.training.dff_pairs import Pairs, hand_made_flow, parts_of, to_pairs
+from dff_ros.training.keeping import open_teacher
 from dff_ros.training.learner import Figures, Learner, parameter_groups
 from dff_ros.training.pair_batch import PairBatch
 from dff_ros.training.processes import ALONE, Processes
@@ -72,8 +73,9 @@ class DffTrainer(Learner[DffTrainConfig, DffModel, PairBatch]):
         slow = {name for name in started.names if name.startswith(_STARTED_SLOWLY)}
         super().__init__(config, model, parameter_groups(model, slow, config.feature_lr, config.weight_decay))
         self._processes = processes
+        teacher = open_teacher(config.teacher, self.model, self.device) if config.teacher else None
         self._loss = JointLoss(
-            self.model, config.loss, trained, torch.from_numpy(class_weight_K), config.bf16
+            self.model, config.loss, trained, torch.from_numpy(class_weight_K), config.bf16, teacher
         ).to(self.device)
         self._parallel: nn.Module = self._loss
         if processes.world > 1:

@@ -1,0 +1,77 @@
+"""The executor thread of a node process ends, wherever it is when it is asked to."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+pytest.importorskip('rclpy')
+
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+
+from dff_ros.ros.process import Spinning
+
+LIMIT_S = 20.0
+
+
+@pytest.fixture
+def node(ros_context):
+    node = Node('spun', context=ros_context)
+    yield node
+    node.destroy_node()
+
+
+def end(spinning: Spinning) -> threading.Thread:
+    thread = threading.Thread(target=spinning.end, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_thread_that_waits_ends(node, ros_context):
+    spinning = Spinning(node, context=ros_context)
+    spinning.start()
+    ran = threading.Event()
+    spinning._executor.create_task(ran.set)
+    assert ran.wait(LIMIT_S)
+    ending = end(spinning)
+    ending.join(LIMIT_S)
+    assert not ending.is_alive()
+
+
+def test_a_thread_that_is_about_to_wait_ends(node, ros_context, monkeypatch):
+    """Between the check whether to go on and the wait for callbacks, everything that ends it happens."""
+    spin_once = SingleThreadedExecutor.spin_once
+    is_about_to, may_wait = threading.Event(), threading.Event()
+
+    def late(executor):
+        is_about_to.set()
+        may_wait.wait(LIMIT_S)
+        spin_once(executor)
+
+    monkeypatch.setattr(SingleThreadedExecutor, 'spin_once', late)
+    spinning = Spinning(node, context=ros_context)
+    spinning.start()
+    assert is_about_to.wait(LIMIT_S)
+    ending = end(spinning)
+    assert spinning._is_over.wait(LIMIT_S)
+    may_wait.set()
+    ending.join(LIMIT_S)
+    assert not ending.is_alive()
+
+
+def test_one_that_never_began_ends(node, ros_context):
+    ending = end(Spinning(node, context=ros_context))
+    ending.join(LIMIT_S)
+    assert not ending.is_alive()
+
+
+def test_an_error_of_a_callback_is_told(node, ros_context, capfd):
+    failed = threading.Event()
+    spinning = Spinning(node, failed.set, ros_context)
+    node.create_timer(0.0, lambda: 1 / 0)
+    spinning.start()
+    assert failed.wait(LIMIT_S)
+    spinning.end()
+    assert 'ZeroDivisionError' in capfd.readouterr().err
