@@ -71,7 +71,7 @@ def cases_of(model: DffModel, pairs: Pairs) -> dict[str, Case]:
     current, key = split(model.look(normalised), num_moving)
     direct, key_feature = model.feature_net(normalised).split(num_moving)
     expected = model.scores(direct, current).argmax(1)
-    inside = cells_inside(pairs.is_inside, model.score_stride)
+    inside = cells_inside(pairs.is_inside[:num_moving], model.score_stride)
     return judge(model, current, key, key_feature, expected, inside, pairs.hand_flow)
 
 
