@@ -209,7 +209,8 @@ class Observer(Node):
 
 
 def test_a_camera_faster_than_the_node_loses_no_account(start, camvid, graph):
-    run = start('--source', camvid / 'images' / 'val', '--rate', 1000, node='slow_fake_node')
+    # Sending takes a second, in which the observer finds the camera on a busy machine too.
+    run = start('--source', camvid / 'images' / 'val', '--rate', 20, node='slow_fake_node')
     observer = Observer(graph.context, run.namespace())
     graph.spin(observer)
     code, output = run.finish()
@@ -224,7 +225,7 @@ def test_a_camera_faster_than_the_node_loses_no_account(start, camvid, graph):
     assert NUM_FRAMES - int(observer.last['received']) == report['dropped'].get('transport', 0)
     spent_ns = max(observer.sent.values()) - min(observer.sent.values())
     assert report['camera_fps'] == pytest.approx((NUM_FRAMES - 1) * 1e9 / spent_ns, abs=0.01)
-    assert ('warning: the camera reached' in output) == (report['camera_fps'] < 900)
+    assert ('warning: the camera reached' in output) == (report['camera_fps'] < 18)
 
 
 def test_counts_that_contradict_each_other_are_an_error_with_the_counts():
