@@ -32,7 +32,7 @@ from dff_ros.ros.accounts import Accounts
 from dff_ros.ros.conversions import diagnostic_values, stamp_to_ns, to_diagnostics
 from dff_ros.ros.launching import PROFILES_VARIABLE
 from dff_ros.ros.monitor import Monitor
-from dff_ros.ros.session import _set_environment
+from dff_ros.ros.session import set_environment
 from dff_ros.video import VideoReader
 
 KEYS = {
@@ -414,11 +414,11 @@ def test_the_demo_stays_on_this_machine_unless_told_otherwise(monkeypatch):
     names = ('ROS_AUTOMATIC_DISCOVERY_RANGE', 'ROS_DOMAIN_ID')
     for name, value in zip(names, ('SUBNET', '7'), strict=True):
         monkeypatch.setenv(name, value)
-    _set_environment()
+    set_environment()
     assert [os.environ[name] for name in names] == ['SUBNET', '7']
     assert os.environ[PROFILES_VARIABLE] == 'own.xml'
     for name in names:
         monkeypatch.delenv(name)
-    _set_environment()
+    set_environment()
     assert os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] == 'LOCALHOST'
     assert 1 <= int(os.environ['ROS_DOMAIN_ID']) <= 101

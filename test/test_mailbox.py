@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,18 +51,46 @@ def test_each_camera_has_counts_of_its_own():
 
 
 @given(st.lists(st.lists(st.sampled_from('abcd'), max_size=12), max_size=30))
-def test_whoever_floods_each_waiting_camera_is_served_once_before_another_is_served_twice(arrivals):
+def test_whoever_floods_each_waiting_camera_is_served_before_another_is_served_twice(arrivals):
     """Between two services any cameras may put any number of images."""
     mailbox: Mailbox[int] = Mailbox()
     waiting: list[str] = []  # in the order in which they began to wait
+    served: list[str] = []
     for number, cameras in enumerate(arrivals):
         for camera in cameras:
             mailbox.put(number, camera)
             waiting += [camera] if camera not in waiting else []
         if waiting:
             taken = mailbox.take()
-            assert taken.camera == waiting.pop(0)
+            new = [camera for camera in waiting if camera not in served]
+            assert taken.camera == (new[0] if new else max(waiting, key=served[::-1].index))
+            waiting.remove(taken.camera)
+            served.append(taken.camera)
             mailbox.done(taken.camera)
+
+
+@pytest.mark.parametrize(('plain_ms', 'key_ms'), [(20, 90), (25, 100), (30, 120), (50, 200)])
+def test_cameras_triggered_together_get_equal_shares_of_a_node_that_is_too_slow(plain_ms, key_ms):
+    """Simulated time: four cameras at 10 Hz, a key frame on every fifth image of each."""
+    mailbox: Mailbox[int] = Mailbox()
+    arrivals = [
+        (tick * 100_000 + 300 * index, name) for tick in range(600) for index, name in enumerate('abcd')
+    ]
+    num_answered = Counter({'a': 0, 'b': 1, 'c': 2, 'd': 3})  # phases
+    now_us = 0
+    while arrivals or mailbox.counts().pending:
+        if not mailbox.counts().pending:
+            now_us = max(now_us, arrivals[0][0])
+        while arrivals and arrivals[0][0] <= now_us:
+            mailbox.put(*arrivals.pop(0))
+        taken = mailbox.take()
+        now_us += 1000 * (plain_ms if num_answered[taken.camera] % 5 else key_ms)
+        num_answered[taken.camera] += 1
+        mailbox.done(taken.camera)
+    counts = [mailbox.counts(name).processed for name in 'abcd']
+    share = sum(counts) / 4
+    assert share < 540  # it is too slow
+    assert 0.9 * share <= min(counts) <= max(counts) <= 1.1 * share
 
 
 @given(st.lists(st.sampled_from(['put a', 'put b', 'take', 'done', 'drop', 'clear'])))

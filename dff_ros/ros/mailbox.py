@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -39,24 +39,30 @@ class Taken(Generic[ItemT]):
 
 @dataclass(slots=True)
 class _Account:
-    """What became of the items of one camera; `num_taken` are those in hand."""
+    """What became of the items of one camera; `num_taken` are those in hand, `turn` is when one was taken
+    last, as a number that grows with each; 0 before the first.
+    """
 
     received: int = 0
     processed: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     num_taken: int = 0
+    turn: int = 0
 
 
 class Mailbox(Generic[ItemT]):
-    """One slot per camera: a newer item replaces an older one; who has waited longest is served first.
+    """One slot per camera: a newer item replaces an older one; served first is whose turn was longest ago.
 
-    A newer item keeps its camera's place in the queue, and a camera that was served goes to its end: however
-    many items one puts in, each that waits is served before it is served again. Every item is accounted for:
-    it ends as processed (`done`) or as a drop with a reason. Thread-safe.
+    Of those that had none, it is who came first. However many items one camera puts in, each that waits is
+    served before it is served again. By the age of the items instead, cameras that are triggered together
+    and overload the node would be served by the order of their names: each time all have been answered, the
+    first begins anew. Every item is accounted for: it ends as processed (`done`) or as a drop with a reason.
+    Thread-safe.
     """
 
     def __init__(self) -> None:
-        self._slots: OrderedDict[str, ItemT] = OrderedDict()
+        self._slots: dict[str, ItemT] = {}
+        self._num_turns = 0
         self._changed = threading.Condition()
         self._accounts: defaultdict[str, _Account] = defaultdict(_Account)
         self._is_closed = False
@@ -80,9 +86,11 @@ class Mailbox(Generic[ItemT]):
             self._changed.wait_for(lambda: self._slots or self._is_closed)
             if self._is_closed:
                 return None
-            taken = Taken(*self._slots.popitem(last=False))
-            self._accounts[taken.camera].num_taken += 1
-            return taken
+            camera = min(self._slots, key=lambda name: self._accounts[name].turn)
+            account = self._accounts[camera]
+            account.num_taken += 1
+            account.turn = self._num_turns = self._num_turns + 1
+            return Taken(camera, self._slots.pop(camera))
 
     def done(self, camera: str = '') -> Counts:
         """Count the item taken from a camera as processed; its counts right after."""

@@ -82,7 +82,7 @@ class Session:
         self._namespace = f'/dff_demo_{secrets.token_hex(4)}'
         self.camera_failure = ''
         self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='dff_demo_')))
-        _set_environment()
+        set_environment()
         tune_malloc()
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.try_shutdown)
@@ -233,7 +233,7 @@ def _text(value: object) -> str:
     return '-' if value is None else str(value)
 
 
-def _set_environment() -> None:
+def set_environment() -> None:
     """A ROS graph of its own, on this machine and over shared memory, here and in child processes, unless
     the user set another.
     """
