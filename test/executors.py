@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from typing import NamedTuple
+
+
+class Job(NamedTuple):
+    """What was submitted, and its outcome."""
+
+    future: Future
+    fn: Callable
+    args: tuple[object, ...]
+    kwargs: dict[str, object]
 
 
 class ManualExecutor(Executor):
@@ -12,26 +22,37 @@ class ManualExecutor(Executor):
     def __init__(self, *, is_instant: bool = True) -> None:
         self.is_instant = is_instant
         self.log: list[str] = []
-        self._waiting: list[tuple[Future, Callable[[], object]]] = []
+        self._waiting: list[Job] = []
 
     def submit(self, fn: Callable, /, *args: object, **kwargs: object) -> Future:
-        future: Future = Future()
-        self._waiting.append((future, lambda: fn(*args, **kwargs)))
+        job = Job(Future(), fn, args, kwargs)
+        self._waiting.append(job)
         if self.is_instant:
             self.run_next()
-        return future
+        return job.future
 
-    def run_next(self) -> bool:
-        """Run the oldest job that nobody has cancelled; whether there was one."""
-        while self._waiting:
-            future, job = self._waiting.pop(0)
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(job())
-                except BaseException as error:
-                    future.set_exception(error)
-                return True
-        return False
+    @property
+    def unfinished(self) -> list[Job]:
+        """Those that wait or have begun, oldest first; not those that were cancelled."""
+        return [job for job in self._waiting if not job.future.cancelled()]
+
+    def begin_next(self) -> None:
+        """Let the oldest job begin, so that it cannot be cancelled any more."""
+        self._waiting = self.unfinished
+        if self._waiting and not self._waiting[0].future.running():
+            self._waiting[0].future.set_running_or_notify_cancel()
+
+    def run_next(self) -> Job | None:
+        """Run the oldest job that nobody has cancelled to its end."""
+        self.begin_next()
+        if not self._waiting:
+            return None
+        job = self._waiting.pop(0)
+        try:
+            job.future.set_result(job.fn(*job.args, **job.kwargs))
+        except BaseException as error:
+            job.future.set_exception(error)
+        return job
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         self.log.append(f'shutdown wait={wait} cancel={cancel_futures}')

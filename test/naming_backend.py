@@ -8,7 +8,7 @@ import numpy as np
 from fake_backend import FakeBackend
 from numpy.typing import NDArray
 
-from dff_ros.types import KeyFeature, Propagation, Segmentation
+from dff_ros.types import Detections, KeyFeature, Propagation, Segmentation
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,16 @@ def read_answer(label_map_HW: NDArray[np.uint8]) -> tuple[tuple[int, int], tuple
     return (key[0], key[1] + 256 * key[2]), (frame[0], frame[1] + 256 * frame[2])
 
 
+def read_boxes(found: Detections) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The same of boxes."""
+    (values,) = found.boxes_xyxy.tolist()
+    key_camera, key_number, camera, number = (int(value) for value in values)
+    return (key_camera, key_number), (camera, number)
+
+
 class NamingBackend(FakeBackend):
     """FakeBackend with NamedFeature as its features. Images come from `named_image`; it fails on those of
-    which (camera, number) is in `failing`.
+    which (camera, number) is in `failing`. What a propagation shows is made up from the two numbers.
     """
 
     def __init__(self) -> None:
@@ -71,7 +78,15 @@ class NamingBackend(FakeBackend):
         origin = self._see(image_HW3)
         assert key.context == key.feature.key and key.context.size == origin.size
         feature = NamedFeature(key.feature.key, origin)
-        return Propagation(feature, np.ones((2, 3), np.float32), motion_px=4.0, coverage=0.5)
+        mixed = (37 * origin.number + 11 * key.feature.key.number) % 64
+        return Propagation(
+            feature,
+            np.ones((2, 3), np.float32),
+            motion_px=float(mixed),
+            coverage=1 - mixed / 128,
+            residual=mixed / 4,
+            disagreement=mixed / 512,
+        )
 
     def predict(
         self, feature: NamedFeature, source_size: tuple[int, int], output_size: tuple[int, int]
@@ -81,3 +96,11 @@ class NamingBackend(FakeBackend):
         values = [(origin.camera, origin.number % 256, origin.number // 256) for origin in origins]
         label_map[0, :6] = np.ravel(values)
         return Segmentation(label_map, np.full(output_size, 200, np.uint8))
+
+    def detect(
+        self, feature: NamedFeature, source_size: tuple[int, int], nms_iou: float, score_threshold: float
+    ) -> Detections:
+        values = [
+            value for origin in (feature.key, feature.frame) for value in (origin.camera, origin.number)
+        ]
+        return Detections(np.array([values], np.float32), np.zeros(1, np.int64), np.ones(1, np.float32))

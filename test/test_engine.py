@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from fake_backend import FakeBackend, numbered_frame
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dff_ros.config import KeyframeConfig
 from dff_ros.engine import Engine
@@ -162,43 +159,3 @@ def test_engine_reset_and_configure_reach_every_camera():
     assert all(engine.step(numbered_frame(1, camera=camera)).is_key for camera in ('left', 'right'))
     engine.configure(KeyframeConfig(interval=1))
     assert all(engine.step(numbered_frame(2, camera=camera)).is_key for camera in ('left', 'right', 'new'))
-
-
-@given(
-    interval=st.integers(1, 6),
-    events=st.lists(
-        st.tuples(st.sampled_from(['', 'front']), st.integers(-1, 30), st.booleans()), max_size=40
-    ),
-)
-def test_invariants_over_any_sequence(interval, events):
-    """One result per frame with its stamp; keys of the same camera and the past; ages below the interval."""
-    backend = FakeBackend()
-    engine = Engine(backend, KeyframeConfig(interval=interval))
-    stamps = {'': 0, 'front': 0}
-    keys: dict[str, int] = {}
-    for number, (camera, step, reset) in enumerate(events):
-        if reset:
-            engine.reset()
-            keys.clear()
-        stamps[camera] += step * 100_000_000
-        frame = numbered_frame(number, camera=camera, stamp_ns=10**12 + stamps[camera])
-        result = engine.step(frame)
-        assert (result.stamp_ns, result.camera) == (frame.stamp_ns, camera)
-        assert 0 <= result.age_frames < interval
-        assert 0 <= result.age_s <= 2.0
-        if result.is_key:
-            keys[camera] = number
-        expected = keys[camera] if result.is_key else 100 + keys[camera]
-        assert int(result.segmentation.label_map_HW[0, 0]) == expected
-
-
-def test_replay_gives_the_same_key_frames():
-    rng = np.random.default_rng(0)
-    stamps = np.cumsum(rng.integers(0, 700_000_000, 60)) + 1
-    frames = [numbered_frame(n, stamp_ns=int(stamp)) for n, stamp in enumerate(stamps)]
-    runs = []
-    for _ in range(2):
-        stream, _ = make_stream(interval=4, max_age_s=1.0, max_gap_s=0.65)
-        runs.append([(r.is_key, r.reason, r.reset_cause) for r in map(stream.step, frames)])
-    assert runs[0] == runs[1]
-    assert {reason for _, reason, _ in runs[0]} == {'no_key', 'within_interval', 'interval', 'max_age'}

@@ -7,8 +7,6 @@ import threading
 import pytest
 from executors import ManualExecutor
 from fake_backend import FakeBackend, numbered_frame
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dff_ros.config import KeyframeConfig
 from dff_ros.engine import Engine
@@ -189,77 +187,3 @@ def test_submitting_twice_is_refused():
     refresher.submit(numbered_frame(1), 1, thumbnail)
     with pytest.raises(RuntimeError, match='frame 2 cannot'):
         refresher.submit(numbered_frame(2), 2, thumbnail)
-
-
-SEQUENCES = st.lists(
-    st.tuples(
-        st.sampled_from(['', 'front']),
-        st.integers(-1, 8),  # tenths of a second since the frame before
-        st.sampled_from(['', '', '', '', 'reset', 'fail']),
-        st.integers(0, 3),  # background jobs that end before the frame
-    ),
-    max_size=60,
-)
-
-
-@given(interval=st.integers(1, 6), events=SEQUENCES)
-def test_with_an_instant_worker_everything_is_as_inline(interval, events):
-    config = KeyframeConfig(interval=interval, max_age_s=1.5)
-    inline = Engine(FakeBackend(), config)
-    worker = Engine(FakeBackend(), config, worker=RefreshWorker(FakeBackend, ManualExecutor()))
-    traces = [trace(engine, events) for engine in (inline, worker)]
-    assert traces[0] == traces[1]
-
-
-def trace(engine: Engine[int, int], events: list) -> list[tuple[object, ...]]:
-    """What the engine answers; labels name the key frame."""
-    found: list[tuple[object, ...]] = []
-    stamps = {'': 0, 'front': 0}
-    for number, (camera, step, event, _) in enumerate(events):
-        if event == 'reset':
-            engine.reset()
-        backends = [engine.backend] + ([engine.worker._backend] if engine.worker else [])
-        for backend in backends:
-            backend.fail_on = {number} if event == 'fail' else set()  # type: ignore[attr-defined]
-        stamps[camera] += step
-        frame = numbered_frame(number, camera=camera, stamp_ns=10**12 + stamps[camera] * 10**8)
-        try:
-            result = engine.step(frame)
-        except RuntimeError as error:
-            found.append((str(error),))
-            continue
-        found.append(
-            (result.is_key, result.is_refreshed, result.reason, result.reset_cause, result.age_frames)
-            + (result.age_s, result.motion_px, result.coverage, label(result))
-        )
-    return found
-
-
-@given(interval=st.integers(1, 6), events=SEQUENCES)
-def test_invariants_however_long_the_worker_takes(interval, events):
-    """Keys are of the same camera, of the past and of no earlier generation; ages are theirs and capped; at
-    most one refresh of a camera is in flight; every frame is answered with its stamp.
-    """
-    executor = ManualExecutor(is_instant=False)
-    engine, _ = make_engine(executor, interval=interval, max_age_s=1.5)
-    stamps, frames = {'': 0, 'front': 0}, {'': [], 'front': []}  # of the present generation
-    for number, (camera, step, event, num_done) in enumerate(events):
-        for _ in range(num_done):
-            executor.run_next()
-        if event == 'reset':
-            engine.reset()
-            frames = {name: [] for name in frames}
-        stamps[camera] += step
-        frame = numbered_frame(number, camera=camera, stamp_ns=10**12 + stamps[camera] * 10**8)
-        result = engine.step(frame)
-        if result.reset_cause is not None:
-            frames[camera] = []
-        frames[camera].append(frame)
-        assert (result.stamp_ns, result.camera) == (frame.stamp_ns, camera)
-        own = {int(f.image_HW3[0, 0, 0]): f.stamp_ns for f in frames[camera]}
-        key = number if result.is_key else label(result) - 100
-        assert key in own
-        assert result.age_frames == len(own) - 1 - list(own).index(key)
-        assert result.age_s == pytest.approx((frame.stamp_ns - own[key]) / 1e9)
-        assert result.age_s <= 1.5
-        assert len([job for job, _ in executor._waiting if not job.cancelled()]) <= len(frames)
