@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from camera_rig import NAMES, REFRESH, SETUPS, Event, Rig, Setup, events, facts, thorough
+from camera_events import SETUPS, Event, Setup, events, thorough
+from camera_rig import NAMES, REFRESH, Rig, facts
 from hypothesis import given
 from hypothesis import strategies as st
 from naming_backend import read_answer, read_boxes
