@@ -6,6 +6,8 @@ The table in docs/architecture.md says which test stands for which invariant.
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 
 import pytest
 from camera_events import SETUPS, UNLIMITED, Event, events, thorough
@@ -90,3 +92,14 @@ def test_a_job_that_has_begun_outlives_a_reset_and_is_never_used():
         'within_interval',
     ]
     assert [result.age_frames for result in after] == [0, 1, 2, 3, 4, 5, 6, 7, 2]
+
+
+def test_the_table_of_invariants_names_tests_that_exist():
+    folder = Path(__file__).parent
+    text = (folder.parent / 'docs' / 'architecture.md').read_text(encoding='utf-8')
+    named = re.findall(r'`(test_\w+\.py)?::(test_\w+)`', text)
+    assert len(named) > 10
+    file = ''
+    for given_file, test in named:
+        file = given_file or file
+        assert f'def {test}(' in (folder / file).read_text(encoding='utf-8'), f'{file}::{test}'
