@@ -25,7 +25,7 @@ from dff_ros.training.joint_batches import JointData
 from dff_ros.training.pair_batch import stack_pairs
 from dff_ros.training.pair_batches import PairBatches
 from dff_ros.training.scheduler_config import SchedulerTrainConfig
-from dff_ros.training.scheduler_evaluation import CALIBRATION_FILE, video_calibration
+from dff_ros.training.scheduler_evaluation import CALIBRATION_FILE, _filled, video_calibration
 from dff_ros.training.scheduler_trainer import SchedulerTrainer, start_scheduler
 
 SIZE = (64, 96)
@@ -337,3 +337,8 @@ def test_the_command_tells_what_is_wrong(capsys, tmp_path):
     assert main(['train', 'scheduler', *flags]) == 2
     assert 'nowhere is neither a run' in capsys.readouterr().err
     assert not (tmp_path / 'x').exists()
+
+
+def test_bins_of_a_few_cells_are_not_drawn():
+    many, some, few = [0.02, 0.03, 9_900.0], [0.2, 0.1, 92.0], [0.9, 0.0, 8.0]
+    assert _filled([many, some, few]) == [many, some]

@@ -15,11 +15,15 @@ from dff_ros.nets.dff import DffModel
 from dff_ros.training.checkpoint import replace_file
 from dff_ros.training.dff_evaluation import KeyImage, shrunk
 from dff_ros.training.dff_pairs import HandFlow, hand_made_flow
-from dff_ros.training.disagreement import Case, judge
+from dff_ros.training.disagreement import CORRECTED, Case, judge
 from dff_ros.training.evaluation import network_image
 from dff_ros.training.scheduler_trainer import collect
 
 CALIBRATION_FILE = 'calibration.png'
+
+_LEAST_SHARE = 1e-3
+"""A bin with a smaller share of the cells is not drawn."""
+
 KEY_EVERY = 10
 """Frames from one key frame to the next; each is propagated from over all offsets."""
 
@@ -73,24 +77,41 @@ def plot_calibration(run: Path, summaries: Mapping[str, Mapping[str, object]]) -
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.8), layout='constrained')
+    figure = Figure(figsize=(10, 5.8), layout='constrained')
     FigureCanvasAgg(figure)
-    for axes, kind in zip(figure.subplots(1, 2), ('frame', 'cell'), strict=True):
+    pairs = list(dict.fromkeys(_pairs_of(name) for name in summaries))
+    all_axes = figure.subplots(1, 2)
+    for axes, kind in zip(all_axes, ('frame', 'cell'), strict=True):
         highest = 0.0
         for name, summary in summaries.items():
-            bins = _bins(summary[f'{kind}_bins'])
+            bins = _filled(_bins(summary[f'{kind}_bins']))
             predicted, true = [row[0] for row in bins], [row[1] for row in bins]
             highest = max(highest, *predicted, *true)
-            axes.plot(predicted, true, 'o-', label=name)
-        axes.plot([0, highest], [0, highest], 'k:', linewidth=1)
+            style = 'o-' if name.endswith(CORRECTED) else 's:'
+            colour = f'C{pairs.index(_pairs_of(name))}'
+            axes.plot(predicted, true, style, color=colour, label=name, markersize=4, linewidth=1)
+        axes.plot([0, highest], [0, highest], 'k--', linewidth=1)
         axes.set_title(f'{kind}s')
         axes.set_xlabel('predicted share of labels that differ')
         axes.set_ylabel('true share')
         axes.grid(alpha=0.3)
-    axes.legend(fontsize='small')
+    figure.legend(
+        *all_axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=3, fontsize='small'
+    )
     path = run / CALIBRATION_FILE
     replace_file(path, lambda temporary: figure.savefig(temporary, format='png', dpi=100))
     return path
+
+
+def _pairs_of(name: str) -> str:
+    """The pairs that a summary is of, whatever the answer."""
+    return name.rpartition(',')[0]
+
+
+def _filled(bins: Bins) -> Bins:
+    """Those that are more than chance: of the cells' tenths, the highest have a few cells at most."""
+    least = _LEAST_SHARE * sum(row[2] for row in bins)
+    return [row for row in bins if row[2] >= least]
 
 
 def _bins(value: object) -> Bins:
