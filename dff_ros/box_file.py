@@ -6,9 +6,9 @@ import contextlib
 import json
 import os
 from pathlib import Path
-from types import TracebackType
 from typing import TextIO
 
+from dff_ros.closing import Closing
 from dff_ros.errors import DffError
 from dff_ros.output_files import PART
 from dff_ros.types import Detections, StepResult
@@ -18,7 +18,7 @@ SUFFIXES = (LINES, COCO)
 """Endings of the files that can be written."""
 
 
-class BoxWriter:
+class BoxWriter(Closing):
     """Writes the boxes of each frame on which detection ran; a context manager.
 
     `NAME.jsonl` has a line for each of these frames, also where it has no objects: {"frame", "sequence",
@@ -97,14 +97,6 @@ class BoxWriter:
         with contextlib.suppress(OSError):
             self._part.unlink()
         return DffError(f'cannot write {self.path}: {error.strerror}')
-
-    def __enter__(self) -> BoxWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _line(

@@ -8,11 +8,11 @@ import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
 from dff_ros.backends.base import available_cores
 from dff_ros.box_file import BoxWriter
 from dff_ros.bundle import open_bundle
+from dff_ros.closing import Closing
 from dff_ros.config import DffConfig
 from dff_ros.draw import Caption, Panel, write_png
 from dff_ros.errors import ConfigError
@@ -26,7 +26,7 @@ from dff_ros.types import Frame, StepResult
 from dff_ros.video import VideoWriter
 
 
-class Runner:
+class Runner(Closing):
     """Answers the frames of a source and keeps what a report needs; a context manager.
 
     `video` takes the annotated panels, `labels_folder` the label maps as `NUMBER.png` of class ids, `boxes`
@@ -150,14 +150,6 @@ class Runner:
             for writer in (self._writer, self._box_writer):
                 if writer is not None:
                     stack.callback(writer.close)
-
-    def __enter__(self) -> Runner:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _check_is_on(task: str, plan: TaskPlan, target: Path | None) -> None:

@@ -4,19 +4,15 @@ schedulers are played over them.
 
 from __future__ import annotations
 
-import itertools
-import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dff_ros.backends.base import available_cores
 from dff_ros.bundle import open_bundle
-from dff_ros.cache import KeyFrameCache
 from dff_ros.config import DffConfig
 from dff_ros.contenders import Contender, Field, Key
 from dff_ros.errors import ConfigError
@@ -26,9 +22,9 @@ from dff_ros.evaluation.pair_table import Answer, Pair, PairRow, Rows
 from dff_ros.evaluation.scheduler_rows import LEARNED, SCHEDULERS, SchedulerRows
 from dff_ros.methods import CLOCKWORK
 from dff_ros.scheduling import Measured
+from dff_ros.source_pass import SourcePass
 from dff_ros.sources import FrameSource, SourceFrame
 from dff_ros.thumbnails import Thumbnail, change, make_thumbnail
-from dff_ros.types import Frame
 
 LabelMap = NDArray[np.uint8]
 
@@ -44,7 +40,7 @@ class _Candidate:
     thumbnail: Thumbnail
 
 
-class SchedulerEvaluator:
+class SchedulerEvaluator(SourcePass):
     """Scores key-frame schedulers at wanted mean key ratios; a context manager.
 
     Each frame is extracted once; each pair of a frame and one before it, as far as `keyframe.max_interval`
@@ -66,8 +62,7 @@ class SchedulerEvaluator:
         num_frames: int | None = None,
         use_labels: bool = True,
     ) -> None:
-        self.num_frames = _length(source, num_frames)
-        self._config, self._source = config, source
+        super().__init__(config, source, num_frames)
         self._bundle = open_bundle(config.bundle)
         if CLOCKWORK in (methods or ()):
             raise ConfigError(f'method {CLOCKWORK} has no flow, which schedulers go by: leave it out')
@@ -78,39 +73,21 @@ class SchedulerEvaluator:
         self._has_truth = task.has_truth
         self._rows = SchedulerRows(config.keyframe, self._bundle.spec.num_classes, schedulers, key_ratios)
         self._needs_prediction = LEARNED in schedulers
-        self._admission: KeyFrameCache[object, object] = KeyFrameCache()
         self._candidates: deque[_Candidate] = deque(maxlen=config.keyframe.max_interval)
-        self._num_done = 0
-        self._wall_s = 0.0
-        self._is_complete = False
         self._field = Field(self._bundle, config, task, methods or ('dff',), source.size, num_offsets=1)
         (self._family,) = self._field.families
         self._sequences: dict[str, list[list[PairRow]]] = {method: [] for method in self._field.by_method}
 
-    def frames(self) -> Iterator[int]:
-        """Measure one frame after the other; yields how many are done."""
-        start_s = time.perf_counter() - self._wall_s
-        for item in itertools.islice(self._source, self.num_frames):
-            self._admit(item)
-            self._take(item)
-            self._num_done += 1
-            self._wall_s = time.perf_counter() - start_s
-            yield self._num_done
-        self._is_complete = True
-
-    def _admit(self, item: SourceFrame) -> None:
-        frame = Frame(image_HW3=item.image_HW3, stamp_ns=item.stamp_ns, frame_id=item.sequence)
-        cause = self._admission.admit(frame, self._config.keyframe.max_gap_s)
-        if cause is not None or self._num_done == 0:
-            self._candidates.clear()
-            for sequences in self._sequences.values():
-                sequences.append([])
-        oldest_ns = item.stamp_ns - self._config.keyframe.max_age_s * _NS_PER_S
-        while self._candidates and self._candidates[0].stamp_ns < oldest_ns:
-            self._candidates.popleft()
+    def _begin_sequence(self) -> None:
+        self._candidates.clear()
+        for sequences in self._sequences.values():
+            sequences.append([])
 
     def _take(self, item: SourceFrame) -> None:
         """Answer a frame by per-frame inference and from each key frame kept, newest first."""
+        oldest_ns = item.stamp_ns - self._config.keyframe.max_age_s * _NS_PER_S
+        while self._candidates and self._candidates[0].stamp_ns < oldest_ns:
+            self._candidates.popleft()
         image, thumbnail = item.image_HW3, make_thumbnail(item.image_HW3)
         direct, key = self._family.answer(image)
         last = self._candidates[-1].thumbnail if self._candidates else thumbnail
@@ -173,33 +150,10 @@ class SchedulerEvaluator:
             'num_frames': self._num_done,
             'num_answered': self._num_done,
             'num_sequences': len(next(iter(tables.values()))),
-            'complete': self._is_complete,
-            'size': list(self._source.size),
-            'backend': info.name,
-            'device': info.device,
-            'runtime': info.runtime,
-            'num_threads': info.num_threads,
-            'cores': available_cores(),
-            'wall_s': round(self._wall_s, 1),
+            **self._facts(info),
             'notes': list(self._field.notes),
         }
 
     def close(self) -> None:
         """Free the backends; calling it twice is harmless."""
         self._field.close()
-
-    def __enter__(self) -> SchedulerEvaluator:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def _length(source: FrameSource, num_frames: int | None) -> int | None:
-    """Frames to take, None: all. A source made of an endless one has no end either."""
-    if num_frames is None and source.num_frames is None and source.is_rendered:
-        raise ConfigError(f'{source.name} has no end: say how many frames to take (--num-frames N)')
-    known = [number for number in (source.num_frames, num_frames) if number is not None]
-    return min(known, default=None)

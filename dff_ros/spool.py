@@ -6,11 +6,11 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dff_ros.closing import Closing
 from dff_ros.errors import DffError
 
 _LEVEL = 1
@@ -30,7 +30,7 @@ class Packed:
         return np.frombuffer(zlib.decompress(self.data), np.uint8).reshape(self.shape)
 
 
-class LabelSpool:
+class LabelSpool(Closing):
     """Label maps with integer keys, in the order they were added; a context manager that removes its file."""
 
     def __init__(self) -> None:
@@ -61,11 +61,3 @@ class LabelSpool:
     def close(self) -> None:
         """Remove the file; calling it twice is harmless."""
         self._file.close()
-
-    def __enter__(self) -> LabelSpool:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import cast
 
 import av
@@ -16,6 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from dff_ros.closing import Closing
 from dff_ros.errors import ConversionError, DffError, ShapeError
 from dff_ros.output_files import PART
 
@@ -38,7 +38,7 @@ _ENCODERS: tuple[tuple[str, dict[str, str]], ...] = (
 )
 
 
-class VideoReader:
+class VideoReader(Closing):
     """The frames of a video file or capture device, decoded one at a time; a context manager.
 
     `size` is the (height, width) of the stream, `fps` its mean rate, `num_frames` None where the file does
@@ -91,14 +91,8 @@ class VideoReader:
         """Close the file; calling it twice is harmless."""
         self._container.close()
 
-    def __enter__(self) -> VideoReader:
-        return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-
-class VideoWriter:
+class VideoWriter(Closing):
     """Writes RGB frames to a video file (yuv420p); a context manager.
 
     The file appears under its name when it is closed, also on Ctrl-C; until then it is `NAME.part`, which is
@@ -185,14 +179,6 @@ class VideoWriter:
                 container.close()
         with contextlib.suppress(OSError):
             self._part.unlink()
-
-    def __enter__(self) -> VideoWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _format_of(path: Path) -> str:

@@ -38,6 +38,7 @@ ALLOWED = {  # the runtimes that a module, or all modules of a package, may impo
     'runner': {'cv2', 'av'},
     'scheduler_evaluator': {'cv2', 'av'},
     'scoring': {'cv2'},
+    'source_pass': {'cv2', 'av'},
     'sources': {'cv2', 'av'},
     'training': {'torch', 'cv2'},
     'verification': {'cv2'},
@@ -94,6 +95,7 @@ def test_modules_import_with_the_other_runtimes_blocked(allowed):
 
 RING_0 = (
     'types',
+    'closing',
     'errors',
     'config',
     'keyframe_config',
