@@ -30,7 +30,7 @@ def check_scheduler(config: DffConfig, spec: ModelSpec) -> None:
     """ConfigError where a bundle, with the flow that is set, cannot serve the scheduler."""
     keyframe = config.keyframe
     lacking = _lacking(spec, spec.flow_in_use(config.flow))
-    choices = {'scheduler': SCHEDULERS}
+    choices: dict[str, tuple[str, ...]] = {'scheduler': SCHEDULERS}
     if keyframe.scheduler == BUDGET:
         choices['budget_over'] = BUDGET_OVER
     for setting, known in choices.items():
