@@ -11,6 +11,8 @@ from dff_ros.types import Action, Decision
 _STEP = 0.2
 """Change of the logarithm of the threshold by a key frame too many. A larger one follows the content less."""
 
+_NS_PER_S = 1e9
+
 _MIN_THRESHOLD, _MAX_THRESHOLD = 1 / 8, 64.0
 """In multiples of the rule's own limit. What a still camera saves up has an end; its noise stays below."""
 
@@ -80,9 +82,7 @@ class BudgetScheduler:
             self._log_threshold = 0.0
         elif last is not None:
             # Seen from the outcome: a refresh may have been put off, or have ended in the background.
-            is_key = signal.frames_since_key <= last.frames_since_key
-            seconds = signal.seconds_since_key - last.seconds_since_key
-            if is_key:
-                seconds = signal.seconds_since_key / signal.frames_since_key
+            is_key = signal.key_number != last.key_number
+            seconds = (signal.stamp_ns - last.stamp_ns) / _NS_PER_S
             moved = self._log_threshold + _STEP * self._allowance.excess(is_key, seconds)
             self._log_threshold = min(max(moved, math.log(_MIN_THRESHOLD)), math.log(_MAX_THRESHOLD))

@@ -100,6 +100,8 @@ class KeyFrameCache(Generic[FeatureT, ContextT]):
             key_change=change(self._last.thumbnail, self._slot.thumbnail),
             measured=self._measured,
             is_refreshing=is_refreshing,
+            key_number=self._slot.number,
+            stamp_ns=frame.stamp_ns,
         )
 
 

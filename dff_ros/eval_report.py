@@ -121,7 +121,7 @@ def table_of(title: str, names: Sequence[str], numbers: Sequence[str]) -> Table:
         title=title, title_justify='left', box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
     )
     for name in names:
-        table.add_column(name)
+        table.add_column(name, no_wrap=bool(name))  # what has no header is running text
     for name in numbers:
         table.add_column(name, justify='right')
     return table

@@ -17,6 +17,7 @@ from dff_ros.sources import CUT, STOP_AND_GO, FrameSource, SourceFrame
 _NS_PER_S = 10**9
 _PAUSE_NS = 60 * _NS_PER_S
 _NOISE_SEED = 0
+_EXAMPLES = {STOP_AND_GO: 'drive.mp4', CUT: 'drive.mp4,street'}
 
 
 SPEEDS = {'normal': 1.0, 'half': 0.5, 'double': 2.0}
@@ -37,6 +38,9 @@ def open_made(text: str, split: str | None, open_part: Callable[[str], FrameSour
 
     ConfigError as CutSource, and for cuts with a split.
     """
+    for prefix, example in _EXAMPLES.items():
+        if text.startswith(prefix) and not all(part.strip() for part in text.removeprefix(prefix).split(',')):
+            raise ConfigError(f'{text}: there is no source where one should be; say {prefix}{example}')
     if text.startswith(STOP_AND_GO):
         return StopGoSource(open_part(text.removeprefix(STOP_AND_GO)))
     if split is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -85,10 +87,10 @@ def plot(report: Report, path: Path) -> None:
         axes.set_title(method, fontsize='small')
     is_labelled = report['labelled']
     panels[0].set_ylabel('mIoU in %' if is_labelled else 'pixels labelled as per frame, in %')
-    figure.legend(
-        *panels[0].get_legend_handles_labels(), loc='outside lower center', ncols=8, fontsize='small'
-    )
-    figure.suptitle(title_of(report), fontsize='small')
+    handles, labels = panels[0].get_legend_handles_labels()
+    num_columns = math.ceil(len(labels) / math.ceil(len(labels) / (4 * len(methods))))
+    figure.legend(handles, labels, loc='outside lower center', ncols=num_columns, fontsize='small')
+    figure.suptitle(textwrap.fill(title_of(report), 80 * len(methods)), fontsize='small')
     buffer = io.BytesIO()
     figure.savefig(buffer, format='png', dpi=DPI)
     write_whole(path, buffer.getvalue())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dff_ros.budget import Allowance, BudgetScheduler
-from dff_ros.config import SCHEDULERS, DffConfig, KeyframeConfig
+from dff_ros.config import BUDGET_OVER, SCHEDULERS, DffConfig, KeyframeConfig
 from dff_ros.errors import ConfigError
 from dff_ros.model_spec import ModelSpec
 from dff_ros.rules import FixedRule, LearnedRule, MotionRule, PeriodRule, ResidualRule
@@ -30,10 +30,13 @@ def check_scheduler(config: DffConfig, spec: ModelSpec) -> None:
     """ConfigError where a bundle, with the flow that is set, cannot serve the scheduler."""
     keyframe = config.keyframe
     lacking = _lacking(spec, spec.flow_in_use(config.flow))
-    for setting in ('scheduler', 'budget_over') if keyframe.scheduler == BUDGET else ('scheduler',):
+    choices: dict[str, tuple[str, ...]] = {'scheduler': SCHEDULERS}
+    if keyframe.scheduler == BUDGET:
+        choices['budget_over'] = BUDGET_OVER
+    for setting, known in choices.items():
         asked = getattr(keyframe, setting)
         if asked in lacking:
-            served = ', '.join(name for name in SCHEDULERS if name not in lacking)
+            served = ', '.join(name for name in known if name not in lacking)
             raise ConfigError(
                 f'keyframe.{setting}: got {asked!r}, but {lacking[asked]}; it can serve {served}'
             )

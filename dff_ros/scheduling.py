@@ -81,7 +81,8 @@ class Signal:
     `change` is the difference of the thumbnails (dff_ros/thumbnails.py) of this frame and the one before,
     0..1: near 1 at a hard cut, small in fast motion; where frames were idle, the largest since the last
     decision. `key_change` is the same to the key frame. `measured` is None on the first frame after a key
-    frame. `is_refreshing`: a key frame is being computed in the background.
+    frame. `is_refreshing`: a key frame is being computed in the background. `key_number`: which frame of the
+    stream the key frame is; `stamp_ns`: the stamp of this one.
     """
 
     frames_since_key: int
@@ -90,6 +91,8 @@ class Signal:
     key_change: float = 0.0
     measured: Measured | None = None
     is_refreshing: bool = False
+    key_number: int = 0
+    stamp_ns: int = 0
 
 
 class KeyFrameScheduler(Protocol):

@@ -9,7 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile('dff', deadline=None)  # a machine may be slow
+hypothesis.settings.load_profile('dff')
 
 # Above 101 the ports of a domain reach into the range that Linux hands out to other programs.
 DOMAIN_IDS = range(1, 102)

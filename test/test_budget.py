@@ -15,17 +15,34 @@ from dff_ros.scheduling import Measured, Signal
 from dff_ros.types import Action
 
 
-def keys_of(config: KeyframeConfig, speeds: np.ndarray, period_s: float = 1 / 30) -> np.ndarray:
-    """Whether each frame becomes a key frame, where the flow grows by `speeds` px a frame."""
+def signal_at(
+    now: int, age: int, measured: Measured | None = None, period_s: float = 1 / 30, change: float = 0.0
+) -> Signal:
+    """What is known of frame `now`, whose key frame came `age` frames before."""
+    stamp_ns = round(now * period_s * 1e9)
+    return Signal(age, age * period_s, change, measured=measured, key_number=now - age, stamp_ns=stamp_ns)
+
+
+def moved(motion_px: float) -> Measured:
+    return Measured(motion_px, 1.0, 0.0, None)
+
+
+def keys_of(
+    config: KeyframeConfig, speeds: np.ndarray, period_s: float = 1 / 30, every: int = 1
+) -> np.ndarray:
+    """Whether each frame that is answered, one in `every`, becomes a key frame, where the flow grows by
+    `speeds` px a frame.
+    """
     scheduler = make_scheduler(config)
     assert scheduler.decide(None).action is Action.REFRESH_NOW
     age, motion, measured, keys = 0, 0.0, None, []
-    for speed in speeds:
+    for now, speed in enumerate(speeds, 1):
         age, motion = age + 1, motion + float(speed)
-        is_key = (
-            scheduler.decide(Signal(age, age * period_s, 0.0, 0.0, measured)).action is not Action.PROPAGATE
-        )
-        measured = None if is_key else Measured(motion, 1.0, 0.0, None)
+        if now % every:
+            continue
+        decision = scheduler.decide(signal_at(now, age, measured, period_s))
+        is_key = decision.action is not Action.PROPAGATE
+        measured = None if is_key else moved(motion)
         if is_key:
             age, motion = 0, 0.0
         keys.append(is_key)
@@ -72,6 +89,24 @@ def test_it_holds_compute_per_second_of_stamps(fps):
     assert keys.mean() == pytest.approx({10: 4 / 9, 30: 2 / 27}[fps], rel=0.05)
 
 
+@pytest.mark.parametrize(('every', 'compute_per_s'), [(2, 8.0), (5, 3.0), (5, 2.0)])
+def test_it_holds_compute_where_only_some_frames_are_answered(every, compute_per_s):
+    """As with `segmentation.every`: the frames between cost nothing, and their time counts."""
+    config = budget(compute_per_s=compute_per_s, propagate_cost=0.1)
+    keys = keys_of(config, np.full(20_000, 15.0), every=every)[500:]
+    cost = keys + 0.1 * ~keys
+    assert cost.mean() * 30 / every == pytest.approx(compute_per_s, rel=0.03)
+
+
+def test_a_key_frame_counts_though_it_is_older_than_the_one_before_was():
+    """The worker's may come into use after a pause longer than the age that the one before had."""
+    scheduler = make_scheduler(budget(key_ratio=0.1))
+    scheduler.decide(None)
+    scheduler.decide(signal_at(2, 2, moved(1.0)))
+    scheduler.decide(signal_at(12, 9, moved(1.0)))
+    assert np.log(scheduler.threshold) == pytest.approx(0.2 * (1 - 0.1))
+
+
 def test_a_still_camera_saves_no_more_than_the_limit_allows():
     """After an hour without motion, noise of a tenth of the limit still makes no key frame."""
     keys = keys_of(budget(max_interval=60), np.zeros(3600))
@@ -79,29 +114,24 @@ def test_a_still_camera_saves_no_more_than_the_limit_allows():
     scheduler = make_scheduler(budget())
     scheduler.decide(None)
     for age in range(1, 900):
-        decision = scheduler.decide(Signal(age, age / 30, 0.0, 0.0, Measured(6.0, 1.0, 0.0, None)))
+        decision = scheduler.decide(signal_at(age, age, moved(6.0)))
         assert decision.action is Action.PROPAGATE
-    assert (
-        scheduler.decide(Signal(901, 30.0, 0.0, 0.0, Measured(8.0, 1.0, 0.0, None))).reason == 'spare_budget'
-    )
+    assert scheduler.decide(signal_at(901, 901, moved(8.0))).reason == 'spare_budget'
 
 
 def test_reasons_name_the_limit_or_the_budget():
     scheduler = make_scheduler(budget(key_ratio=0.01))
     scheduler.decide(None)
-    reasons = []
-    for age in range(1, 6):  # each frame breaks the limit, each refresh costs
-        reasons.append(
-            scheduler.decide(Signal(1, 0.03, 0.0, 0.0, Measured(61.0 + age, 1.0, 0.0, None))).reason
-        )
+    # Each frame breaks the limit, each refresh costs.
+    reasons = [scheduler.decide(signal_at(now, 1, moved(61.0 + now))).reason for now in range(1, 6)]
     assert reasons == ['motion', 'over_budget', 'over_budget', 'over_budget', 'over_budget']
-    assert scheduler.decide(Signal(2, 0.06, 0.9, 0.0, None)).reason == 'cut'
+    assert scheduler.decide(signal_at(6, 2, change=0.9)).reason == 'cut'
 
 
 def _late(decide: Callable[[Signal], object]) -> None:
     """A worker's refresh that ends four frames later: the age falls to 4, not to 1."""
-    for age in (1, 2, 3, 4, 5, 6, 4, 5):
-        decide(Signal(age, age / 30, 0.0, 0.0, Measured(1.0, 1.0, 0.0, None)))
+    for now, age in enumerate((1, 2, 3, 4, 5, 6, 4, 5), 1):
+        decide(signal_at(now, age, moved(1.0)))
 
 
 def test_a_key_frame_counts_when_it_is_in_use_however_long_it_took():

@@ -138,6 +138,9 @@ def test_made_sources_by_name(folders):
         open_source(f'cut:{folders / "a"},{folders / "b"}', split='val')
     with pytest.raises(ConfigError, match="there is no source 'nowhere'"):
         open_source('stopgo:nowhere')
+    for text in ('stopgo:', 'cut:', f'cut:{folders / "a"},'):
+        with pytest.raises(ConfigError, match='there is no source where one should be'):
+            open_source(text)
 
 
 @pytest.mark.parametrize('text', ['{}', 'camvid:{}', 'stopgo:{}', 'stopgo:camvid:{}'])

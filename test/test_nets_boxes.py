@@ -93,7 +93,7 @@ def test_anchor_shapes_of_the_paper():
     max_kept=st.sampled_from([1, 5, 1000]),
     levels=st.sampled_from([2, 5, 1000]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_suppression_equals_a_plain_loop(seed, num, threshold, max_kept, levels):
     boxes = boxes_of(seed, num)
     generator = torch.Generator().manual_seed(seed)

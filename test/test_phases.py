@@ -77,7 +77,7 @@ def test_the_answer_tells_the_true_age():
     assert [result.age_s for result in results] == pytest.approx([0, 0.1, 0.2, 0.3])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(count=st.integers(1, 6), interval=st.integers(1, 12))
 def test_as_few_cameras_as_can_be_refresh_at_a_time(count, interval):
     """Of N cameras that began together, at most ceil(N / l) refresh with one image from the second on."""

@@ -146,6 +146,19 @@ def test_fit_comes_to_the_wanted_ratio():
     assert key_ratio(best.schedule) == ratios[nearest] == pytest.approx(0.1, abs=0.005)
 
 
+def test_fit_ends_where_no_threshold_leads_to_so_many_key_frames():
+    """Content is seen a frame later, so every second frame is a key frame at most."""
+    rows, thresholds = [table(range(10))], []
+
+    def play_at(threshold: float):
+        thresholds.append(threshold)
+        return play(rows, scheduler(scheduler='motion', motion_px=threshold), signal_of)
+
+    best = fit(play_at, 0.0, 10000.0, wanted=0.9)
+    assert key_ratio(best.schedule) == pytest.approx(0.5, abs=0.05)
+    assert len(thresholds) < 40
+
+
 def start_and_go() -> list[int]:
     """40 frames of standing still, 40 at 2 px."""
     return [*[0] * 40, *range(0, 80, 2)]

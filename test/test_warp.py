@@ -48,7 +48,7 @@ def test_zero_flow_is_the_identity(size):
     check_zero_flow(size, seed=0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(size=st.tuples(st.integers(1, 90), st.integers(1, 90)), seed=st.integers(0, 99))
 def test_zero_flow_is_the_identity_at_any_size(size, seed):
     check_zero_flow(size, seed)
@@ -68,7 +68,7 @@ def test_an_integer_flow_is_a_shift_with_zeros_outside(size, dx, dy):
     check_shift(size, dx, dy, seed=0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     dx=st.integers(-45, 45),
@@ -103,7 +103,7 @@ def test_a_fractional_flow_mixes_the_four_neighbours():
     torch.testing.assert_close(validity, torch.tensor([[[[1, 0.75], [0.5, 0.375]]]]), rtol=1e-6, atol=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
     reach=st.sampled_from([0.0, 0.3, 3.0, 20.0]),
@@ -125,7 +125,7 @@ def test_a_constant_map_stays_constant_inside_and_its_warp_is_the_coverage(size,
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     size=st.tuples(st.integers(1, 6), st.integers(1, 6)),
     num_batch=st.integers(1, 2),

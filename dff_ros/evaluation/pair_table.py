@@ -67,6 +67,8 @@ def signal_of(rows: Rows, now: int, key: int) -> Signal:
         change=rows[now].change,
         key_change=0.0 if pair is None else pair.key_change,
         measured=None if before is None else before.measured,
+        key_number=key,
+        stamp_ns=rows[now].stamp_ns,
     )
 
 

@@ -25,6 +25,9 @@ SignalOf = Callable[[Rows, int, int], Signal]
 _PRECISION = 1e-4
 """Relative precision of a threshold."""
 
+_LEAST = 1e-6
+"""Below this share of its range a threshold counts as 0."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -158,7 +161,8 @@ def fit(play_at: Callable[[float], Schedule], low: float, high: float, wanted: f
     A higher threshold must lead to fewer key frames, as it does to a rounding.
     """
     best = min((_fitted(play_at, threshold) for threshold in (low, high)), key=_off(wanted))
-    while high - low > _PRECISION * high:
+    least = low + _LEAST * (high - low)
+    while high - low > _PRECISION * max(high, least):
         middle = _fitted(play_at, (low + high) / 2)
         best = min(best, middle, key=_off(wanted))
         if key_ratio(middle.schedule) > wanted:
