@@ -27,7 +27,7 @@ from dff_ros.geometry import upsample_matrix
 from dff_ros.nets.dff import DffModel, load_model, read_spec
 from dff_ros.nets.looking import split
 from dff_ros.nets.segmentation import upsample_scores
-from dff_ros.training import checkpoint, dff_loop, loop, run_log
+from dff_ros.training import checkpoint, dff_loop, loop, pair_runs, run_log
 from dff_ros.training.dff_config import DffTrainConfig
 from dff_ros.training.dff_evaluation import in_words, propagation_scores, summary
 from dff_ros.training.dff_pairs import parts_of, to_pairs
@@ -408,7 +408,7 @@ def made_data(monkeypatch: pytest.MonkeyPatch) -> None:
         held_out = {'made': PairBatches([Made(2)], 1)}
         return JointData(PairBatches([Made(0)], 1), held_out, None, CAMVID_CLASSES)
 
-    monkeypatch.setattr(dff_loop, 'open_joint_data', open_made)
+    monkeypatch.setattr(pair_runs, 'open_joint_data', open_made)
 
 
 def test_a_run_writes_model_log_and_plot(tmp_path: Path, made_data):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ import pytest
 pytest.importorskip('rclpy')
 from PIL import Image as Picture
 from rclpy.parameter import Parameter
-from ros_helpers import ros_graph
+from ros_helpers import Peer, ros_graph
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -32,6 +34,17 @@ def clip(num_frames: int) -> list[np.ndarray]:
     return [np.ascontiguousarray(scene[:, 2 * i : 2 * i + SIZE[1]]) for i in range(num_frames)]
 
 
+@contextmanager
+def peer_of_node(settings: dict[str, object]) -> Iterator[Peer]:
+    """A peer of a node with these parameters."""
+    with ros_graph() as graph:
+        overrides = [Parameter(name, value=value) for name, value in settings.items()]
+        node = DffNode(context=graph.context, parameter_overrides=overrides)
+        node.start(graph.exit_codes.append)
+        graph.spin(node)
+        yield graph.start_peer()
+
+
 def test_label_maps_over_dds_equal_the_engines(dis_bundle):
     settings = {'bundle': str(dis_bundle.path), 'num_threads': 1, 'keyframe.interval': 3}
     engine = open_model(replace(DffConfig(), settings)).engine
@@ -41,12 +54,7 @@ def test_label_maps_over_dds_equal_the_engines(dis_bundle):
     engine.backend.close()
     assert len(np.unique(expected[0].segmentation.label_map_HW)) > 1  # a constant map would prove nothing
 
-    with ros_graph() as graph:
-        overrides = [Parameter(name, value=value) for name, value in settings.items()]
-        node = DffNode(context=graph.context, parameter_overrides=overrides)
-        node.start(graph.exit_codes.append)
-        graph.spin(node)
-        peer = graph.start_peer()
+    with peer_of_node(settings) as peer:
         facts = [
             peer.ask(fill_image(Image(), Header(stamp=ns_to_stamp(frame.stamp_ns)), frame.image_HW3))
             for frame in frames
@@ -95,12 +103,7 @@ def test_boxes_over_dds_are_those_of_dff_run_in_pixels_of_the_source(detection_b
     assert len(edges) > 8
     assert (edges.max(0)[2:] > 0.7 * np.array(size[::-1])).all()  # far beyond the 96x128 of the network
 
-    with ros_graph() as graph:
-        overrides = [Parameter(name, value=value) for name, value in settings.items()]
-        node = DffNode(context=graph.context, parameter_overrides=overrides)
-        node.start(graph.exit_codes.append)
-        graph.spin(node)
-        peer = graph.start_peer()
+    with peer_of_node(settings) as peer:
         for line, image in zip(lines, images, strict=True):
             header = Header(stamp=ns_to_stamp(1 + line['stamp_ns']), frame_id='front')
             assert peer.ask(fill_image(Image(), header, image))['num_detections'] == str(len(line['boxes']))
@@ -143,12 +146,7 @@ def with_a_spoiled_detection_head(bundle, folder, value: float) -> None:
 def test_a_broken_detection_head_costs_no_frame(detection_bundle, tmp_path, value, threshold, allowed):
     with_a_spoiled_detection_head(detection_bundle, tmp_path / 'spoiled', value)
     settings = {'bundle': str(tmp_path / 'spoiled'), 'num_threads': 1, 'detection.score_threshold': threshold}
-    with ros_graph() as graph:
-        overrides = [Parameter(name, value=value) for name, value in settings.items()]
-        node = DffNode(context=graph.context, parameter_overrides=overrides)
-        node.start(graph.exit_codes.append)
-        graph.spin(node)
-        peer = graph.start_peer()
+    with peer_of_node(settings) as peer:
         facts = [
             peer.ask(fill_image(Image(), Header(stamp=ns_to_stamp(10**9 + number)), image))
             for number, image in enumerate(clip(3))

@@ -18,7 +18,7 @@ from dff_ros.data.pair_sample import PairSample
 from dff_ros.data.video_set import SequenceInfo, VideoFrame
 from dff_ros.errors import ConfigError, DataError
 from dff_ros.nets.dff import load_model, read_spec
-from dff_ros.training import checkpoint, run_log, scheduler_loop
+from dff_ros.training import checkpoint, pair_runs, run_log, scheduler_loop
 from dff_ros.training.dff_pairs import to_pairs
 from dff_ros.training.disagreement import cases_of, share_of_cells
 from dff_ros.training.joint_batches import JointData
@@ -89,7 +89,7 @@ def made_data(monkeypatch: pytest.MonkeyPatch) -> None:
     def open_made(*_args: object) -> JointData:
         return JointData(PairBatches([Made()], 1), {'made': PairBatches([Made()], 1)}, None, CLASS_NAMES)
 
-    monkeypatch.setattr(scheduler_loop, 'open_joint_data', open_made)
+    monkeypatch.setattr(pair_runs, 'open_joint_data', open_made)
 
 
 # What is learnt

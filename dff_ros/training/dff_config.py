@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dff_ros.config import Validated, other_default, param
-from dff_ros.data.augment_config import AugmentConfig
 from dff_ros.errors import ConfigError
 from dff_ros.model_spec import FLOW_SOURCES
-from dff_ros.training.config import FEATURE_NETS, RunConfig, path_list
+from dff_ros.training.config import FEATURE_NETS
 from dff_ros.training.detection_config import DetectionHeadConfig
-from dff_ros.training.joint_data_config import JointDataConfig
+from dff_ros.training.pair_run_config import PairRunConfig
 
 ABLATIONS = ('joint', 'fix_n', 'fix_f', 'separate', 'no_scale_map', 'per_frame')
 """What is trained: everything; all but the per-frame network N; all but the flow net F; nothing; everything
@@ -84,11 +83,11 @@ class LossConfig(Validated):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DffTrainConfig(RunConfig):
+class DffTrainConfig(PairRunConfig):
     """Joint training of feature net, head, flow net, scale map and correction branch."""
 
     changeable: ClassVar[tuple[str, ...]] = (
-        *RunConfig.changeable,
+        *PairRunConfig.changeable,
         *_PATHS,
         'data.memory_mib',
     )
@@ -130,8 +129,8 @@ class DffTrainConfig(RunConfig):
     )
     detail: bool = param(True, "The head sees the light net's fine features of the current frame")
     correction_channels: int = param(80, 'Width of the correction branch; 0: none', minimum=0, maximum=4096)
-    lr: float = other_default(RunConfig, 'lr', 6e-4)
-    weight_decay: float = other_default(RunConfig, 'weight_decay', 4e-3)
+    lr: float = other_default(PairRunConfig, 'lr', 6e-4)
+    weight_decay: float = other_default(PairRunConfig, 'weight_decay', 4e-3)
     feature_lr: float = param(
         0.4,
         'Peak rate of feature net, light net and head where they have start weights, as a multiple of lr',
@@ -144,14 +143,6 @@ class DffTrainConfig(RunConfig):
     class_balance: float = param(
         0.4, 'Classes weigh 1 / frequency to this power in the loss; 0: all equal', minimum=0.0, maximum=1.0
     )
-    crop_height: int = param(360, 'Height of the training crops', minimum=32, maximum=4096, unit='px')
-    crop_width: int = param(480, 'Width of the training crops', minimum=32, maximum=4096, unit='px')
-    held_out: int = param(
-        64, 'Pairs, never trained on, that the averaged weights are measured with', minimum=1, maximum=100_000
-    )
-    validate_every: int = param(
-        500, 'Steps from one measurement to the next', minimum=1, maximum=1_000_000, unit='steps'
-    )
     patience: int = param(
         0,
         'Training ends after so many measurements without a lower loss, with the weights of the lowest; '
@@ -161,8 +152,6 @@ class DffTrainConfig(RunConfig):
     )
     detection: DetectionHeadConfig = dataclasses.field(default_factory=DetectionHeadConfig)
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
-    data: JointDataConfig = dataclasses.field(default_factory=JointDataConfig)
-    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
 
     def check_together(self) -> None:
         """ConfigError where settings are missing or do not go together."""
@@ -186,16 +175,6 @@ class DffTrainConfig(RunConfig):
                 f'above augment.scale_max {self.augment.scale_max}'
             )
         self.data.per_batch(self.batch)
-
-    @property
-    def crop(self) -> tuple[int, int]:
-        """(height, width) of the training crops."""
-        return self.crop_height, self.crop_width
-
-    @property
-    def labelled_data(self) -> list[str]:
-        """The labelled data sets, each as `open_videos` takes it."""
-        return path_list(self.data.labelled)
 
     @property
     def needs_light_net(self) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,9 +19,9 @@ from dff_ros.training.dff_config import DffTrainConfig
 from dff_ros.training.dff_evaluation import in_words, propagation_scores, summary
 from dff_ros.training.dff_trainer import DffTrainer, freeze
 from dff_ros.training.evaluation import evaluate_frames, evaluate_splits
-from dff_ros.training.joint_batches import JointData, open_joint_data
 from dff_ros.training.learner import choose_device
 from dff_ros.training.loop import Job, check_directory, commit, run_job, without_empty
+from dff_ros.training.pair_runs import make_validator, open_pairs
 from dff_ros.training.processes import Processes, join_processes
 from dff_ros.training.progress import progress_bar
 from dff_ros.training.sources import class_weights
@@ -44,7 +43,7 @@ def train_dff(config: DffTrainConfig, resume: bool = False) -> int:
 
 
 def _job(config: DffTrainConfig, processes: Processes) -> Job:
-    data = processes.first_alone(lambda: _open(config))
+    data = processes.first_alone(lambda: open_pairs(config))
     started = start_model(config, data.class_names, data.class_colours, data.box_class_names)
     started.check_fixed(config.ablation)
     num_classes = started.model.spec.num_classes
@@ -52,45 +51,17 @@ def _job(config: DffTrainConfig, processes: Processes) -> Job:
     if data.labelled is not None:
         weights = class_weights([Source(data.labelled, 1)], config.class_balance, num_classes)
     trainer = DffTrainer(config, started, weights, processes)
+    share = processes.share(config.batch)
     facts = {'start': list(started.report), 'processes': processes.world}
     return Job(
         trainer,
         data.train,
         {**facts, 'pairs_per_batch': config.data.per_batch(config.batch)},
         lambda log: _finish(config, trainer.trained_model(), started.lineage, log),
-        _validator(config, trainer, data, processes),
-        processes.share(config.batch),
+        make_validator(config, data, trainer.validate, share),
+        share,
         data.close,
     )
-
-
-def _open(config: DffTrainConfig) -> JointData:
-    return open_joint_data(
-        config.data,
-        config.augment,
-        config.crop,
-        config.seed,
-        config.batch,
-        config.workers,
-        Path(config.street_cache),
-    )
-
-
-def _validator(
-    config: DffTrainConfig, trainer: DffTrainer, data: JointData, processes: Processes
-) -> Callable[[int, run_log.RunLog], None]:
-    """Measures held-out pairs when it is time; `loss` in the log is the mean over their kinds."""
-    held_out, share = data.held_out, processes.share(config.batch)
-    num_batches = math.ceil(config.held_out / (config.batch * max(len(held_out), 1)))
-
-    def validate(done: int, log: run_log.RunLog) -> None:
-        if held_out and (done % config.validate_every == 0 or done == config.steps):
-            figures = trainer.validate(
-                {kind: batches.ahead(0, num_batches, share) for kind, batches in held_out.items()}
-            )
-            log.write('validation', step=done, **{name: round(value, 5) for name, value in figures.items()})
-
-    return validate
 
 
 def _assemble(config: DffTrainConfig) -> int:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dff_ros.config import other_default, param
-from dff_ros.data.augment_config import AugmentConfig
 from dff_ros.data.pair_config import PairConfig
 from dff_ros.errors import ConfigError
-from dff_ros.training.config import RunConfig, path_list
+from dff_ros.training.config import path_list
 from dff_ros.training.joint_data_config import JointDataConfig
+from dff_ros.training.pair_run_config import PairRunConfig
 
 _PATHS = (
     'start',
@@ -39,30 +39,19 @@ class SchedulerDataConfig(JointDataConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SchedulerTrainConfig(RunConfig):
+class SchedulerTrainConfig(PairRunConfig):
     """Training of the quality net of a model; everything else of it stays as it is."""
 
-    changeable: ClassVar[tuple[str, ...]] = (*RunConfig.changeable, *_PATHS, 'data.memory_mib')
+    changeable: ClassVar[tuple[str, ...]] = (*PairRunConfig.changeable, *_PATHS, 'data.memory_mib')
     local: ClassVar[tuple[str, ...]] = ('run', 'street_cache', *_PATHS)
     """Settings that are paths of one machine; a model that leaves it does not name them."""
 
     start: str = param('', 'The run or bundle that gets a quality net; one that has it goes on learning')
     quality_channels: int = param(32, 'Width of the quality net', minimum=1, maximum=4096)
-    steps: int = other_default(RunConfig, 'steps', 1500)
-    lr: float = other_default(RunConfig, 'lr', 1e-3)
-    crop_height: int = param(360, 'Height of the training crops', minimum=32, maximum=4096, unit='px')
-    crop_width: int = param(480, 'Width of the training crops', minimum=32, maximum=4096, unit='px')
-    held_out: int = param(
-        128,
-        'Pairs, never trained on, that the averaged weights are measured with',
-        minimum=1,
-        maximum=100_000,
-    )
-    validate_every: int = param(
-        500, 'Steps from one measurement to the next', minimum=1, maximum=1_000_000, unit='steps'
-    )
+    steps: int = other_default(PairRunConfig, 'steps', 1500)
+    lr: float = other_default(PairRunConfig, 'lr', 1e-3)
+    held_out: int = other_default(PairRunConfig, 'held_out', 128)
     data: SchedulerDataConfig = dataclasses.field(default_factory=SchedulerDataConfig)
-    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
 
     def check_together(self) -> None:
         """ConfigError where settings are missing or do not go together."""
@@ -76,13 +65,3 @@ class SchedulerTrainConfig(RunConfig):
                 'data.pairs.max_offset: got 0; a frame that is its own key frame teaches nothing'
             )
         self.data.per_batch(self.batch)
-
-    @property
-    def crop(self) -> tuple[int, int]:
-        """(height, width) of the training crops."""
-        return self.crop_height, self.crop_width
-
-    @property
-    def labelled_data(self) -> list[str]:
-        """The labelled data sets, each as `open_videos` takes it."""
-        return path_list(self.data.labelled)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -15,9 +13,8 @@ from dff_ros.nets.dff import DffModel
 from dff_ros.training import run_log
 from dff_ros.training.checkpoint import MODEL_FILE, save_trained
 from dff_ros.training.evaluation import evaluate_splits
-from dff_ros.training.joint_batches import JointData, open_joint_data
 from dff_ros.training.loop import Job, commit, run_job
-from dff_ros.training.pair_batch import PairBatch
+from dff_ros.training.pair_runs import held_out_pairs, make_validator, open_pairs
 from dff_ros.training.progress import progress_bar
 from dff_ros.training.scheduler_config import SchedulerTrainConfig
 from dff_ros.training.scheduler_evaluation import plot_calibration, video_calibration
@@ -25,8 +22,6 @@ from dff_ros.training.scheduler_trainer import SchedulerTrainer, start_scheduler
 from dff_ros.training.start import Start
 
 _SPLIT = 'val'
-
-HeldOut = dict[str, Iterable[PairBatch]]
 
 
 def train_scheduler(config: SchedulerTrainConfig, resume: bool = False) -> int:
@@ -38,47 +33,16 @@ def train_scheduler(config: SchedulerTrainConfig, resume: bool = False) -> int:
 
 def _job(config: SchedulerTrainConfig) -> Job:
     started, start = start_scheduler(config)
-    data = _open(config)
+    data = open_pairs(config)
     trainer = SchedulerTrainer(config, started.model)
     return Job(
         trainer,
         data.train,
         {'start': list(started.report), 'pairs_per_batch': config.data.per_batch(config.batch)},
         lambda log: _finish(trainer, start, log),
-        _validator(trainer, data),
+        make_validator(config, data, trainer.validate),
         close=data.close,
     )
-
-
-def _open(config: SchedulerTrainConfig) -> JointData:
-    return open_joint_data(
-        config.data,
-        config.augment,
-        config.crop,
-        config.seed,
-        config.batch,
-        config.workers,
-        Path(config.street_cache),
-    )
-
-
-def _held_out(config: SchedulerTrainConfig, data: JointData) -> HeldOut:
-    """The same pairs at every measurement."""
-    num_batches = math.ceil(config.held_out / (config.batch * max(len(data.held_out), 1)))
-    return {kind: batches.ahead(0, num_batches) for kind, batches in data.held_out.items()}
-
-
-def _validator(trainer: SchedulerTrainer, data: JointData) -> Callable[[int, run_log.RunLog], None]:
-    config = trainer.config
-
-    def validate(done: int, log: run_log.RunLog) -> None:
-        if done % config.validate_every and done < config.steps:
-            return
-        if batches := _held_out(config, data):
-            figures = trainer.validate(batches)
-            log.write('validation', step=done, **{name: round(value, 5) for name, value in figures.items()})
-
-    return validate
 
 
 def _finish(trainer: SchedulerTrainer, start: Start, log: run_log.RunLog) -> None:
@@ -88,8 +52,8 @@ def _finish(trainer: SchedulerTrainer, start: Start, log: run_log.RunLog) -> Non
     own = _training_facts(config)
     save_trained(run, model, {**start.training, 'scheduler': own})
     calibration: dict[str, dict[str, object]] = {}
-    with closing(_open(config)) as data:
-        for kind, batches in _held_out(config, data).items():
+    with closing(open_pairs(config)) as data:
+        for kind, batches in held_out_pairs(config, data).items():
             _, found = trainer.measure(batches)
             calibration |= {f'held-out {kind} pairs, {name}': item.summary() for name, item in found.items()}
     names, measure = model.spec.class_names, partial(_measure, config, model)
