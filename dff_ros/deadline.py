@@ -62,10 +62,14 @@ class DeadlineController:
         """The next frame is to be left out."""
         return self._is_exhausted and self._debt_ms >= self._budget_ms
 
-    def rest(self) -> None:
-        """A frame was skipped, or idle: it gives its budget to the others."""
+    def rest(self, *, is_refreshed: bool = False) -> None:
+        """A frame was skipped, or idle: it gives its budget to the others. `is_refreshed`: a key frame came
+        into use on it.
+        """
         self._debt_ms = max(0.0, self._debt_ms - self._budget_ms)
         self._since_refresh += 1
+        if is_refreshed and self._budget_ms:
+            self._end_refresh()
 
     def spent(self, time_ms: float, *, is_refresh: bool, is_refreshed: bool) -> None:
         """An answered frame took so long. `is_refresh`: a key frame was being computed during it;
@@ -100,9 +104,12 @@ class DeadlineController:
         else:
             self._plain_ms.append(time_ms)
         if is_refreshed:
-            self._excess_ms.append(self._refresh_ms)
-            self._refresh_ms = 0.0
-            self._spacing, self._since_refresh = self._since_refresh, 0
+            self._end_refresh()
+
+    def _end_refresh(self) -> None:
+        self._excess_ms.append(self._refresh_ms)
+        self._refresh_ms = 0.0
+        self._spacing, self._since_refresh = self._since_refresh, 0
 
     def _interval_within(self, budget_ms: float) -> int:
         """The shortest interval whose mean time is within a budget, at most the longest allowed."""

@@ -77,3 +77,15 @@ def test_the_launch_file_remaps_the_image_of_each_camera(cameras, image, expecte
 def test_images_that_do_not_fit_the_cameras_are_refused(image):
     with pytest.raises(ConfigError, match=re.escape(f"image: got '{image}' for the cameras front, left; ")):
         launching.remappings({'cameras': 'front,left', 'image': image})
+
+
+@pytest.mark.parametrize(
+    ('cameras', 'image', 'complaint'),
+    [
+        ('front,left', '/a,/a', 'image: got /a for two cameras'),
+        ('', '/{camera}/image_raw', "image: got '/{camera}/image_raw', but there are no names for {camera}"),
+    ],
+)
+def test_images_without_a_camera_each_are_refused(cameras, image, complaint):
+    with pytest.raises(ConfigError, match=re.escape(complaint)):
+        launching.remappings({'cameras': cameras, 'image': image})

@@ -205,6 +205,16 @@ def test_a_budget_is_set_and_lifted_while_running(monkeypatch):
     assert not any(engine.step(frame).is_skipped for frame in frames[200:])
 
 
+def test_a_refresh_that_ends_on_an_idle_frame_counts():
+    """As with the worker and `segmentation.every`: 10 ms a frame, 65 more while a key frame is made."""
+    controller = DeadlineController(20.0, MAX_INTERVAL)
+    for _ in range(100):
+        controller.spent(10.0, is_refresh=False, is_refreshed=False)
+        controller.spent(75.0, is_refresh=True, is_refreshed=False)
+        controller.rest(is_refreshed=True)
+    assert controller.min_interval == 7  # 10 + 65 / 7 ms are below 20
+
+
 TIMES = st.floats(0.1, 500.0)
 
 

@@ -290,9 +290,11 @@ def test_frames_skipped_for_want_of_time_are_told_and_counted(graph, monkeypatch
     peer.ask(image_message(0))
     with monkeypatch.context() as patch:
         patch.setattr(DeadlineController, 'is_skipping', property(lambda self: True))
-        facts = [peer.ask(image_message(number)) for number in (1, 2)]
-    facts.append(peer.ask(image_message(3)))
-    assert [f['state'] for f in facts] == ['skipped', 'skipped', 'propagated']
+        facts = [peer.ask(image_message(1)), peer.ask(image_message(2, frame_id='other'))]
+    facts.append(peer.ask(image_message(3, frame_id='other')))
+    assert [f['state'] for f in facts] == ['skipped', 'skipped', 'key']
+    assert [f['reset_cause'] for f in facts] == ['', 'frame_id', '']
+    assert [f['is_refreshed'] for f in facts] == ['false', 'false', 'true']
     assert [f['reason'] for f in facts[:2]] == ['deadline', 'deadline']
     assert [f['dropped.deadline'] for f in facts] == ['1', '2', '2']
     assert 'budget_ms' in facts[0]['detail']

@@ -83,6 +83,11 @@ def remappings(values: Mapping[str, str]) -> list[tuple[str, str]]:
     """From the image topic of each camera to the one asked for; ConfigError where they do not fit."""
     cameras, asked = _cameras(values), names_in(values[_IMAGE])
     if cameras == (NO_NAME,):
+        if _PLACE_OF_NAME in values[_IMAGE]:
+            raise ConfigError(
+                f'image: got {values[_IMAGE]!r}, but there are no names for {_PLACE_OF_NAME}; '
+                f'give {CAMERAS.name}:=front,left too'
+            )
         return [(_IMAGE, values[_IMAGE])]
     if asked == [_IMAGE]:
         return []
@@ -93,6 +98,9 @@ def remappings(values: Mapping[str, str]) -> list[tuple[str, str]]:
             f'image: got {values[_IMAGE]!r} for the cameras {", ".join(cameras)}; give one topic for each, '
             f'separated by commas, or one with {_PLACE_OF_NAME} in it, as /{_PLACE_OF_NAME}/image_raw'
         )
+    twice = sorted({topic for topic in asked if asked.count(topic) > 1})
+    if twice:
+        raise ConfigError(f'image: got {", ".join(twice)} for two cameras; each needs a topic of its own')
     return [(topic_of(camera, _IMAGE), topic) for camera, topic in zip(cameras, asked, strict=True)]
 
 

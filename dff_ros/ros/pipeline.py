@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
@@ -84,7 +85,7 @@ class Pipeline:
             self._resets[result.reset_cause.value] += 1
         if result.is_skipped:
             late = f'frames take more than {config.budget_ms:g} ms (budget_ms) even at the longest interval'
-            self._drop(item, DEADLINE, late, status.SKIPPED)
+            self._drop(item, DEADLINE, late, status.skipped(result, late))
             return
         header = item.message.header
         if result.segmentation is not None:
@@ -115,14 +116,17 @@ class Pipeline:
             INTERNAL_ERROR, f'image {stamp_ns} ns was not answered in full; please report this:\n{trace}'
         )
 
-    def _drop(self, item: Received, reason: str, detail: str, state: str = status.DROPPED) -> None:
+    def _drop(
+        self, item: Received, reason: str, detail: str, facts: Mapping[str, object] | None = None
+    ) -> None:
+        """Count, warn and tell; `facts` in place of the usual ones of a dropped frame."""
         counts = self._mailbox.drop(reason, self._camera)
         stamp_ns = stamp_to_ns(item.message.header.stamp)
         self._warn(
             reason, f'image {stamp_ns} ns dropped ({reason}, {counts.dropped[reason]} so far): {detail}'
         )
-        facts = status.dropped(reason, detail, state) | self._totals(counts)
-        self._publishers.publish_status(item.message.header, facts)
+        told = dict(facts or status.dropped(reason, detail))
+        self._publishers.publish_status(item.message.header, told | self._totals(counts))
 
     def _totals(self, counts: Counts) -> dict[str, object]:
         return {'camera': self._camera} | status.totals(counts, self._resets, self._num_lost)

@@ -26,9 +26,8 @@ def answered(result: StepResult, convert_ms: float, latency_ms: float) -> dict[s
     facts: dict[str, object] = {
         'state': _state(result),
         'is_key': result.is_key,
-        'is_refreshed': result.is_refreshed,
         'reason': result.reason,
-        'reset_cause': result.reset_cause.value if result.reset_cause else '',
+        **_changes(result),
         'age_frames': result.age_frames,
         'age_s': result.age_s,
         **{name: _text_or(getattr(result, name)) for name in _MEASURED},
@@ -54,9 +53,19 @@ def _tasks(result: StepResult) -> list[str]:
     return [task for task, answer in answers.items() if answer is not None]
 
 
-def dropped(reason: str, detail: str, state: str = DROPPED) -> dict[str, object]:
-    """The facts of a frame that reached the engine thread and was dropped or skipped there."""
-    return {'state': state, 'reason': reason, 'detail': detail}
+def dropped(reason: str, detail: str) -> dict[str, object]:
+    """The facts of a frame that reached the engine thread and was dropped there."""
+    return {'state': DROPPED, 'reason': reason, 'detail': detail}
+
+
+def skipped(result: StepResult, detail: str) -> dict[str, object]:
+    """The facts of a frame for which there was no time, and of the reset or refresh that fell on it."""
+    return dropped(result.reason, detail) | {'state': SKIPPED} | _changes(result)
+
+
+def _changes(result: StepResult) -> dict[str, object]:
+    cause = result.reset_cause
+    return {'is_refreshed': result.is_refreshed, 'reset_cause': cause.value if cause else ''}
 
 
 def setup(config: DffConfig, info: BackendInfo) -> dict[str, object]:
