@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from interrupting import interrupted_in
 from run_checks import check_same_checkpoint
 from safetensors.torch import load_file, save_file
 from tiny_models import texture
@@ -438,19 +439,11 @@ def test_a_run_writes_model_log_and_plot(tmp_path: Path, made_data):
     assert (run / run_log.PLOT_FILE).read_bytes()[:4] == b'\x89PNG'
 
 
-def test_resume_equals_an_uninterrupted_run_bit_for_bit(tmp_path: Path, made_data, monkeypatch):
+def test_resume_equals_an_uninterrupted_run_bit_for_bit(tmp_path: Path, made_data):
     settings = {'bf16': True, 'patience': 3, 'accumulate': 2, 'correction_channels': 16}
     assert dff_loop.train_dff(config_of(tmp_path / 'whole', **settings)) == 0
     interrupted = config_of(tmp_path / 'parts', **settings)
-    step = DffTrainer.step
-
-    def stepping(self, index, batch):
-        if index == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, index, batch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(DffTrainer, 'step', stepping)
+    with interrupted_in(DffTrainer, 2, signal.SIGTERM):
         assert dff_loop.train_dff(interrupted) == 128 + signal.SIGTERM
     with pytest.raises(ConfigError, match=r'loss\.distill was 1\.0, is 2\.0'):
         dff_loop.train_dff(replace(interrupted, {'loss.distill': 2.0}), resume=True)

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import signal
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from interrupting import interrupted_in
 from made_layers import smooth_texture
 from run_checks import check_same_checkpoint
 
@@ -162,21 +162,11 @@ def test_a_run_writes_the_flow_net_its_spec_and_its_figures(
     assert [entry['step'] for entry in run_log.steps_of(run_log.read_log(run))] == [2, 4, 6]
 
 
-def test_resume_equals_an_uninterrupted_run_bit_for_bit(
-    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_resume_equals_an_uninterrupted_run_bit_for_bit(tmp_path: Path, images: Path):
     assert flow_loop.train_flow(config_of(tmp_path / 'whole', images=str(images), bf16=True)) == 0
     interrupted = config_of(tmp_path / 'parts', images=str(images), bf16=True)
-    step = FlowTrainer.step
-
-    def stepping(self, index, batch):
-        if index == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, index, batch)
-
-    monkeypatch.setattr(FlowTrainer, 'step', stepping)
-    assert flow_loop.train_flow(interrupted) == 128 + signal.SIGTERM
-    monkeypatch.undo()
+    with interrupted_in(FlowTrainer, 2, signal.SIGTERM):
+        assert flow_loop.train_flow(interrupted) == 128 + signal.SIGTERM
     assert not (tmp_path / 'parts' / flow_loop.RESULTS_FILE).exists()
     assert flow_loop.train_flow(interrupted, resume=True) == 0
     check_same_checkpoint(tmp_path / 'whole', tmp_path / 'parts', step=6)

@@ -1,7 +1,6 @@
 """Training of the quality net: targets by hand, what is frozen, learning, resume, files, errors."""
 
 import json
-import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from interrupting import interrupted_in
 from run_checks import check_same_checkpoint
 from tiny_models import CLASS_NAMES, LIGHT, QUALITY, moving_clip, texture, tiny_model
 
@@ -246,18 +246,10 @@ def _spec_and_weights(run: Path):
     return read_spec(run / checkpoint.MODEL_FILE)[0], run / checkpoint.WEIGHTS_FILE
 
 
-def test_resume_equals_an_uninterrupted_run_bit_for_bit(tmp_path, start, made_data, monkeypatch):
+def test_resume_equals_an_uninterrupted_run_bit_for_bit(tmp_path, start, made_data):
     assert scheduler_loop.train_scheduler(config_of(start, tmp_path / 'whole')) == 0
     interrupted = config_of(start, tmp_path / 'parts')
-    step = SchedulerTrainer.step
-
-    def stepping(self, index, batch):
-        if index == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, index, batch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SchedulerTrainer, 'step', stepping)
+    with interrupted_in(SchedulerTrainer, 2, signal.SIGTERM):
         assert scheduler_loop.train_scheduler(interrupted) == 128 + signal.SIGTERM
     with pytest.raises(ConfigError, match='quality_channels was 8, is 4'):
         scheduler_loop.train_scheduler(replace(interrupted, {'quality_channels': 4}), resume=True)

@@ -1,13 +1,13 @@
 """Training: batches, class weights, checkpoints, resume, stop and the errors a user meets."""
 
 import json
-import os
 import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from interrupting import interrupted_in
 from run_checks import check_same_checkpoint
 
 from dff_ros.config import replace, to_flat, walk
@@ -160,13 +160,11 @@ def test_four_made_frames_are_learnt(tmp_path: Path):
     assert counts.num_pixels == 4 * 46 * 64
 
 
-def test_resume_equals_an_uninterrupted_run_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_resume_equals_an_uninterrupted_run_bit_for_bit(tmp_path: Path):
     assert loop.train(config_of(tmp_path / 'whole', bf16=True)) == 0
     interrupted = config_of(tmp_path / 'parts', bf16=True)
-    stop_after(monkeypatch, 3, signal.SIGTERM)
-    assert loop.train(interrupted) == 128 + signal.SIGTERM
-    monkeypatch.undo()
-    monkeypatch.setattr(loop, 'open_sources', made_sources)
+    with interrupted_in(trainer.Trainer, 2, signal.SIGTERM):
+        assert loop.train(interrupted) == 128 + signal.SIGTERM
     assert not (tmp_path / 'parts' / checkpoint.MODEL_FILE).exists()
     assert loop.train(interrupted, resume=True) == 0
     check_same_checkpoint(tmp_path / 'whole', tmp_path / 'parts', step=6)
@@ -177,23 +175,9 @@ def test_resume_equals_an_uninterrupted_run_bit_for_bit(tmp_path: Path, monkeypa
     assert (tmp_path / 'parts' / 'log.png').read_bytes()[:4] == b'\x89PNG'
 
 
-def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, number: signal.Signals) -> None:
-    """The process sends itself a signal within that step."""
-    step = trainer.Trainer.step
-
-    def stepping(self, index, batch):
-        if index == steps - 1:
-            os.kill(os.getpid(), number)
-        return step(self, index, batch)
-
-    monkeypatch.setattr(trainer.Trainer, 'step', stepping)
-
-
-def test_ctrl_c_leaves_a_checkpoint_of_the_steps_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
-):
-    stop_after(monkeypatch, 2, signal.SIGINT)
-    assert loop.train(config_of(tmp_path)) == 130
+def test_ctrl_c_leaves_a_checkpoint_of_the_steps_done(tmp_path: Path, capsys):
+    with interrupted_in(trainer.Trainer, 1, signal.SIGINT):
+        assert loop.train(config_of(tmp_path)) == 130
     assert checkpoint.load_checkpoint(tmp_path / 'checkpoint.pt', to_flat(config_of(tmp_path)), ())[0] == 2
     assert 'stopped after step 2 of 6; the same command with --resume goes on' in capsys.readouterr().out
 
