@@ -115,19 +115,20 @@ def _shown(
     """The frames of a sequence that are wanted, until one is beyond its end."""
     numbered = enumerate(items)
     at, item = next(numbered)
-    is_again = False
+    is_again, is_cut = False, item.is_cut
     for number, gait in wanted:
         while at < number:
             following = next(numbered, None)
             if following is None:
                 return
             (at, item), is_again = following, False
+            is_cut = is_cut or item.is_cut  # also of a picture that is left out
         name = f'{item.name} {gait}'
         if is_again:
             yield replace(item, image_HW3=_noisy(item.image_HW3, noise), name=name, is_cut=False)
         else:
-            yield replace(item, name=name)
-        is_again = True
+            yield replace(item, name=name, is_cut=is_cut)
+        is_again, is_cut = True, False
 
 
 def _noisy(image_HW3: NDArray[np.uint8], noise: np.random.Generator) -> NDArray[np.uint8]:

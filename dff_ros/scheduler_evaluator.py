@@ -19,7 +19,7 @@ from dff_ros.errors import ConfigError
 from dff_ros.eval_segmentation import SegmentationTask
 from dff_ros.evaluation.metrics import ConfusionMatrix
 from dff_ros.evaluation.pair_table import Answer, Pair, PairRow, Rows
-from dff_ros.evaluation.scheduler_rows import LEARNED, SCHEDULERS, SchedulerRows
+from dff_ros.evaluation.scheduler_rows import LEARNED, SCHEDULERS, SchedulerRows, far_from_wanted
 from dff_ros.methods import CLOCKWORK
 from dff_ros.scheduling import Measured
 from dff_ros.source_pass import SourcePass
@@ -66,13 +66,18 @@ class SchedulerEvaluator(SourcePass):
         self._bundle = open_bundle(config.bundle)
         if CLOCKWORK in (methods or ()):
             raise ConfigError(f'method {CLOCKWORK} has no flow, which schedulers go by: leave it out')
+        if LEARNED in schedulers and not self._bundle.spec.quality_channels:
+            known = ', '.join(name for name in SCHEDULERS if name != LEARNED)
+            raise ConfigError(
+                f'scheduler {LEARNED}: bundle {self._bundle.name} predicts no disagreement; '
+                f'it can serve {known}'
+            )
         num_threads = config.num_threads or available_cores()
         task = SegmentationTask(
             self._bundle, source, num_offsets=1, use_labels=use_labels, num_threads=num_threads
         )
         self._has_truth = task.has_truth
         self._rows = SchedulerRows(config.keyframe, self._bundle.spec.num_classes, schedulers, key_ratios)
-        self._needs_prediction = LEARNED in schedulers
         self._candidates: deque[_Candidate] = deque(maxlen=config.keyframe.max_interval)
         self._field = Field(self._bundle, config, task, methods or ('dff',), source.size, num_offsets=1)
         (self._family,) = self._field.families
@@ -115,12 +120,6 @@ class SchedulerEvaluator(SourcePass):
         contender: Contender[LabelMap],
     ) -> Pair:
         propagation = contender.backend.propagate(item.image_HW3, earlier.key)
-        if self._needs_prediction and propagation.disagreement is None:
-            known = ', '.join(name for name in SCHEDULERS if name != LEARNED)
-            raise ConfigError(
-                f'scheduler {LEARNED}: bundle {self._bundle.name} predicts no disagreement; '
-                f'it can serve {known}'
-            )
         labels = contender.predict(contender.backend, propagation.feature, item.image_HW3)
         return Pair(
             key_change=change(thumbnail, earlier.thumbnail),
@@ -141,8 +140,9 @@ class SchedulerEvaluator(SourcePass):
             method: [rows for rows in sequences if rows] for method, sequences in self._sequences.items()
         }
         info, keyframe = self._family.extractor.info, self._config.keyframe
+        found = self._rows.report(tables)
         return {
-            **self._rows.report(tables),
+            **found,
             'task': 'schedulers',
             'bundle': self._bundle.name,
             'max_age_s': keyframe.max_age_s,
@@ -151,7 +151,7 @@ class SchedulerEvaluator(SourcePass):
             'num_answered': self._num_done,
             'num_sequences': len(next(iter(tables.values()))),
             **self._facts(info),
-            'notes': list(self._field.notes),
+            'notes': [*self._field.notes, *far_from_wanted(found['rows'])],
         }
 
     def close(self) -> None:

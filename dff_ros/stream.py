@@ -16,7 +16,7 @@ from dff_ros.heads import run_heads
 from dff_ros.phases import Phase
 from dff_ros.refresh import InlineRefresher, Refresher, make_key_frame
 from dff_ros.schedulers import make_scheduler
-from dff_ros.scheduling import Signal
+from dff_ros.scheduling import Reason, Signal
 from dff_ros.tasks import TaskPlan
 from dff_ros.timing import ms_since
 from dff_ros.types import (
@@ -37,6 +37,9 @@ NOTHING_DUE = 'nothing_due'
 
 DEADLINE = 'deadline'
 """Reason of a frame that was skipped for want of time, or on which a refresh was put off for it."""
+
+OVERDUE = 'overdue'
+"""Reason of a key frame in place of one that has been in flight for `keyframe.max_interval` frames."""
 
 REFRESHING = 'refreshing'
 """Reason of a propagated frame on which a refresh is due while another one is in flight."""
@@ -66,6 +69,7 @@ class Stream(Generic[FeatureT, ContextT]):
         self._refresher = refresher or InlineRefresher(backend)
         self._deadline = DeadlineController(budget_ms, config.max_interval)
         self._pending_cause: ResetCause | None = None
+        self._asked_number = 0
         self._plan = plan
         self._config = config
         self._scheduler = make_scheduler(config)
@@ -129,7 +133,12 @@ class Stream(Generic[FeatureT, ContextT]):
         feature_ms = ms_since(start_ns)
         heads = run_heads(self._backend, propagation.feature, frame.size, self._plan, due)
         is_refreshed, is_refreshing = is_key or is_swapped, is_key or self._refresher.is_busy
-        self._deadline.spent(ms_since(start_ns), is_refresh=is_refreshing, is_refreshed=is_refreshed)
+        self._deadline.spent(
+            ms_since(start_ns),
+            is_refresh=is_refreshing,
+            is_refreshed=is_refreshed,
+            is_too_old=decision.reason == Reason.MAX_AGE,
+        )
         return StepResult(
             stamp_ns=frame.stamp_ns,
             frame_id=frame.frame_id,
@@ -171,7 +180,11 @@ class Stream(Generic[FeatureT, ContextT]):
             return decision
         if signal.frames_since_key < self._deadline.min_interval:
             return Decision(Action.PROPAGATE, DEADLINE)
-        return Decision(Action.PROPAGATE, REFRESHING) if signal.is_refreshing else decision
+        if not signal.is_refreshing:
+            return decision
+        if self._cache.number - self._asked_number >= self._config.max_interval:
+            return Decision(Action.REFRESH_NOW, OVERDUE)
+        return Decision(Action.PROPAGATE, REFRESHING)
 
     def _refresh(self, frame: Frame, action: Action) -> KeyFrame[FeatureT, ContextT]:
         """Begin or make a key frame where that is asked for; the one to answer the frame from."""
@@ -179,6 +192,7 @@ class Stream(Generic[FeatureT, ContextT]):
         if key is not None and action is Action.PROPAGATE:
             return key
         asked = frame, self._cache.number, self._cache.thumbnail
+        self._asked_number = self._cache.number
         if key is not None and action is Action.REFRESH:
             self._refresher.submit(*asked)
             return self._swap() or key

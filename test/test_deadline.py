@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from fake_backend import FakeBackend, numbered_frame
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dff_ros.config import KeyframeConfig
@@ -20,12 +20,15 @@ BUDGET_MS, MAX_INTERVAL = 33.0, 60
 
 @dataclass
 class Machine:
-    """A stream with a fixed interval under a controller; `plain_ms` and `key_ms` are what its frames take."""
+    """A stream with a fixed interval under a controller; `plain_ms` and `key_ms` are what its frames take. A
+    key frame older than `max_age` frames is replaced at once.
+    """
 
     controller: DeadlineController
     interval: int = 10
     plain_ms: float = 12.0
     key_ms: float = 60.0
+    max_age: int = 10**9
     age: int = 0
     times_ms: list[float] = field(default_factory=list)
     ages: list[int] = field(default_factory=list)
@@ -41,11 +44,14 @@ class Machine:
                 self.controller.rest()
                 self.times_ms.append(0.0)
                 continue
-            is_key = self.age >= max(self.interval, self.controller.min_interval)
+            is_too_old = self.age > self.max_age
+            is_key = is_too_old or self.age >= max(self.interval, self.controller.min_interval)
             self.age = 0 if is_key else self.age
             self.ages.append(self.age)
             self.times_ms.append(self.key_ms if is_key else self.plain_ms)
-            self.controller.spent(self.times_ms[-1], is_refresh=is_key, is_refreshed=is_key)
+            self.controller.spent(
+                self.times_ms[-1], is_refresh=is_key, is_refreshed=is_key, is_too_old=is_too_old
+            )
         return self
 
     def mean_ms(self) -> float:
@@ -237,7 +243,30 @@ def test_invariants_at_any_speeds(budget, interval, phases):
             assert num_in_a_row <= 3
 
 
+@pytest.mark.parametrize('max_age', [5, 20])
+def test_where_the_cap_on_age_allows_no_longer_interval_frames_are_skipped(max_age):
+    """At 10 Hz the default cap of 2 s is 20 frames, and the interval that would do is 57."""
+    machine = make_machine(plain_ms=30.0, key_ms=200.0, interval=5, max_age=max_age).run(500)
+    assert machine.run(1000).mean_ms() <= 1.02 * BUDGET_MS
+    assert max_age < machine.controller.min_interval <= max_age + 4  # it comes after skipped ones
+    assert any(machine.skipped)
+    machine.plain_ms, machine.key_ms = 12.0, 60.0
+    machine.run(1000)
+    assert not any(machine.skipped[-100:])
+    assert machine.controller.min_interval <= 5
+
+
+def test_one_key_frame_forced_by_a_pause_of_the_camera_is_no_cap():
+    machine = make_machine(plain_ms=30.0, key_ms=200.0, interval=5).run(500)
+    settled = machine.controller.min_interval
+    machine.controller.spent(200.0, is_refresh=True, is_refreshed=True, is_too_old=True)
+    machine.age = 0
+    machine.run(500)
+    assert machine.controller.min_interval == settled == 57
+
+
 @settings(max_examples=30)
+@example(interval=1, plain_ms=122.0, extra_ms=1.0)
 @given(interval=st.integers(1, 40), plain_ms=TIMES, extra_ms=TIMES)
 def test_at_a_constant_speed_it_comes_to_rest_within_the_budget(interval, plain_ms, extra_ms):
     machine = make_machine(interval=interval, plain_ms=plain_ms, key_ms=plain_ms + extra_ms).run(600)

@@ -51,6 +51,17 @@ def test_stop_and_go_of_a_clip():
     np.testing.assert_allclose(np.diff(seconds)[[17, 29]], 60.0, atol=1e-6)
 
 
+def test_a_cut_is_told_though_its_first_picture_is_left_out():
+    clips = [numbered_clip([level] * 60) for level in (20, 200)]
+    clips[0].fps = 4.0
+    frames = list(StopGoSource(CutSource(clips)))
+    levels = [round(float(frame.image_HW3.mean()), -1) for frame in frames]
+    pairs = list(zip(frames, frames[1:], levels, levels[1:], strict=False))
+    jumps = [later.sequence == one.sequence and old != new for one, later, old, new in pairs]
+    assert [later.is_cut for _, later, _, _ in pairs] == jumps
+    assert sum(jumps) == 3 * 7  # in each pass
+
+
 def test_a_picture_that_is_shown_again_has_noise_of_its_own():
     clip = numbered_clip([100] * 12)
     clip.fps = 4.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 
 import pytest
@@ -87,6 +88,20 @@ def test_at_the_age_cap_the_frame_waits_and_what_is_in_flight_is_dropped():
     assert backend.calls[-1] == 'extract 4'
     executor.run_next()  # frame 2 was cancelled while it waited: there is nothing left to run
     assert [label(stream.step(numbered_frame(n))) for n in (5, 6)] == [104, 104]
+
+
+def test_a_worker_that_never_answers_is_not_waited_for_longer_than_the_longest_interval():
+    """Without stamps no age in seconds would end it."""
+    stream, backend, executor = make_stream(interval=3, max_interval=5)
+    results = []
+    for n in range(20):
+        results.append(stream.step(dataclasses.replace(numbered_frame(n), stamp_ns=0)))
+        executor.begin_next()
+    keys = [(n, r.reason) for n, r in enumerate(results) if r.is_key]
+    # Asked for at 3; from 8 on the thread is never free.
+    assert keys == [(0, 'no_key'), (8, 'overdue'), (13, 'overdue'), (18, 'overdue')]
+    assert max(r.age_frames for r in results) == 3 + 5 - 1
+    assert backend.calls.count('extract 8') == 1
 
 
 def test_one_that_computes_already_when_it_is_discarded_is_never_used_and_blocks_the_next():

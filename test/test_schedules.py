@@ -10,7 +10,7 @@ import pytest
 from dff_ros.config import KeyframeConfig
 from dff_ros.errors import ConfigError
 from dff_ros.evaluation.pair_table import Answer, Pair, PairRow, oracle_signal, signal_of
-from dff_ros.evaluation.scheduler_rows import SchedulerRows
+from dff_ros.evaluation.scheduler_rows import SchedulerRows, far_from_wanted
 from dff_ros.evaluation.schedules import BEYOND, NUM_STARTS, fit, key_ratio, outcome, play
 from dff_ros.schedulers import make_scheduler
 from dff_ros.scheduling import Measured, Signal
@@ -208,6 +208,14 @@ def test_every_method_has_rows_of_its_own():
     dff, copy = report['rows']
     assert (dff['method'], copy['method']) == ('dff', 'copy')
     assert copy['loss'] == pytest.approx(2 * dff['loss'], abs=0.02) and dff['loss'] > 1.5
+
+
+def test_key_ratios_that_cannot_be_had_are_told():
+    tables = {'dff': [table(start_and_go())]}
+    report, _ = rows_of(tables, ('fixed', 'motion', 'budget'), (0.1, 1.0))
+    (note,) = far_from_wanted(report['rows'])
+    assert ': motion 1 (' in note and 'fixed' not in note and 'budget' not in note
+    assert far_from_wanted(rows_of(tables, ('fixed',), (0.1,))[0]['rows']) == []
 
 
 def test_nothing_measured_yet_is_a_report_without_rows():

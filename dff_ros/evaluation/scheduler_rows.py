@@ -38,6 +38,10 @@ SCHEDULERS = (*KNOBS, BUDGET)
 """What can be evaluated: those of `keyframe.scheduler`, and one that knows the true disagreement."""
 
 
+_FAR = 0.1
+"""Relative difference of the wanted and the achieved key ratio that is told."""
+
+
 class SchedulerRow(TypedDict):
     """One scheduler at one wanted mean key ratio; accuracies in percent, None where unknown.
 
@@ -66,6 +70,15 @@ class SchedulerRow(TypedDict):
     num_false_cuts: int
 
 
+class SchedulerTable(TypedDict):
+    """All rows, and what they stand beside."""
+
+    rows: list[SchedulerRow]
+    per_frame_miou: float | None
+    labelled: bool
+    num_starts: int
+
+
 class SchedulerRows:
     """Fits the schedulers to the key ratios over tables of pairs.
 
@@ -88,7 +101,7 @@ class SchedulerRows:
                     f'{config.max_interval} leads to, to 1'
                 )
 
-    def report(self, tables: Mapping[str, Sequence[Rows]]) -> dict[str, object]:
+    def report(self, tables: Mapping[str, Sequence[Rows]]) -> SchedulerTable:
         """`rows` of the table of every method (its sequences, none empty), and per-frame inference."""
         methods = [
             _Method(name, table, self._config, self._num_classes) for name, table in tables.items() if table
@@ -121,6 +134,21 @@ class SchedulerRows:
             'cut_recall': rounded(found.cut_recall),
             'num_false_cuts': found.num_false_cuts,
         }
+
+
+def far_from_wanted(rows: Sequence[SchedulerRow]) -> list[str]:
+    """A note on the key ratios that no setting of a scheduler comes near, if there are any."""
+    far = [
+        f'{row["scheduler"]} {row["key_ratio"]:g} ({row["achieved"]:.3g}, {row["method"]})'
+        for row in rows
+        if row['scheduler'] != BUDGET and abs(row['achieved'] / row['key_ratio'] - 1) > _FAR
+    ]
+    if not far:
+        return []
+    return [
+        f'No setting comes near to these key ratios: {", ".join(far)}. The caps on age and interval, cuts '
+        'and the first frames of sequences set the least; content is seen a frame late, which sets the most.'
+    ]
 
 
 class _Accuracies(TypedDict):
