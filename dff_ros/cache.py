@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic
 
-from dff_ros.scheduling import Measured, Signal
+from dff_ros.scheduling import Measured, Signal, above
 from dff_ros.thumbnails import Thumbnail, change, make_thumbnail
 from dff_ros.types import ContextT, FeatureT, Frame, KeyFrame, Propagation, ResetCause
 
@@ -33,6 +33,7 @@ class KeyFrameCache(Generic[FeatureT, ContextT]):
         self._is_first = False
         self._change = 0.0
         self._measured: Measured | None = None
+        self._disagreement_sum = 0.0
 
     @property
     def key(self) -> KeyFrame[FeatureT, ContextT] | None:
@@ -53,7 +54,7 @@ class KeyFrameCache(Generic[FeatureT, ContextT]):
         """Forget the key frame and everything known of earlier frames."""
         self._slot = None
         self._last = None
-        self._measured = None
+        self._forget_measured()
         self._change = 0.0
 
     def admit(self, frame: Frame, max_gap_s: float) -> ResetCause | None:
@@ -80,14 +81,26 @@ class KeyFrameCache(Generic[FeatureT, ContextT]):
         """Use another key frame: the frame just admitted, or one before it."""
         self._is_first = self._slot is None
         self._slot = key
-        self._measured = None
+        self._forget_measured()
         if key.number == self._number:
             self._change = 0.0
 
-    def measure(self, propagation: Propagation[FeatureT]) -> None:
-        """Remember what the propagation of the frame just admitted showed."""
+    def measure(self, propagation: Propagation[FeatureT], disagreement_floor: float = 0.0) -> None:
+        """Remember what the propagation of the frame just admitted showed; of its disagreement what is above
+        the floor is added to the sum.
+        """
         self._measured = Measured.of(propagation)
+        self._disagreement_sum += above(disagreement_floor, propagation.disagreement)
         self._change = 0.0
+
+    @property
+    def disagreement_sum(self) -> float:
+        """Of the key frame in use; see Signal."""
+        return self._disagreement_sum
+
+    def _forget_measured(self) -> None:
+        self._measured = None
+        self._disagreement_sum = 0.0
 
     def signal(self, frame: Frame, is_refreshing: bool = False) -> Signal | None:
         """What a scheduler may know of the frame just admitted; None where there is no key frame."""
@@ -99,6 +112,7 @@ class KeyFrameCache(Generic[FeatureT, ContextT]):
             change=self._change,
             key_change=change(self._last.thumbnail, self._slot.thumbnail),
             measured=self._measured,
+            disagreement_sum=self._disagreement_sum,
             is_refreshing=is_refreshing,
             key_number=self._slot.number,
             stamp_ns=frame.stamp_ns,

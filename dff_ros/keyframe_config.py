@@ -85,9 +85,18 @@ class KeyframeConfig(Validated):
         runtime=True,
     )
     disagreement: float = param(
-        0.05,
-        'Scheduler learned: a key frame where a larger share of pixels is predicted to be labelled otherwise '
-        'than per frame',
+        0.1,
+        'Scheduler learned: a key frame where the share of pixels predicted to be labelled otherwise than '
+        'per frame, above the floor and summed over the frames since the last one, is larger',
+        minimum=0.0,
+        maximum=1000.0,
+        unit='frames',
+        runtime=True,
+    )
+    disagreement_floor: float = param(
+        0.02,
+        'Scheduler learned: the share of pixels that differs anyway, as on a camera that stands still; no '
+        'reason for a key frame',
         minimum=0.0,
         maximum=1.0,
         runtime=True,

@@ -83,8 +83,12 @@ class ResidualRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnedRule:
-    """A key frame where the bundle's net predicted for the frame before that too many pixels are labelled
-    otherwise than per frame.
+    """A key frame where the bundle's net predicted that too many pixels were labelled otherwise than per
+    frame, in all frames since the last one together, beyond what differs anyway.
+
+    What not refreshing has cost by now is weighed against what a refresh costs, as one who hires skis by the
+    day should buy them once the hire has cost as much: that is never more than twice the least, whatever
+    comes. A limit on the frame's own share would leave a stale key frame standing while the camera stops.
     """
 
     limits: Limits
@@ -92,12 +96,9 @@ class LearnedRule:
     within: Reason = Reason.WITHIN_LIMITS
 
     def pressure(self, signal: Signal) -> Pressure:
-        """Predicted disagreement; ConfigError where the bundle predicts none."""
-        if signal.measured is None:
-            return Pressure(0.0, Reason.DISAGREEMENT)
-        predicted = signal.measured.disagreement
-        if predicted is None:
+        """Sum of the predictions; ConfigError where the bundle predicts none."""
+        if signal.measured is not None and signal.measured.disagreement is None:
             raise ConfigError(
                 'keyframe.scheduler learned: the bundle predicts no disagreement; take another scheduler'
             )
-        return Pressure(predicted / max(self.disagreement, _TINY), Reason.DISAGREEMENT)
+        return Pressure(signal.disagreement_sum / max(self.disagreement, _TINY), Reason.DISAGREEMENT)

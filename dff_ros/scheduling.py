@@ -39,7 +39,9 @@ class Reason(enum.StrEnum):
     KEY_CHANGE = 'key_change'
     """The picture has nothing of the key frame any more, by their thumbnails (`keyframe.cut`)."""
     DISAGREEMENT = 'disagreement'
-    """The predicted disagreement with per-frame inference is above `keyframe.disagreement`."""
+    """The predicted disagreement with per-frame inference, what of it is above `keyframe.disagreement_floor`
+    and summed since the key frame, is above `keyframe.disagreement`.
+    """
     SPARE_BUDGET = 'spare_budget'
     """No limit is reached, but the budget allows for more key frames."""
     # propagate
@@ -74,6 +76,11 @@ class Measured:
         )
 
 
+def above(floor: float, disagreement: float | None) -> float:
+    """What counts of a frame's disagreement, 0 where there is none."""
+    return max(0.0, disagreement - floor) if disagreement is not None else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Signal:
     """What a scheduler may look at: image stamps and content, never the clock.
@@ -81,8 +88,10 @@ class Signal:
     `change` is the difference of the thumbnails (dff_ros/thumbnails.py) of this frame and the one before,
     0..1: near 1 at a hard cut, small in fast motion; where frames were idle, the largest since the last
     decision. `key_change` is the same to the key frame. `measured` is None on the first frame after a key
-    frame. `is_refreshing`: a key frame is being computed in the background. `key_number`: which frame of the
-    stream the key frame is; `stamp_ns`: the stamp of this one.
+    frame; `disagreement_sum` is what of its `disagreement` was above `keyframe.disagreement_floor`, summed
+    over all frames propagated since the key frame came into use. `is_refreshing`: a key frame is being
+    computed in the background. `key_number`: which frame of the stream the key frame is; `stamp_ns`: the
+    stamp of this one.
     """
 
     frames_since_key: int
@@ -90,6 +99,7 @@ class Signal:
     change: float = 0.0
     key_change: float = 0.0
     measured: Measured | None = None
+    disagreement_sum: float = 0.0
     is_refreshing: bool = False
     key_number: int = 0
     stamp_ns: int = 0

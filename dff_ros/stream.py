@@ -128,7 +128,7 @@ class Stream(Generic[FeatureT, ContextT]):
             age_frames, age_s = 0, 0.0
         else:
             propagation = self._backend.propagate(frame.image_HW3, key.key)
-            self._cache.measure(propagation)
+            self._cache.measure(propagation, self._config.disagreement_floor)
             age_frames, age_s = signal.frames_since_key, signal.seconds_since_key
         feature_ms = ms_since(start_ns)
         heads = run_heads(self._backend, propagation.feature, frame.size, self._plan, due)
@@ -152,6 +152,7 @@ class Stream(Generic[FeatureT, ContextT]):
             coverage=propagation.coverage,
             residual=propagation.residual,
             disagreement=propagation.disagreement,
+            disagreement_sum=None if propagation.disagreement is None else self._cache.disagreement_sum,
             change=signal.change if signal else None,
             key_change=signal.key_change if signal else None,
             is_refreshed=is_refreshed,

@@ -198,8 +198,9 @@ class StepResult:
 
     `segmentation` and `detections` are None where the task was not due, is off, or is not in the bundle; an
     image without objects has Detections of length 0. A frame for which no task was due is idle: nothing was
-    computed, so `motion_px`, `coverage`, `residual` and `disagreement` are None; see Propagation. `change`
-    and `key_change` are those of the signal (scheduling.Signal), None without one and on idle frames. A
+    computed, so `motion_px`, `coverage`, `residual` and `disagreement` are None; see Propagation.
+    `disagreement_sum` is that of all frames since the key frame. `change` and `key_change` are those of the
+    signal (scheduling.Signal), None without one and on idle frames. A
     skipped frame is idle too, though tasks were due: there was no time for it. `reason` is a scheduler's
     (scheduling.Reason), or one of the engine's own.
     """
@@ -216,6 +217,7 @@ class StepResult:
     coverage: float | None = None
     residual: float | None = None
     disagreement: float | None = None
+    disagreement_sum: float | None = None
     change: float | None = None
     key_change: float | None = None
     is_refreshed: bool = False

@@ -26,7 +26,7 @@ SIZE = (96, 128)
 STRIDE = 16
 FPS = 30
 TRACES = Path(__file__).with_name('scheduler_traces.json')
-SETTINGS = {'motion_px': 8.0, 'residual': 5.0, 'disagreement': 0.02, 'period_s': 0.25, 'max_interval': 20}
+SETTINGS = {'motion_px': 8.0, 'residual': 5.0, 'disagreement': 0.01, 'period_s': 0.25, 'max_interval': 20}
 """Of the traces: the pictures are small, and so is their motion."""
 
 Place = tuple[int, int]

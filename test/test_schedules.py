@@ -60,6 +60,8 @@ def test_the_signal_is_that_of_the_stream_before_the_frame():
     known = oracle_signal(rows, 3, 1)
     assert (known.measured.motion_px, known.measured.disagreement) == (6.0, 0.06)
     assert oracle_signal(rows, 2, 1).measured.disagreement == 0.02
+    assert (signal.disagreement_sum, known.disagreement_sum) == (0.0, pytest.approx(0.02 + 0.06))
+    assert oracle_signal(rows, 3, 1, floor=0.05).disagreement_sum == pytest.approx(0.01)
 
 
 def test_fixed_over_every_start_and_its_figures_by_hand():

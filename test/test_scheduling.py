@@ -77,8 +77,7 @@ def test_period(signal, expected):
         ('motion', Measured(5.0, 0.79, 0, None), ('refresh', 'coverage')),
         ('residual', Measured(99, 0.1, 7.9, 0.9), ('propagate', 'within_limits')),
         ('residual', Measured(0, 1.0, 8.0, None), ('refresh', 'residual')),
-        ('learned', Measured(99, 0.1, 99, 0.039), ('propagate', 'within_limits')),
-        ('learned', Measured(0, 1.0, 0, 0.04), ('refresh', 'disagreement')),
+        ('learned', Measured(99, 0.1, 99, 0.9), ('propagate', 'within_limits')),  # its sum counts
         ('motion', None, ('propagate', 'within_limits')),
         ('residual', None, ('propagate', 'within_limits')),
         ('learned', None, ('propagate', 'within_limits')),
@@ -87,6 +86,15 @@ def test_period(signal, expected):
 def test_content_limits(scheduler, measured, expected):
     limits = {'motion_px': 30.0, 'min_coverage': 0.8, 'residual': 8.0, 'disagreement': 0.04}
     assert decide(scheduler, seen(measured), **limits) == expected
+
+
+@pytest.mark.parametrize(
+    ('disagreement_sum', 'expected'),
+    [(0.039, ('propagate', 'within_limits')), (0.04, ('refresh', 'disagreement'))],
+)
+def test_learned_goes_by_what_has_added_up(disagreement_sum, expected):
+    signal = dataclasses.replace(seen(STILL), disagreement_sum=disagreement_sum)
+    assert decide('learned', signal, disagreement=0.04) == expected
 
 
 @pytest.mark.parametrize('scheduler', CONTENT)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_ros.scheduling import Measured, Signal
+from dff_ros.scheduling import Measured, Signal, above
 
 _NS_PER_S = 1_000_000_000
 
@@ -54,8 +54,9 @@ Rows = Sequence[PairRow]
 """The frames of a sequence, or of any stretch of one, in order."""
 
 
-def signal_of(rows: Rows, now: int, key: int) -> Signal:
-    """What the stream tells a scheduler about frame `now` of a sequence with its key frame at `key`.
+def signal_of(rows: Rows, now: int, key: int, floor: float = 0.0) -> Signal:
+    """What the stream tells a scheduler about frame `now` of a sequence with its key frame at `key`; `floor`
+    is `keyframe.disagreement_floor`.
 
     Where the table has no such pair, as beyond the longest interval, `key_change` is 0.
     """
@@ -67,18 +68,27 @@ def signal_of(rows: Rows, now: int, key: int) -> Signal:
         change=rows[now].change,
         key_change=0.0 if pair is None else pair.key_change,
         measured=None if before is None else before.measured,
+        disagreement_sum=sum(
+            above(floor, pair.measured.disagreement) for pair in _pairs(rows, key + 1, now, key)
+        ),
         key_number=key,
         stamp_ns=rows[now].stamp_ns,
     )
 
 
-def oracle_signal(rows: Rows, now: int, key: int) -> Signal:
+def oracle_signal(rows: Rows, now: int, key: int, floor: float = 0.0) -> Signal:
     """The same to one that knows the frame itself: its propagation, and the true disagreement."""
-    pair, signal = _pair(rows, now, key), signal_of(rows, now, key)
+    pair, signal = _pair(rows, now, key), signal_of(rows, now, key, floor)
     if pair is None:
         return signal
     known = dataclasses.replace(pair.measured, disagreement=pair.answer.disagreement)
-    return dataclasses.replace(signal, measured=known)
+    true = sum(above(floor, pair.answer.disagreement) for pair in _pairs(rows, key + 1, now + 1, key))
+    return dataclasses.replace(signal, measured=known, disagreement_sum=true)
+
+
+def _pairs(rows: Rows, first: int, end: int, key: int) -> Iterator[Pair]:
+    """Those there are with a key frame, of the frames from `first` to before `end`."""
+    return filter(None, (_pair(rows, frame, key) for frame in range(first, end)))
 
 
 def _pair(rows: Rows, now: int, key: int) -> Pair | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TypedDict
 
 import numpy as np
@@ -215,4 +216,5 @@ class _Method:
         value = int(threshold) if name == FIXED else threshold
         config = replace(self._config, {'scheduler': LEARNED if name == ORACLE else name, setting: value})
         signals = oracle_signal if name == ORACLE else signal_of
-        return play(self.sequences, lambda: make_scheduler(config), signals)
+        floor = self._config.disagreement_floor
+        return play(self.sequences, lambda: make_scheduler(config), partial(signals, floor=floor))

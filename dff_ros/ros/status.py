@@ -15,7 +15,9 @@ KEY, PROPAGATED, IDLE, SKIPPED, DROPPED = 'key', 'propagated', 'idle', 'skipped'
 """Values of `state`; idle is a frame on which no task was due, skipped one for which there was no time."""
 
 
-_MEASURED = ('motion_px', 'coverage', 'residual', 'disagreement', 'change', 'key_change')
+_MEASURED = (
+    'motion_px', 'coverage', 'residual', 'disagreement', 'disagreement_sum', 'change', 'key_change'
+)  # fmt: skip
 """Fields of StepResult that a scheduler may look at, as of this frame."""
 
 
