@@ -131,8 +131,8 @@ class DffConfig(Validated):
     )
     budget_ms: float = param(
         0.0,
-        'Longest mean time per frame: above it the interval is lengthened up to keyframe.max_interval, then '
-        'frames are skipped; 0 for no limit',
+        'Longest mean time per frame of a camera: above it the interval is lengthened up to '
+        'keyframe.max_interval, then frames are skipped; 0 for no limit',
         minimum=0.0,
         maximum=60000.0,
         unit='ms',

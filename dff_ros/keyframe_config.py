@@ -102,9 +102,9 @@ class KeyframeConfig(Validated):
         runtime=True,
     )
     cut: float = param(
-        0.7,
+        0.5,
         'Schedulers that look at content: a picture that differs by more from the one before is a cut and a '
-        'key frame; motion stays below 0.5, a hard cut is near 1',
+        'key frame; motion stays below 0.5, a hard cut is mostly near 1; 1 looks for none',
         minimum=0.0,
         maximum=1.0,
         runtime=True,
@@ -117,7 +117,7 @@ class KeyframeConfig(Validated):
     )
     key_ratio: float = param(
         0.1,
-        'Scheduler budget: mean share of key frames to hold',
+        'Scheduler budget: mean share of key frames to hold, of the frames that are answered',
         minimum=0.001,
         maximum=1.0,
         runtime=True,
@@ -133,7 +133,7 @@ class KeyframeConfig(Validated):
     )
     propagate_cost: float = param(
         0.2,
-        'Scheduler budget: compute of a propagated frame, in key frames (dff eval tells it)',
+        'Scheduler budget: compute of a propagated frame, in key frames; dff complexity --bundle tells it',
         minimum=0.0,
         maximum=1.0,
         unit='key frames',

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from dff_ros.errors import ConfigError
 from dff_ros.scheduling import Limits, Pressure, Reason, Signal
 
+_NOTHING_LEFT = 0.7
+"""Difference of the thumbnails (0..1) of two pictures that show nothing in common."""
+
 _TINY = 1e-6
 """In place of a limit of 0, which any figure above it breaks."""
 
@@ -69,12 +72,11 @@ class ResidualRule:
 
     limits: Limits
     residual: float
-    key_change: float
     within: Reason = Reason.WITHIN_LIMITS
 
     def pressure(self, signal: Signal) -> Pressure:
         """Photometric error, or difference of the thumbnails."""
-        change = signal.key_change / max(self.key_change, _TINY)
+        change = signal.key_change / _NOTHING_LEFT
         residual = signal.measured.residual / max(self.residual, _TINY) if signal.measured else 0.0
         # Below its limit the thumbnail says less than the residual does.
         is_changed = change >= 1 and change > residual

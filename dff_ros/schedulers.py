@@ -70,7 +70,7 @@ def _motion(config: KeyframeConfig) -> Rule:
 
 
 def _residual(config: KeyframeConfig) -> Rule:
-    return ResidualRule(limits=Limits.of(config), residual=config.residual, key_change=config.cut)
+    return ResidualRule(limits=Limits.of(config), residual=config.residual)
 
 
 def _learned(config: KeyframeConfig) -> Rule:

@@ -37,7 +37,7 @@ class Reason(enum.StrEnum):
     RESIDUAL = 'residual'
     """The photometric error of the warp is above `keyframe.residual`."""
     KEY_CHANGE = 'key_change'
-    """The picture has nothing of the key frame any more, by their thumbnails (`keyframe.cut`)."""
+    """The picture has nothing of the key frame any more, by their thumbnails."""
     DISAGREEMENT = 'disagreement'
     """The predicted disagreement with per-frame inference, what of it is above `keyframe.disagreement_floor`
     and summed since the key frame, is above `keyframe.disagreement`.
@@ -130,7 +130,7 @@ class Limits:
 
     def forced(self, signal: Signal) -> Decision | None:
         """A key frame that must be made; None where the scheduler is free."""
-        if self.cut is not None and signal.change >= self.cut:
+        if self.cut is not None and signal.change > self.cut:
             return Decision(Action.REFRESH_NOW, Reason.CUT)
         if signal.seconds_since_key > self.max_age_s:
             return Decision(Action.REFRESH_NOW, Reason.MAX_AGE)

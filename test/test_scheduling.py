@@ -101,10 +101,10 @@ def test_learned_goes_by_what_has_added_up(disagreement_sum, expected):
 @pytest.mark.parametrize(
     ('changes', 'expected'),
     [
-        ({'change': 0.7}, ('refresh_now', 'cut')),
-        ({'change': 0.69}, ('propagate', 'within_limits')),
-        ({'change': 0.7, 'measured': None}, ('refresh_now', 'cut')),
-        ({'change': 0.7, 'seconds_since_key': 9.0}, ('refresh_now', 'cut')),
+        ({'change': 0.71}, ('refresh_now', 'cut')),
+        ({'change': 0.7}, ('propagate', 'within_limits')),
+        ({'change': 0.71, 'measured': None}, ('refresh_now', 'cut')),
+        ({'change': 0.71, 'seconds_since_key': 9.0}, ('refresh_now', 'cut')),
         ({'frames_since_key': 39}, ('propagate', 'within_limits')),
         ({'frames_since_key': 40}, ('refresh', 'max_interval')),
         ({'frames_since_key': 40, 'seconds_since_key': 1.6}, ('refresh_now', 'max_age')),
@@ -117,8 +117,13 @@ def test_every_scheduler_that_looks_at_content_has_the_same_caps(scheduler, chan
 
 
 def test_residual_needs_no_propagation_to_see_that_nothing_is_left_of_the_key_frame():
-    assert decide('residual', seen(None, key_change=0.7), cut=0.7) == ('refresh', 'key_change')
-    assert decide('motion', seen(None, key_change=0.7), cut=0.7) == ('propagate', 'within_limits')
+    assert decide('residual', seen(None, key_change=0.7)) == ('refresh', 'key_change')
+    assert decide('residual', seen(None, key_change=0.69)) == ('propagate', 'within_limits')
+    assert decide('motion', seen(None, key_change=0.7)) == ('propagate', 'within_limits')
+
+
+def test_a_limit_of_1_looks_for_no_cuts():
+    assert decide('residual', seen(STILL, change=1.0), cut=1.0) == ('propagate', 'within_limits')
 
 
 def test_a_limit_of_zero_is_broken_by_any_figure_above_it():

@@ -80,7 +80,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--json', action='store_true', help='print the figures as JSON instead of a table')
     parser.add_argument('--out', type=Path, metavar='FILE', help='save the figures as JSON')
     parser.add_argument(
-        '--plot', type=Path, metavar='FILE', help='PNG of accuracy against offset and against speed'
+        '--plot',
+        type=Path,
+        metavar='FILE',
+        help='PNG of accuracy against offset and speed, or with --schedulers against the mean key ratio',
     )
     add_flags(parser.add_argument_group('settings'), DffConfig, _SETTINGS)
 
