@@ -94,6 +94,8 @@ class Contender:
             self._count(result, 1e3 * (clock.now_s() - start_s - newest / rate_hz))
             index = newest + 1
         self.num_given += num_frames
+        if self.engine.worker is not None:
+            self.engine.worker.wait()  # what it still computes would take time from the next contender
 
     def answer(self, images: Sequence[NDArray[np.uint8]], rate_hz: float, number: int) -> StepResult:
         """Answer a frame, by its number. The images run forward and backward, so none is a cut."""

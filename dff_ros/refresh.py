@@ -101,6 +101,10 @@ class RefreshWorker(Generic[FeatureT, ContextT]):
         """Warm up the backend, on its thread, for an image size."""
         self._executor.submit(self._backend.warm_up, size).result()
 
+    def wait(self) -> None:
+        """Until all key frames asked for are made."""
+        self._executor.submit(lambda: None).result()
+
     def close(self) -> None:
         """Wait for the key frame being computed, leave the others, free the backend. Harmless twice."""
         self._executor.shutdown(cancel_futures=True)

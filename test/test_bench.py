@@ -87,8 +87,11 @@ def test_with_a_worker_there_is_no_spike_and_the_ages_tell():
     contenders = [make_contender(clock, refresh=kind) for kind in ('inline', 'worker')]
     for contender in contenders:
         contender.prepare(IMAGES, 10.0)
-    contenders[1].engine.worker._executor.is_instant = False
+    worker, waits = contenders[1].engine.worker, []
+    worker._executor.is_instant = False
+    worker.wait = lambda: waits.append(clock.time_s)  # type: ignore[method-assign]
     measure(contenders, IMAGES, 10.0, 4.0, clock)
+    assert len(waits) == 2  # before the other's turn
     row = contenders[1].row(10.0)
     assert row['latency_ms'] == {'p50': 20.0, 'p90': 20.0, 'p99': 20.0, 'max': 20.0}
     assert (row['p99_over_p50'], row['missed']['superseded'], row['answered']) == (1.0, 0, 40)
