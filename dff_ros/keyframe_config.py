@@ -85,7 +85,7 @@ class KeyframeConfig(Validated):
         runtime=True,
     )
     disagreement: float = param(
-        0.1,
+        0.2,
         'Scheduler learned: a key frame where the share of pixels predicted to be labelled otherwise than '
         'per frame, above the floor and summed over the frames since the last one, is larger',
         minimum=0.0,
