@@ -15,6 +15,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import secrets
 import statistics
 import sys
 import tempfile
@@ -72,6 +73,7 @@ class Camera:
         self.name = name
         self.seen: list[Seen] = []
         self.sent_s: list[float] = []
+        self._before: Mapping[str, str] = {}
         self._images = images
         self._message = Image()
         self._due: dict[int, tuple[float, float]] = {}
@@ -83,6 +85,12 @@ class Camera:
     def is_found(self) -> bool:
         """The node listens, and is listened to."""
         return self._publisher.get_subscription_count() > 0 and self._reader.get_publisher_count() > 0
+
+    def begin(self) -> None:
+        """Forget the warm-up: what was dropped in it does not count."""
+        self._before = self.seen[-1].facts if self.seen else {}
+        self.seen.clear()
+        self.sent_s.clear()
 
     def publish(self, due_s: float, start_s: float) -> None:
         """Send the next image. They run forward and backward, so none is a cut."""
@@ -124,7 +132,7 @@ class Camera:
         """By reason, as the node counts them."""
 
         def until(limit_s: float) -> dict[str, int]:
-            facts = next((one.facts for one in reversed(self.seen) if one.due_s < limit_s), {})
+            facts = next((one.facts for one in reversed(self.seen) if one.due_s < limit_s), self._before)
             prefix = 'dropped.'
             return {name.removeprefix(prefix): int(n) for name, n in facts.items() if name.startswith(prefix)}
 
@@ -135,7 +143,8 @@ class Camera:
         """Over the whole run, as the node counts."""
         facts = self.seen[-1].facts
         names = ('received', 'processed', 'dropped', 'pending', 'lost')
-        return {'sent': len(self.sent_s)} | {name: int(facts[name]) for name in names}
+        counts = {name: int(facts[name]) - int(self._before.get(name, 0)) for name in names}
+        return {'sent': len(self.sent_s)} | counts
 
 
 class Bench:
@@ -147,7 +156,8 @@ class Bench:
         images = _street_images()
         rclpy.init(args=[])
         stack.callback(rclpy.try_shutdown)
-        self._peer = Node('cameras')
+        namespace = f'/dff_bench_{secrets.token_hex(4)}'  # no other node may answer, or be answered
+        self._peer = Node('cameras', namespace=namespace)
         stack.callback(self._peer.destroy_node)
         self.cameras = [Camera(name, self._peer, images) for name in names]
         self._executor = SingleThreadedExecutor()
@@ -156,7 +166,8 @@ class Bench:
             parameters = to_flat(config) | {'cameras': ','.join(names)}
             yaml.safe_dump({'/**': {'ros__parameters': parameters}}, file)
             file.flush()
-            arguments = ['--ros-args', '--params-file', file.name, '--log-level', 'warn']
+            remap = ['-r', f'__ns:={namespace}']
+            arguments = ['--ros-args', *remap, '--params-file', file.name, '--log-level', 'warn']
             self._child = stack.enter_context(Child('dff_node', 'dff_ros.ros.node', arguments))
             self._wait_until_found()
         thread = threading.Thread(target=self._executor.spin, daemon=True)
@@ -165,8 +176,7 @@ class Bench:
         stack.callback(self._executor.shutdown)
         self.play(_WARM_UP_S, 10.0, lambda at_s: self.cameras)
         for camera in self.cameras:
-            camera.seen.clear()
-            camera.sent_s.clear()
+            camera.begin()
 
     def play(self, seconds: float, rate_hz: float, awake: Callable[[float], Sequence[Camera]]) -> None:
         """Publish an image of each camera that is awake at every tick; the last is answered at the end."""

@@ -48,7 +48,7 @@ class DeadlineController:
         self._since_refresh = 0
         self._spacing = 1
         self._since_raise = self._since_relief = 0
-        self._num_rests = 0
+        self._num_skipped = 0
         self._caps: deque[int] = deque(maxlen=_NUM_CAPS)
         self._debt_ms = 0.0
         self._budget_ms = 0.0
@@ -71,15 +71,15 @@ class DeadlineController:
     def is_skipping(self) -> bool:
         """The next frame is to be left out."""
         is_due = self._is_exhausted and self._debt_ms >= self._budget_ms
-        return is_due and self._num_rests < _MAX_SKIPPED
+        return is_due and self._num_skipped < _MAX_SKIPPED
 
-    def rest(self, *, is_refreshed: bool = False) -> None:
-        """A frame was skipped, or idle: it gives its budget to the others. `is_refreshed`: a key frame came
-        into use on it.
+    def rest(self, *, is_skipped: bool = True, is_refreshed: bool = False) -> None:
+        """A frame was skipped, or else idle: it gives its budget to the others. `is_refreshed`: a key frame
+        came into use on it.
         """
         self._debt_ms = max(0.0, self._debt_ms - self._budget_ms)
         self._since_refresh += 1
-        self._num_rests += 1
+        self._num_skipped += is_skipped
         if is_refreshed and self._budget_ms:
             self._end_refresh(is_too_old=False)
 
@@ -90,7 +90,7 @@ class DeadlineController:
         `is_refreshed`: it is the first with a new key frame in use; `is_too_old`: because the one before had
         come to the cap on age.
         """
-        self._num_rests = 0
+        self._num_skipped = 0
         if not self._budget_ms:
             return
         self._measure(time_ms, is_refresh)

@@ -19,7 +19,7 @@ from dff_ros.errors import ConfigError
 from dff_ros.eval_segmentation import SegmentationTask
 from dff_ros.evaluation.metrics import ConfusionMatrix
 from dff_ros.evaluation.pair_table import Answer, Pair, PairRow, Rows
-from dff_ros.evaluation.scheduler_rows import LEARNED, SCHEDULERS, SchedulerRows, far_from_wanted
+from dff_ros.evaluation.scheduler_rows import BUDGET, LEARNED, SCHEDULERS, SchedulerRows, far_from_wanted
 from dff_ros.methods import CLOCKWORK
 from dff_ros.scheduling import Measured
 from dff_ros.source_pass import SourcePass
@@ -66,7 +66,8 @@ class SchedulerEvaluator(SourcePass):
         self._bundle = open_bundle(config.bundle)
         if CLOCKWORK in (methods or ()):
             raise ConfigError(f'method {CLOCKWORK} has no flow, which schedulers go by: leave it out')
-        if LEARNED in schedulers and not self._bundle.spec.quality_channels:
+        asked = {*schedulers, config.keyframe.budget_over if BUDGET in schedulers else ''}
+        if LEARNED in asked and not self._bundle.spec.quality_channels:
             known = ', '.join(name for name in SCHEDULERS if name != LEARNED)
             raise ConfigError(
                 f'scheduler {LEARNED}: bundle {self._bundle.name} predicts no disagreement; '

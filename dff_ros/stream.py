@@ -118,7 +118,7 @@ class Stream(Generic[FeatureT, ContextT]):
         due = self._plan.due(self._cache.number)
         signal = self._cache.signal(frame, self._refresher.is_busy)
         if not due or self._deadline.is_skipping:
-            self._deadline.rest(is_refreshed=is_swapped)
+            self._deadline.rest(is_skipped=bool(due), is_refreshed=is_swapped)
             return self._idle(frame, cause, signal, start_ns, is_swapped, is_skipped=bool(due))
         decision = self._decide(signal)
         key = self._refresh(frame, decision.action)

@@ -221,6 +221,25 @@ def test_a_refresh_that_ends_on_an_idle_frame_counts():
     assert controller.min_interval == 7  # 10 + 65 / 7 ms are below 20
 
 
+@pytest.mark.parametrize('every', [2, 4, 5, 6])
+def test_frames_are_skipped_though_others_are_idle_between_them(every):
+    """As with `segmentation.every`: idle frames are none of the three that may be skipped in a row."""
+    controller = DeadlineController(10.0, 2)
+    answered = skipped = 0
+    for number in range(2000):
+        if number % every:
+            controller.rest(is_skipped=False)
+        elif controller.is_skipping:
+            controller.rest()
+            skipped += 1
+        else:
+            controller.spent(80.0, is_refresh=False, is_refreshed=False)
+            answered += 1
+    assert answered + skipped == 2000 // every
+    assert skipped > 0
+    assert 5.0 < 80.0 * answered / 2000 <= 10.1  # the budget is held, in whole frames
+
+
 TIMES = st.floats(0.1, 500.0)
 
 

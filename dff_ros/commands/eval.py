@@ -24,7 +24,8 @@ SUMMARY = 'Measure accuracy and speed of propagation at any key interval, beside
 
 _SETTINGS = (
     'bundle', 'backend', 'device', 'num_threads', 'keyframe.max_gap_s', 'keyframe.max_age_s',
-    'keyframe.max_interval', 'keyframe.min_coverage', 'keyframe.cut', 'detection.nms_iou',
+    'keyframe.max_interval', 'keyframe.min_coverage', 'keyframe.cut', 'keyframe.disagreement_floor',
+    'keyframe.budget_over', 'detection.nms_iou',
 )  # fmt: skip
 _INTERVALS = (1, 2, 5, 10)
 
