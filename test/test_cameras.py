@@ -83,7 +83,8 @@ def test_images_that_do_not_fit_the_cameras_are_refused(image):
     ('cameras', 'image', 'complaint'),
     [
         ('front,left', '/a,/a', 'image: got /a for two cameras'),
-        ('', '/{camera}/image_raw', "image: got '/{camera}/image_raw', but there are no names for {camera}"),
+        ('', '/{camera}/image_raw', "image: got '/{camera}/image_raw', which is for cameras with names"),
+        ('', '/a,/b', "image: got '/a,/b', which is for cameras with names"),
     ],
 )
 def test_images_without_a_camera_each_are_refused(cameras, image, complaint):

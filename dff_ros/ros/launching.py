@@ -83,10 +83,10 @@ def remappings(values: Mapping[str, str]) -> list[tuple[str, str]]:
     """From the image topic of each camera to the one asked for; ConfigError where they do not fit."""
     cameras, asked = _cameras(values), names_in(values[_IMAGE])
     if cameras == (NO_NAME,):
-        if _PLACE_OF_NAME in values[_IMAGE]:
+        if _PLACE_OF_NAME in values[_IMAGE] or len(asked) > 1:
             raise ConfigError(
-                f'image: got {values[_IMAGE]!r}, but there are no names for {_PLACE_OF_NAME}; '
-                f'give {CAMERAS.name}:=front,left too'
+                f'image: got {values[_IMAGE]!r}, which is for cameras with names; give them on the command line '
+                f'too, as {CAMERAS.name}:=front,left'
             )
         return [(_IMAGE, values[_IMAGE])]
     if asked == [_IMAGE]:
