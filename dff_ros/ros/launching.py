@@ -85,8 +85,8 @@ def remappings(values: Mapping[str, str]) -> list[tuple[str, str]]:
     if cameras == (NO_NAME,):
         if _PLACE_OF_NAME in values[_IMAGE] or len(asked) > 1:
             raise ConfigError(
-                f'image: got {values[_IMAGE]!r}, which is for cameras with names; give them on the command line '
-                f'too, as {CAMERAS.name}:=front,left'
+                f'image: got {values[_IMAGE]!r}, which is for cameras with names; give them on the command '
+                f'line too, as {CAMERAS.name}:=front,left'
             )
         return [(_IMAGE, values[_IMAGE])]
     if asked == [_IMAGE]:
