@@ -38,6 +38,8 @@ NOTHING_DUE = 'nothing_due'
 DEADLINE = 'deadline'
 """Reason of a frame that was skipped for want of time, or on which a refresh was put off for it."""
 
+_NS_PER_S = 1e9
+
 OVERDUE = 'overdue'
 """Reason of a key frame in place of one that has been in flight for `keyframe.max_interval` frames."""
 
@@ -70,6 +72,8 @@ class Stream(Generic[FeatureT, ContextT]):
         self._deadline = DeadlineController(budget_ms, config.max_interval)
         self._pending_cause: ResetCause | None = None
         self._asked_number = 0
+        self._is_asked_by_age = False
+        self._lead_s = 0.0
         self._plan = plan
         self._config = config
         self._scheduler = make_scheduler(config)
@@ -114,14 +118,17 @@ class Stream(Generic[FeatureT, ContextT]):
         return result
 
     def _answer(self, frame: Frame, cause: ResetCause | None, start_ns: int) -> StepResult:
-        is_swapped = self._swap() is not None
+        swapped = self._swap()
+        is_swapped, is_too_old = swapped is not None, self._is_asked_by_age
+        if swapped is not None:
+            self._lead_s = (frame.stamp_ns - swapped.stamp_ns) / _NS_PER_S
         due = self._plan.due(self._cache.number)
         signal = self._cache.signal(frame, self._refresher.is_busy)
         if not due or self._deadline.is_skipping:
             self._deadline.rest(is_skipped=bool(due), is_refreshed=is_swapped)
             return self._idle(frame, cause, signal, start_ns, is_swapped, is_skipped=bool(due))
         decision = self._decide(signal)
-        key = self._refresh(frame, decision.action)
+        key = self._refresh(frame, decision)
         is_key = key.number == self._cache.number
         if is_key or signal is None:  # its own feature is the propagation over no motion
             propagation = Propagation(key.key.feature, np.ones((1, 1), np.float32), 0.0, 1.0)
@@ -137,7 +144,7 @@ class Stream(Generic[FeatureT, ContextT]):
             ms_since(start_ns),
             is_refresh=is_refreshing,
             is_refreshed=is_refreshed,
-            is_too_old=decision.reason == Reason.MAX_AGE,
+            is_too_old=decision.reason == Reason.MAX_AGE if is_key else is_too_old,
         )
         return StepResult(
             stamp_ns=frame.stamp_ns,
@@ -177,9 +184,15 @@ class Stream(Generic[FeatureT, ContextT]):
         if signal is not None and self._cache.is_first_key:
             seen = self.phase.in_first_interval(signal)
         decision = self._scheduler.decide(seen)
-        if signal is None or decision.action is not Action.REFRESH:
+        if signal is None or decision.action is Action.REFRESH_NOW:
             return decision
-        if signal.frames_since_key < self._deadline.min_interval:
+        # Else a key frame from the background would come too late, and the frame at the cap wait for its own.
+        is_aging = signal.seconds_since_key + 2 * self._lead_s > self._config.max_age_s
+        if is_aging and self._lead_s:
+            decision = Decision(Action.REFRESH, Reason.MAX_AGE)
+        elif decision.action is Action.PROPAGATE:
+            return decision
+        elif signal.frames_since_key < self._deadline.min_interval:
             return Decision(Action.PROPAGATE, DEADLINE)
         if not signal.is_refreshing:
             return decision
@@ -187,14 +200,15 @@ class Stream(Generic[FeatureT, ContextT]):
             return Decision(Action.REFRESH_NOW, OVERDUE)
         return Decision(Action.PROPAGATE, REFRESHING)
 
-    def _refresh(self, frame: Frame, action: Action) -> KeyFrame[FeatureT, ContextT]:
+    def _refresh(self, frame: Frame, decision: Decision) -> KeyFrame[FeatureT, ContextT]:
         """Begin or make a key frame where that is asked for; the one to answer the frame from."""
         key = self._cache.key
-        if key is not None and action is Action.PROPAGATE:
+        if key is not None and decision.action is Action.PROPAGATE:
             return key
         asked = frame, self._cache.number, self._cache.thumbnail
         self._asked_number = self._cache.number
-        if key is not None and action is Action.REFRESH:
+        self._is_asked_by_age = decision.reason == Reason.MAX_AGE
+        if key is not None and decision.action is Action.REFRESH:
             self._refresher.submit(*asked)
             return self._swap() or key
         self._refresher.discard()  # what is in flight is too old as well, or of before the cut

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 
+import numpy as np
 import pytest
 from executors import ManualExecutor
 from fake_backend import FakeBackend, numbered_frame
@@ -88,6 +89,25 @@ def test_at_the_age_cap_the_frame_waits_and_what_is_in_flight_is_dropped():
     assert backend.calls[-1] == 'extract 4'
     executor.run_next()  # frame 2 was cancelled while it waited: there is nothing left to run
     assert [label(stream.step(numbered_frame(n))) for n in (5, 6)] == [104, 104]
+
+
+def test_with_a_worker_no_frame_waits_at_the_age_cap_once_it_is_known_how_long_a_key_frame_takes():
+    """Ten frames a second; a key frame comes two frames after it was asked for. Then the camera stops."""
+    stream, backend, executor = make_stream(interval=3)
+    still = KeyframeConfig(scheduler='residual', residual=255.0, max_age_s=1.0)
+    results, asked = [], -1
+    for n in range(80):
+        if n == asked + 2:
+            executor.run_next()
+        if n == 10:
+            stream.configure(still)
+        results.append(stream.step(numbered_frame(n)))
+        asked = n if results[-1].reason in ('interval', 'max_age') else asked
+    assert [n for n, r in enumerate(results) if r.is_key] == [0]
+    assert backend.calls.count('extract 0') == sum(call.startswith('extract') for call in backend.calls) == 1
+    aged = [n for n, r in enumerate(results) if r.reason == 'max_age']
+    assert set(np.diff(aged)) == {7}  # asked for at age 0.7 s, in use at age 0.2 s
+    assert max(r.age_s for r in results) == pytest.approx(0.8)
 
 
 def test_a_worker_that_never_answers_is_not_waited_for_longer_than_the_longest_interval():
