@@ -201,7 +201,11 @@ class Bench:
 def run_load(config: DffConfig, args: argparse.Namespace) -> dict[str, object]:
     """One camera; in the second third of the time the machine has half its speed."""
     cores = sorted(os.sched_getaffinity(0))
-    own, others = cores[: args.cores], cores[args.cores :] or cores
+    own, others = cores[: args.cores], cores[args.cores :]
+    if not others:
+        raise SystemExit(
+            f'--cores {args.cores}: the cameras need one of the {len(cores)} cores besides the node'
+        )
     config = replace(config, {'num_threads': args.cores, 'budget_ms': config.budget_ms or 1e3 / args.rate})
     part_s = args.seconds / 3
     with ExitStack() as stack:
@@ -325,8 +329,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
     parser.add_argument('scenario', choices=SCENARIOS)
     parser.add_argument('--rate', type=float, help='of each camera, Hz (default: 30; four: 10)')
-    parser.add_argument('--seconds', type=float, default=60.0, help='of the whole run')
-    parser.add_argument('--cores', type=int, default=2, help='cores of the node under load')
+    parser.add_argument('--seconds', type=float, default=60.0, help='of the whole run (default: 60)')
+    parser.add_argument('--cores', type=int, default=2, help='cores of the node under load (default: 2)')
     parser.add_argument('--plot', type=Path, help='of load: latency and age over time')
     parser.add_argument('--out', type=Path, required=True)
     names = [parameter.name for parameter in walk(DffConfig)]

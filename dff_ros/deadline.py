@@ -52,6 +52,7 @@ class DeadlineController:
         self._caps: deque[int] = deque(maxlen=_NUM_CAPS)
         self._debt_ms = 0.0
         self._budget_ms = 0.0
+        self._max_interval = max_interval
         self.min_interval = 1
         self.configure(budget_ms, max_interval)
 
@@ -61,8 +62,9 @@ class DeadlineController:
         """
         if budget_ms is not None:
             self._budget_ms = budget_ms
+        if max_interval != self._max_interval:
+            self._caps.clear()
         self._max_interval = max_interval
-        self._caps.clear()
         self.min_interval = min(self.min_interval, max_interval) if self._budget_ms else 1
         if not self._is_exhausted:
             self._debt_ms = 0.0
@@ -77,10 +79,12 @@ class DeadlineController:
         """A frame was skipped, or else idle: it gives its budget to the others. `is_refreshed`: a key frame
         came into use on it.
         """
+        if not self._budget_ms:
+            return
         self._debt_ms = max(0.0, self._debt_ms - self._budget_ms)
         self._since_refresh += 1
         self._num_skipped += is_skipped
-        if is_refreshed and self._budget_ms:
+        if is_refreshed:
             self._end_refresh(is_too_old=False)
 
     def spent(

@@ -182,7 +182,9 @@ def to_diagnostics(
 def _text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return f'{value:.3f}' if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f'{value:.5f}' if 0 < abs(value) < 0.1 else f'{value:.3f}'  # shares of pixels are small
 
 
 def diagnostic_values(message: DiagnosticArray) -> dict[str, str]:
