@@ -80,7 +80,7 @@ def light_bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope='session')
 def quality_bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """That with a quality net."""
+    """That with a quality net, and without the finest level of flow, as road-r18 is."""
     return _tiny_bundle(tmp_path_factory, 'quality_bundle', 'correlation', 'QUALITY')
 
 

@@ -14,7 +14,7 @@ pytest.importorskip('onnxruntime')
 pytest.importorskip('cv2')
 import torch
 from test_backends import BACKENDS, config, values
-from tiny_models import LIGHT, moving_clip, texture, tiny_spec, write_tiny_bundle
+from tiny_models import LIGHT, moving_clip, texture, tiny_spec
 
 from dff_ros.backends.base import open_backend
 from dff_ros.backends.dis import DisFlow
@@ -84,15 +84,9 @@ def test_both_runtimes_equal_the_model(light_bundle, model, name, size, correcti
         assert np.abs(values(found.feature) - values(key.feature)).max() > 0.1
 
 
-@pytest.fixture(scope='module')
-def coarse_bundle(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('coarse_bundle')
-    return write_tiny_bundle(folder, 'correlation', **LIGHT, fine_flow=False)
-
-
 @pytest.mark.parametrize('name', BACKENDS)
-def test_without_the_finest_level_of_flow(coarse_bundle, name):
-    bundle = coarse_bundle
+def test_without_the_finest_level_of_flow(quality_bundle, name):
+    bundle = quality_bundle
     assert bundle.graphs['propagate'].inputs[-3:] == ('key_middle', 'key_coarse', 'key_feature')
     key_image, image = moving_clip((120, 160), 2, (7, -4))
     expected, _ = expected_propagation(load_model(bundle.spec, bundle.weights_path), image, key_image)
