@@ -11,7 +11,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Protocol
 
 import rclpy
@@ -30,6 +30,8 @@ EXIT_OK, EXIT_FAILURE, EXIT_USER_ERROR = 0, 1, 2
 USAGE = """arguments: [--help] [--ros-args [-p NAME:=VALUE]... [--params-file FILE] [-r FROM:=TO]...]
 `ros2 param describe` tells the parameters of a running node.
 """
+
+_TURN_S = 0.2
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _MMAP_THRESHOLD_BYTES = 32 << 20
@@ -153,13 +155,24 @@ class Spinning:
             self._on_error()
 
 
+def _wait_for(exits: SimpleQueue[int]) -> int:
+    """The first exit code. A signal that comes just before a wait begins does not end it, and its handler
+    would never run: so the wait is in short turns.
+    """
+    while True:
+        try:
+            return exits.get(timeout=_TURN_S)
+        except Empty:
+            continue
+
+
 def _run_node(make_node: Callable[[], Node], exits: SimpleQueue[int]) -> int:
     node = make_node()
     spinning = Spinning(node, lambda: exits.put(EXIT_FAILURE))
     try:
         node.start(exits.put)
         spinning.start()
-        return exits.get()
+        return _wait_for(exits)
     finally:
         spinning.end()
         node.destroy_node()
