@@ -97,6 +97,8 @@ RING_0 = (
     'types',
     'closing',
     'errors',
+    'output_files',
+    'confidence',
     'config',
     'keyframe_config',
     'settings',
