@@ -117,6 +117,7 @@ RING_0 = (
     'stream',
     'opening',
     'bundle',
+    'bundle_files',
     'share',
     'timing',
 )
