@@ -122,6 +122,7 @@ RING_0 = (
     'stream',
     'opening',
     'bundle',
+    'bundle_files',
     'share',
     'timing',
 )
