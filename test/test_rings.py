@@ -95,6 +95,11 @@ def test_modules_import_with_the_other_runtimes_blocked(allowed):
 
 RING_0 = (
     'types',
+    'encodings',
+    'image_layouts',
+    'image_limits',
+    'yuv',
+    'demosaic',
     'closing',
     'errors',
     'config',
