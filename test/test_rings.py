@@ -19,6 +19,7 @@ ALLOWED = {  # the runtimes that a module, or all modules of a package, may impo
     'backends.onnx': {'onnxruntime', 'cv2'},
     'backends.torch': {'torch', 'cv2'},
     'bench': {'cv2', 'av'},
+    'confidence_pass': {'cv2', 'av'},
     'contenders': {'cv2', 'av'},
     'data': {'cv2'},
     'draw': {'cv2'},

@@ -71,6 +71,7 @@ def _model_table(bundle: Bundle) -> Table:
         if spec.quality_channels
         else 'none: the scheduler learned cannot be used',
         'tasks': ', '.join(spec.tasks),
+        'confidence': _confidence(bundle),
         'detects': ', '.join(spec.box_class_names) or 'nothing',
         **_detection_rows(spec),
         'nominal size': f'{spec.nominal_size[1]}x{spec.nominal_size[0]} (width x height)',
@@ -80,6 +81,12 @@ def _model_table(bundle: Bundle) -> Table:
     for name, value in rows.items():
         table.add_row(name, value)
     return table
+
+
+def _confidence(bundle: Bundle) -> str:
+    if bundle.confidence is None:
+        return 'not calibrated (dff calibrate): gain 1, disagreement_weight 1, the rest 0'
+    return ', '.join(f'{name} {value:g}' for name, value in bundle.confidence.to_dict().items())
 
 
 def _detection_rows(spec: ModelSpec) -> dict[str, str]:
