@@ -23,8 +23,9 @@ from dff_ros.settings import (
 
 __all__ = [
     'BACKENDS', 'BUDGET_OVER', 'DEVICES', 'FLOWS', 'REFRESHES', 'SCHEDULERS', 'SHORT_NAMES',
-    'DetectionConfig', 'DffConfig', 'KeyframeConfig', 'OverlayConfig', 'Parameter', 'Scalar',
-    'SegmentationConfig', 'Validated', 'flatten', 'other_default', 'param', 'replace', 'to_flat', 'walk',
+    'DetectionConfig', 'DffConfig', 'DiagnosticsConfig', 'KeyframeConfig', 'OverlayConfig', 'Parameter',
+    'Scalar', 'SegmentationConfig', 'Validated', 'flatten', 'other_default', 'param', 'replace', 'to_flat',
+    'walk',
 ]  # fmt: skip
 
 BACKENDS = ('auto', 'onnx', 'torch')
@@ -95,6 +96,37 @@ class OverlayConfig(Validated):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DiagnosticsConfig(Validated):
+    """When `/diagnostics` warns."""
+
+    latency_warn_ms: float = param(
+        0.0,
+        'WARN where the 99th percentile of the latency is above; 0 for two budgets (budget_ms), without a '
+        'budget two periods of the camera',
+        minimum=0.0,
+        maximum=60000.0,
+        unit='ms',
+        runtime=True,
+    )
+    latency_error_ms: float = param(
+        0.0,
+        'ERROR where the 99th percentile of the latency is above; 0 for two and a half times what WARN takes',
+        minimum=0.0,
+        maximum=60000.0,
+        unit='ms',
+        runtime=True,
+    )
+    stale_s: float = param(
+        2.0,
+        'STALE where no image has come for longer, ERROR where images come and none was answered for longer',
+        minimum=0.1,
+        maximum=3600.0,
+        unit='s',
+        runtime=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class DffConfig(Validated):
     """Everything `dff run` and the node take."""
 
@@ -147,3 +179,4 @@ class DffConfig(Validated):
     segmentation: SegmentationConfig = dataclasses.field(default_factory=SegmentationConfig)
     detection: DetectionConfig = dataclasses.field(default_factory=DetectionConfig)
     overlay: OverlayConfig = dataclasses.field(default_factory=OverlayConfig)
+    diagnostics: DiagnosticsConfig = dataclasses.field(default_factory=DiagnosticsConfig)
