@@ -8,6 +8,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from dff_ros.diagnostics_config import DiagnosticsConfig
+from dff_ros.errors import ConfigError
+from dff_ros.image_limits import MAX_16BIT, MAX_PIXELS, ImageLimits
 from dff_ros.keyframe_config import BUDGET_OVER, SCHEDULERS, KeyframeConfig
 from dff_ros.settings import (
     Parameter,
@@ -22,7 +25,7 @@ from dff_ros.settings import (
 )
 
 __all__ = [
-    'BACKENDS', 'BUDGET_OVER', 'DEVICES', 'FLOWS', 'REFRESHES', 'SCHEDULERS', 'SHORT_NAMES',
+    'BACKENDS', 'BUDGET_OVER', 'DEVICES', 'FLOWS', 'REFRESHES', 'SCHEDULERS', 'SHORT_NAMES', 'TRANSPORTS',
     'DetectionConfig', 'DffConfig', 'DiagnosticsConfig', 'KeyframeConfig', 'OverlayConfig', 'Parameter',
     'Scalar', 'SegmentationConfig', 'Validated', 'flatten', 'other_default', 'param', 'replace', 'to_flat',
     'walk',
@@ -31,6 +34,7 @@ __all__ = [
 BACKENDS = ('auto', 'onnx', 'torch')
 DEVICES = ('auto', 'cpu', 'cuda')
 FLOWS = ('bundle', 'dis', 'zero')
+TRANSPORTS = ('raw', 'compressed')
 REFRESHES = ('inline', 'worker')
 
 SHORT_NAMES = {'interval': 'keyframe.interval'}
@@ -96,37 +100,6 @@ class OverlayConfig(Validated):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiagnosticsConfig(Validated):
-    """When `/diagnostics` warns."""
-
-    latency_warn_ms: float = param(
-        0.0,
-        'WARN where the 99th percentile of the latency is above; 0 for two budgets (budget_ms), without a '
-        'budget two periods of the camera',
-        minimum=0.0,
-        maximum=60000.0,
-        unit='ms',
-        runtime=True,
-    )
-    latency_error_ms: float = param(
-        0.0,
-        'ERROR where the 99th percentile of the latency is above; 0 for two and a half times what WARN takes',
-        minimum=0.0,
-        maximum=60000.0,
-        unit='ms',
-        runtime=True,
-    )
-    stale_s: float = param(
-        2.0,
-        'STALE where no image has come for longer, ERROR where images come and none was answered for longer',
-        minimum=0.1,
-        maximum=3600.0,
-        unit='s',
-        runtime=True,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
 class DffConfig(Validated):
     """Everything `dff run` and the node take."""
 
@@ -175,8 +148,49 @@ class DffConfig(Validated):
         'Tasks to run: all that the bundle has, or names separated by commas (segmentation, detection)',
         runtime=True,
     )
+    image_transport: str = param(
+        'raw',
+        'Images that the node subscribes to: sensor_msgs/Image on `image` (raw), or jpeg and png on '
+        '`image`/compressed (compressed)',
+        choices=TRANSPORTS,
+    )
+    max_pixels: int = param(
+        MAX_PIXELS,
+        'Largest image taken, height x width; one that claims more is dropped before memory is taken for it',
+        minimum=256,
+        maximum=10**9,
+        unit='pixels',
+        runtime=True,
+    )
+    black_level: int = param(
+        0,
+        'Value of 16-bit images that becomes black, for thermal cameras; below white_level',
+        minimum=0,
+        maximum=MAX_16BIT - 1,
+        runtime=True,
+    )
+    white_level: int = param(
+        MAX_16BIT,
+        'Value of 16-bit images that becomes white: 1023 for a camera of 10 bits, 4095 for one of 12',
+        minimum=1,
+        maximum=MAX_16BIT,
+        runtime=True,
+    )
     keyframe: KeyframeConfig = dataclasses.field(default_factory=KeyframeConfig)
     segmentation: SegmentationConfig = dataclasses.field(default_factory=SegmentationConfig)
     detection: DetectionConfig = dataclasses.field(default_factory=DetectionConfig)
     overlay: OverlayConfig = dataclasses.field(default_factory=OverlayConfig)
     diagnostics: DiagnosticsConfig = dataclasses.field(default_factory=DiagnosticsConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.black_level >= self.white_level:
+            raise ConfigError(
+                f'black_level: got {self.black_level}, which must be below white_level ({self.white_level}); '
+                'set both at once to move both'
+            )
+
+    @property
+    def image_limits(self) -> ImageLimits:
+        """What of it the conversion of images takes."""
+        return ImageLimits(self.max_pixels, self.black_level, self.white_level)

@@ -95,10 +95,16 @@ def test_modules_import_with_the_other_runtimes_blocked(allowed):
 
 RING_0 = (
     'types',
+    'encodings',
+    'image_layouts',
+    'image_limits',
+    'yuv',
+    'demosaic',
     'closing',
     'errors',
     'config',
     'keyframe_config',
+    'diagnostics_config',
     'settings',
     'tasks',
     'model_spec',
@@ -117,6 +123,7 @@ RING_0 = (
     'stream',
     'opening',
     'bundle',
+    'bundle_files',
     'share',
     'timing',
 )

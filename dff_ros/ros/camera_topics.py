@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 
-from rclpy.event_handler import QoSMessageLostInfo, SubscriptionEventCallbacks, UnsupportedEventTypeError
 from rclpy.node import Node
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import Image
 
-from dff_ros.config import Parameter
+from dff_ros.config import DffConfig, Parameter
 from dff_ros.ros import qos
 from dff_ros.ros.cameras import topic_of
+from dff_ros.ros.diagnostics import Report, camera_figures, camera_report
+from dff_ros.ros.endpoints import Endpoints
+from dff_ros.ros.health import Level, Limits, judge
 from dff_ros.ros.mailbox import Mailbox
 from dff_ros.ros.pipeline import Pipeline, Received
 from dff_ros.ros.publishers import Publishers
@@ -30,13 +32,18 @@ def qos_parameters(node: Node, camera: str) -> list[Parameter]:
 class CameraTopics:
     """Publishes from the start, subscribes while active. A message is only stored, in the mailbox."""
 
-    def __init__(self, node: Node, camera: str, mailbox: Mailbox[Received]) -> None:
+    def __init__(
+        self, node: Node, camera: str, mailbox: Mailbox[Received], endpoints: Endpoints | None = None
+    ) -> None:
         self._node = node
         self._camera = camera
         self._mailbox = mailbox
+        self._endpoints = endpoints or Endpoints(node)
         self._subscription: Subscription | None = None
-        self.publishers = Publishers(node, camera)
-        self.pipeline = Pipeline(camera, mailbox, self.publishers, node.get_logger())
+        self.publishers = Publishers(node, camera, self._endpoints)
+        self.pipeline = Pipeline(
+            camera, mailbox, self.publishers, node.get_logger(), lambda: node.get_clock().now().nanoseconds
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -45,7 +52,14 @@ class CameraTopics:
 
     def subscribe(self) -> None:
         """Take images from now on."""
-        self._subscription = self._subscribe(SubscriptionEventCallbacks(message_lost=self._count_lost))
+        self.watch()
+        self._subscription = self._endpoints.subscription(
+            Image,
+            topic_of(self._camera, _IMAGE),
+            self._store,
+            qos.newest_image(),
+            self.pipeline.count_lost,
+        )
 
     def unsubscribe(self) -> None:
         """Take no more. Harmless where it was not subscribed."""
@@ -53,26 +67,28 @@ class CameraTopics:
             self._node.destroy_subscription(self._subscription)
             self._subscription = None
 
+    def watch(self) -> None:
+        """Images are due from now on: what `report` judges begins anew."""
+        self.pipeline.health.begin(self._mailbox.counts(self._camera))
+
+    def report(self, config: DffConfig, quiet: str = '') -> Report:
+        """How the camera is doing; `quiet` says why no images are due, if so."""
+        counts = self._mailbox.counts(self._camera)
+        topics = map(self._node.resolve_topic_name, self.names)
+        num_mismatches = sum(self._endpoints.mismatches[topic] for topic in topics)
+        values = self.pipeline.counted(counts) | {'qos_mismatches': num_mismatches}
+        figures = self.pipeline.health.figures(counts)
+        if quiet:
+            return camera_report(self._node, self._camera, (Level.OK, quiet), values)
+        limits = Limits.of(config.diagnostics, config.budget_ms, figures.rate_in_hz)
+        values = camera_figures(figures, limits) | values
+        return camera_report(self._node, self._camera, judge(figures, limits), values)
+
     def destroy(self) -> None:
         """Take all topics down."""
         self.unsubscribe()
         self.publishers.destroy()
 
-    def _subscribe(self, events: SubscriptionEventCallbacks) -> Subscription:
-        try:
-            return self._node.create_subscription(
-                Image,
-                topic_of(self._camera, _IMAGE),
-                self._store,
-                qos.newest_image(),
-                event_callbacks=events,
-                qos_overriding_options=qos.overridable(),
-            )
-        except UnsupportedEventTypeError:  # this middleware does not tell of lost messages
-            return self._subscribe(SubscriptionEventCallbacks())
-
     def _store(self, message: Image) -> None:
+        self.pipeline.health.arrived()
         self._mailbox.put(Received(message, time.perf_counter_ns()), self._camera)
-
-    def _count_lost(self, event: QoSMessageLostInfo) -> None:
-        self.pipeline.count_lost(event.total_count_change)

@@ -16,13 +16,13 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from std_msgs.msg import Header
 
-from dff_ros.config import Parameter
-from dff_ros.ros import qos
+from dff_ros.config import DffConfig, Parameter
+from dff_ros.ros import memory, qos
 from dff_ros.ros.cameras import topic_of
 from dff_ros.ros.conversions import to_key_values
 from dff_ros.ros.endpoints import Endpoints
 from dff_ros.ros.health import WINDOW_S, Figures, Level, Limits
-from dff_ros.ros.mailbox import Counts
+from dff_ros.ros.worker import Model
 
 TOPIC = '/diagnostics'
 PERIOD_S = 1.0
@@ -73,46 +73,14 @@ class Diagnostics:
         )
 
 
-def name_of(camera: str) -> str:
-    """What a camera's status is called, after the node's name."""
-    return f'camera {camera}' if camera else 'camera'
-
-
-def quiet_camera(node: Node, camera: str, state: str, counts: Mapping[str, object]) -> Report:
-    """A camera of which no images are due: the node is not active, or disabled."""
-    return Report(
-        of=name_of(camera),
-        level=Level.OK,
-        message=state,
-        hardware_id=image_topic(node, camera),
-        values=counts,
-    )
-
-
-def image_topic(node: Node, camera: str) -> str:
-    """What a camera is told by: the topic of its images, after remapping."""
-    return str(node.resolve_topic_name(topic_of(camera, 'image')))
-
-
-def camera_counts(
-    counts: Counts,
-    resets: Mapping[str, int],
-    stamps: Mapping[str, int],
-    num_lost: int,
-    num_mismatches: int,
-) -> dict[str, object]:
-    """What happened to a camera since the node was configured."""
-    return {
-        'received': counts.received,
-        'processed': counts.processed,
-        'pending': counts.pending,
-        'lost': num_lost,
-        'dropped': counts.num_dropped,
-        **{f'dropped.{reason}': number for reason, number in counts.dropped.items()},
-        **{f'resets.{cause}': number for cause, number in sorted(resets.items())},
-        **{f'stamps.{kind}': number for kind, number in sorted(stamps.items())},
-        'qos_mismatches': num_mismatches,
-    }
+def camera_report(
+    node: Node, camera: str, verdict: tuple[Level, str], values: Mapping[str, object]
+) -> Report:
+    """The status of a camera; what it is told by is the topic of its images, after remapping."""
+    level, message = verdict
+    topic = str(node.resolve_topic_name(topic_of(camera, 'image')))
+    name = f'camera {camera}' if camera else 'camera'
+    return Report(of=name, level=level, message=message, hardware_id=topic, values={'image': topic, **values})
 
 
 def camera_figures(figures: Figures, limits: Limits) -> dict[str, object]:
@@ -137,6 +105,26 @@ def camera_figures(figures: Figures, limits: Limits) -> dict[str, object]:
     }
 
 
-def machine(device: str = '') -> str:
-    """What the node's own status is told by: the machine, and the device in use."""
-    return f'{platform.node()} {device}'.strip()
+def model_values(model: Model | None, config: DffConfig) -> dict[str, object]:
+    """What runs where; of a node without a model what it is asked for."""
+    asked: dict[str, object] = {'bundle': config.bundle, 'refresh': config.refresh}
+    if model is None:
+        return asked
+    info, worker = model.engine.backend.info, model.engine.worker
+    return asked | {
+        'backend': info.name,
+        'runtime': info.runtime,
+        'device': info.device,
+        'num_threads': info.num_threads,
+        'refresh_threads': worker.info.num_threads if worker else None,
+    }
+
+
+def node_report(verdict: tuple[Level, str], device: str, values: Mapping[str, object]) -> Report:
+    """The status of the node itself, which is told by the machine and the device in use."""
+    level, message = verdict
+    memory_values = {'memory_mb': memory.resident_mb(), 'gpu_memory_mb': memory.gpu_mb()}
+    hardware_id = f'{platform.node()} {device}'.strip()
+    return Report(
+        of='node', level=level, message=message, hardware_id=hardware_id, values={**values, **memory_values}
+    )

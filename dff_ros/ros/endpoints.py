@@ -56,7 +56,7 @@ class Endpoints:
         profile: QoSProfile,
         on_lost: Callable[[int], None] | None = None,
     ) -> Subscription:
-        """The same for a subscription; `on_lost` hears how many messages the middleware lost, where it tells."""
+        """The same for a subscription; `on_lost` hears how many were lost, where the middleware tells."""
         events: dict[str, Callable[[Any], None]] = {}
         if on_lost is not None:
             events['message_lost'] = lambda event: on_lost(event.total_count_change)

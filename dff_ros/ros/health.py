@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dff_ros.config import DiagnosticsConfig
+from dff_ros.diagnostics_config import DiagnosticsConfig
 from dff_ros.ros.mailbox import Counts
 
 WINDOW_S = 10.0
