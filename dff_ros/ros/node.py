@@ -128,7 +128,7 @@ class DffNode(LifecycleNode):
         check_values(self, self._qos_parameters)
         self._mailbox = Mailbox()
         for camera in self._cameras:
-            self._topics[camera] = CameraTopics(self, camera, self._mailbox)
+            self._topics[camera] = CameraTopics(self, camera, self._mailbox, config.image_transport)
         self._config_applied = config
         self._worker = EngineWorker(
             self._mailbox, lambda: self._open_model(config), self._answer, self._tell_failure
