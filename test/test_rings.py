@@ -102,6 +102,8 @@ RING_0 = (
     'demosaic',
     'closing',
     'errors',
+    'output_files',
+    'confidence',
     'config',
     'keyframe_config',
     'settings',
