@@ -6,24 +6,26 @@ import time
 
 from rclpy.node import Node
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
-from dff_ros.config import DffConfig, Parameter
+from dff_ros.config import TRANSPORTS, DffConfig, Parameter
 from dff_ros.ros import qos
 from dff_ros.ros.cameras import topic_of
 from dff_ros.ros.diagnostics import Report, camera_figures, camera_report
 from dff_ros.ros.endpoints import Endpoints
 from dff_ros.ros.health import Level, Limits, judge
+from dff_ros.ros.image_input import image_input, image_topic
 from dff_ros.ros.mailbox import Mailbox
 from dff_ros.ros.pipeline import Pipeline, Received
 from dff_ros.ros.publishers import Publishers
 
-_IMAGE = 'image'
-
 
 def qos_parameters(node: Node, camera: str) -> list[Parameter]:
     """The parameters by which users override the quality of service of a camera's topics."""
-    found = qos.override_parameters(node, 'subscription', topic_of(camera, _IMAGE), qos.newest_image())
+    found: list[Parameter] = []
+    for transport in TRANSPORTS:
+        topic = image_topic(node, camera, transport)
+        found += qos.override_parameters(node, 'subscription', topic, qos.newest_image())
     for topic, profile in Publishers.PROFILES.items():
         found += qos.override_parameters(node, 'publisher', topic_of(camera, topic), profile())
     return found
@@ -33,12 +35,18 @@ class CameraTopics:
     """Publishes from the start, subscribes while active. A message is only stored, in the mailbox."""
 
     def __init__(
-        self, node: Node, camera: str, mailbox: Mailbox[Received], endpoints: Endpoints | None = None
+        self,
+        node: Node,
+        camera: str,
+        mailbox: Mailbox[Received],
+        transport: str,
+        endpoints: Endpoints | None = None,
     ) -> None:
         self._node = node
         self._camera = camera
         self._mailbox = mailbox
         self._endpoints = endpoints or Endpoints(node)
+        self._input = image_input(node, camera, transport)
         self._subscription: Subscription | None = None
         self.publishers = Publishers(node, camera, self._endpoints)
         self.pipeline = Pipeline(
@@ -48,14 +56,14 @@ class CameraTopics:
     @property
     def names(self) -> tuple[str, ...]:
         """The input, and the outputs that are there."""
-        return (topic_of(self._camera, _IMAGE), *self.publishers.topics)
+        return (self._input.topic, *self.publishers.topics)
 
     def subscribe(self) -> None:
         """Take images from now on."""
         self.watch()
         self._subscription = self._endpoints.subscription(
-            Image,
-            topic_of(self._camera, _IMAGE),
+            self._input.kind,
+            self._input.topic,
             self._store,
             qos.newest_image(),
             self.pipeline.count_lost,
@@ -74,21 +82,21 @@ class CameraTopics:
     def report(self, config: DffConfig, quiet: str = '') -> Report:
         """How the camera is doing; `quiet` says why no images are due, if so."""
         counts = self._mailbox.counts(self._camera)
-        topics = map(self._node.resolve_topic_name, self.names)
-        num_mismatches = sum(self._endpoints.mismatches[topic] for topic in topics)
+        topic, *others = map(self._node.resolve_topic_name, self.names)
+        num_mismatches = sum(self._endpoints.mismatches[name] for name in (topic, *others))
         values = self.pipeline.counted(counts) | {'qos_mismatches': num_mismatches}
         figures = self.pipeline.health.figures(counts)
         if quiet:
-            return camera_report(self._node, self._camera, (Level.OK, quiet), values)
+            return camera_report(self._camera, topic, (Level.OK, quiet), values)
         limits = Limits.of(config.diagnostics, config.budget_ms, figures.rate_in_hz)
         values = camera_figures(figures, limits) | values
-        return camera_report(self._node, self._camera, judge(figures, limits), values)
+        return camera_report(self._camera, topic, judge(figures, limits), values)
 
     def destroy(self) -> None:
         """Take all topics down."""
         self.unsubscribe()
         self.publishers.destroy()
 
-    def _store(self, message: Image) -> None:
+    def _store(self, message: Image | CompressedImage) -> None:
         self.pipeline.health.arrived()
         self._mailbox.put(Received(message, time.perf_counter_ns()), self._camera)

@@ -18,7 +18,6 @@ from std_msgs.msg import Header
 
 from dff_ros.config import DffConfig, Parameter
 from dff_ros.ros import memory, qos
-from dff_ros.ros.cameras import topic_of
 from dff_ros.ros.conversions import to_key_values
 from dff_ros.ros.endpoints import Endpoints
 from dff_ros.ros.health import WINDOW_S, Figures, Level, Limits
@@ -74,11 +73,10 @@ class Diagnostics:
 
 
 def camera_report(
-    node: Node, camera: str, verdict: tuple[Level, str], values: Mapping[str, object]
+    camera: str, topic: str, verdict: tuple[Level, str], values: Mapping[str, object]
 ) -> Report:
-    """The status of a camera; what it is told by is the topic of its images, after remapping."""
+    """The status of a camera, which is told by the topic of its images."""
     level, message = verdict
-    topic = str(node.resolve_topic_name(topic_of(camera, 'image')))
     name = f'camera {camera}' if camera else 'camera'
     return Report(of=name, level=level, message=message, hardware_id=topic, values={'image': topic, **values})
 

@@ -147,7 +147,9 @@ class DffNode(LifecycleNode):
             self._mailbox.refuse(DISABLED)
         self._operators.forget()
         for camera in self._cameras:
-            self._topics[camera] = CameraTopics(self, camera, self._mailbox, self._endpoints)
+            self._topics[camera] = CameraTopics(
+                self, camera, self._mailbox, config.image_transport, self._endpoints
+            )
         self._config_applied = config
         self._worker = EngineWorker(
             self._mailbox, lambda: self._open_model(config), self._answer, self._tell_failure

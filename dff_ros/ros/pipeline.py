@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from dff_ros import stream
 from dff_ros.config import DffConfig
@@ -38,7 +38,7 @@ _LOG_PERIOD_S = 5.0
 class Received:
     """An image message and when it came, by `time.perf_counter_ns`."""
 
-    message: Image
+    message: Image | CompressedImage
     received_ns: int
 
 
