@@ -274,3 +274,25 @@ def test_the_node_takes_the_parameters_that_go_with_them(name):
     autostart = given.pop('autostart', True)
     assert isinstance(autostart, bool)
     assert replace(DffConfig(), given).tasks == 'segmentation'  # raises where a name or value is wrong
+
+
+@pytest.mark.parametrize(
+    ('name', 'size'), [('nav2_semantic.yaml', '424x240'), ('nvblox_people.yaml', 'source')]
+)
+def test_ros_reads_the_files_for_our_nodes(graph, name, size):
+    from rclpy.node import Node
+
+    from dff_ros.ros.mask import MaskNode
+    from dff_ros.ros.parameters import read_config
+
+    arguments = ['--ros-args', '--params-file', str(CONFIG / name)]
+    node = Node('dff_node', context=graph.context, cli_args=arguments, namespace='robot')
+    mask = MaskNode(context=graph.context, cli_args=arguments, namespace='robot')
+    try:
+        config = read_config(node)
+        assert (config.tasks, config.segmentation.output_size) == ('segmentation', size)
+        expected = 'pedestrian,bicyclist' if name.startswith('nvblox') else 'pedestrian'
+        assert mask.get_parameter('classes').value == expected
+    finally:
+        node.destroy_node()
+        mask.destroy_node()
