@@ -33,7 +33,7 @@ def test_the_policy_has_the_form_that_sros2_reads():
     assert (policy.tag, policy.attrib) == ('policy', {'version': '0.2.0'})
     ((enclave,),) = policy
     ((profile,),) = enclave
-    assert enclave.attrib == {'path': f'/dff/{NAME}'}
+    assert enclave.attrib == {'path': f'/perception/{NAME}'}
     assert profile.attrib == {'ns': '/', 'node': NAME}
     assert [(rules.tag, dict(rules.attrib)) for rules in profile] == [
         ('topics', {'subscribe': 'ALLOW'}),
