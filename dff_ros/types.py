@@ -223,6 +223,8 @@ class StepResult:
     is_refreshed: bool = False
     is_skipped: bool = False
     segmentation: Segmentation | None = None
+    mean_confidence: float | None = None
+    share_unknown: float | None = None
     detections: Detections | None = None
     timings: Timings = field(default_factory=Timings)
 

@@ -18,7 +18,7 @@ from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
@@ -26,6 +26,7 @@ from dff_ros.config import DffConfig
 from dff_ros.engine import Engine
 from dff_ros.model_spec import ModelSpec
 from dff_ros.refresh import RefreshWorker
+from dff_ros.ros import frame_status
 from dff_ros.ros.conversions import diagnostic_values, fill_image, ns_to_stamp, stamp_to_ns
 from dff_ros.ros.node import DffNode
 from dff_ros.ros.process import Spinning
@@ -98,14 +99,23 @@ class Peer(Node):
         super().__init__('peer', context=context, namespace=f'{namespace}/{camera}'.strip('/'))
         self.camera_name = camera
         self.camera = self.create_publisher(Image, 'image', 10)
+        self.calibration = self.create_publisher(CameraInfo, 'camera_info', 10)
         self.news = threading.Condition()
         self.label_maps: list[Image] = []
+        self.confidences: list[Image] = []
+        self.camera_infos: list[CameraInfo] = []
         self.overlays: list[Image] = []
         self.box_arrays: list[Detection2DArray] = []
         self.statuses: list[DiagnosticArray] = []
+        self.frame_statuses: list[object] = []
         self.label_infos: list[LabelInfo] = []
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self.create_subscription(Image, 'dff/segmentation', self._record(self.label_maps), 100)
+        self.create_subscription(Image, 'dff/confidence', self._record(self.confidences), 100)
+        self.create_subscription(CameraInfo, 'dff/camera_info', self._record(self.camera_infos), 100)
+        if frame_status.FrameStatus is not None:
+            record = self._record(self.frame_statuses)
+            self.create_subscription(frame_status.FrameStatus, 'dff/frame_status', record, 100)
         self.create_subscription(Detection2DArray, 'dff/detections', self._record(self.box_arrays), 100)
         self.create_subscription(DiagnosticArray, 'dff/status', self._record(self.statuses), 100)
         self.create_subscription(LabelInfo, 'dff/label_info', self._record(self.label_infos), latched)
@@ -183,7 +193,8 @@ class Graph:
         peer = Peer(self.context, overlay=overlay, camera=camera)
         self.spin(peer)
         self._peers.append(peer)
-        wait_until(lambda: peer.camera.get_subscription_count(), 'the node to subscribe')
+        for publisher in (peer.camera, peer.calibration):
+            wait_until(lambda p=publisher: p.get_subscription_count(), 'the node to subscribe')
         wait_until(lambda: self._are_outputs_matched(camera), 'the outputs to match')
         if SEGMENTATION in self._outputs(camera)._spec.tasks:
             peer.wait_for(lambda: peer.label_infos, 'label_info')

@@ -95,6 +95,8 @@ def test_modules_import_with_the_other_runtimes_blocked(allowed):
 
 RING_0 = (
     'types',
+    'camera_info',
+    'frame_facts',
     'closing',
     'errors',
     'config',

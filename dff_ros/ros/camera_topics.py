@@ -7,10 +7,11 @@ import time
 from rclpy.event_handler import QoSMessageLostInfo, SubscriptionEventCallbacks, UnsupportedEventTypeError
 from rclpy.node import Node
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
 
 from dff_ros.config import Parameter
 from dff_ros.ros import qos
+from dff_ros.ros.camera_infos import camera_info_topic
 from dff_ros.ros.cameras import topic_of
 from dff_ros.ros.mailbox import Mailbox
 from dff_ros.ros.pipeline import Pipeline, Received
@@ -22,6 +23,8 @@ _IMAGE = 'image'
 def qos_parameters(node: Node, camera: str) -> list[Parameter]:
     """The parameters by which users override the quality of service of a camera's topics."""
     found = qos.override_parameters(node, 'subscription', topic_of(camera, _IMAGE), qos.newest_image())
+    info = camera_info_topic(node, camera)
+    found += qos.override_parameters(node, 'subscription', info, qos.sensor_input())
     for topic, profile in Publishers.PROFILES.items():
         found += qos.override_parameters(node, 'publisher', topic_of(camera, topic), profile())
     return found
@@ -34,29 +37,40 @@ class CameraTopics:
         self._node = node
         self._camera = camera
         self._mailbox = mailbox
-        self._subscription: Subscription | None = None
+        self._subscriptions: list[Subscription] = []
         self.publishers = Publishers(node, camera)
         self.pipeline = Pipeline(camera, mailbox, self.publishers, node.get_logger())
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The input, and the outputs that are there."""
-        return (topic_of(self._camera, _IMAGE), *self.publishers.topics)
+        """The inputs, and the outputs that are there."""
+        inputs = topic_of(self._camera, _IMAGE), camera_info_topic(self._node, self._camera)
+        return (*inputs, *self.publishers.topics)
 
     def subscribe(self) -> None:
-        """Take images from now on."""
-        self._subscription = self._subscribe(SubscriptionEventCallbacks(message_lost=self._count_lost))
+        """Take images and their calibration from now on."""
+        self._subscriptions.append(self._subscribe_info())
+        events = SubscriptionEventCallbacks(message_lost=self._count_lost)
+        self._subscriptions.append(self._subscribe(events))
 
     def unsubscribe(self) -> None:
         """Take no more. Harmless where it was not subscribed."""
-        if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
-            self._subscription = None
+        while self._subscriptions:
+            self._node.destroy_subscription(self._subscriptions.pop())
 
     def destroy(self) -> None:
         """Take all topics down."""
         self.unsubscribe()
         self.publishers.destroy()
+
+    def _subscribe_info(self) -> Subscription:
+        return self._node.create_subscription(
+            CameraInfo,
+            camera_info_topic(self._node, self._camera),
+            self.pipeline.camera_infos.store,
+            qos.sensor_input(),
+            qos_overriding_options=qos.overridable(),
+        )
 
     def _subscribe(self, events: SubscriptionEventCallbacks) -> Subscription:
         try:

@@ -1,7 +1,8 @@
 """The lifecycle node: images in; label map, class names, boxes, overlay and status out, for each camera.
 
-Topics, relative to the node's namespace and below the name of a camera, if it has one: `image`;
-`dff/segmentation`, `dff/label_info`, `dff/detections`, `dff/overlay`, `dff/status`.
+Topics, relative to the node's namespace and below the name of a camera, if it has one: `image` and
+`camera_info`; `dff/segmentation`, `dff/confidence`, `dff/label_info`, `dff/camera_info`, `dff/detections`,
+`dff/overlay`, `dff/status`, `dff/frame_status` (docs/outputs.md).
 The executor's callbacks only store; one engine thread converts, computes and publishes.
 """
 
