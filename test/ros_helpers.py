@@ -6,7 +6,7 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -58,6 +58,20 @@ def image_message(
     return fill_image(
         Image(), Header(stamp=ros_stamp, frame_id=frame_id), np.full((*size, 3), number, np.uint8)
     )
+
+
+def camera_info_message(
+    number: int, *, size: tuple[int, int] = (32, 48), stamp_ns: int | None = None, frame_id: str = 'camera'
+) -> CameraInfo:
+    """The calibration beside `image_message`: focal lengths 40 and 41, centre 23 and 15, baseline -4."""
+    ros_stamp = ns_to_stamp(stamp(number) if stamp_ns is None else stamp_ns)
+    message = CameraInfo(header=Header(stamp=ros_stamp, frame_id=frame_id), distortion_model='plumb_bob')
+    message.height, message.width = size
+    message.d = [-0.25, 0.125, 0.0, 0.0, 0.5]
+    message.k = [40.0, 0.0, 23.0, 0.0, 41.0, 15.0, 0.0, 0.0, 1.0]
+    message.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+    message.p = [38.0, 0.0, 22.0, -4.0, 0.0, 39.0, 14.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    return message
 
 
 class GatedBackend(FakeBackend):
@@ -175,6 +189,7 @@ class Graph:
         backend: FakeBackend,
         spec: ModelSpec = SPEC,
         refresh_backend: FakeBackend | None = None,
+        remaps: Sequence[str] = (),
         **parameters: object,
     ) -> DffNode:
         """A started DffNode on fake backends and a model; parameters with `__` for the dot."""
@@ -183,6 +198,7 @@ class Graph:
             open_model=fake_model(backend, spec, refresh_backend),
             context=self.context,
             parameter_overrides=overrides,
+            cli_args=['--ros-args', *(word for rule in remaps for word in ('-r', rule))],
         )
         node.start(self.exit_codes.append)
         self.spin(node)
