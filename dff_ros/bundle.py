@@ -12,9 +12,10 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import cast
 
+from dff_ros.bundle_files import check_regular, file_name, printable
 from dff_ros.errors import BundleError, ConfigError
 from dff_ros.model_spec import LIGHT_STRIDE, ModelSpec
 from dff_ros.share import share_folders
@@ -44,6 +45,7 @@ _ENTRIES_OF_VERSION = {
 }
 """Entries of the model that a version of the format brought."""
 _MAX_MANIFEST_BYTES = 1 << 20
+_MAX_STRIDE = 64
 _EXPORT_AGAIN = 'export the model again (dff export) or fetch the directory again'
 
 
@@ -104,7 +106,7 @@ class Bundle:
         for name, facts in self.files.items():
             path = self.path / name
             try:
-                size = path.stat().st_size
+                size = check_regular(path)
                 is_same = size == facts.size and file_facts(path).sha256 == facts.sha256
             except OSError as error:
                 raise BundleError(f'{path} cannot be read ({error.strerror}): {_EXPORT_AGAIN}') from error
@@ -207,7 +209,7 @@ def _find(path_or_name: str | Path) -> Path:
 
 def _read_manifest(path: Path) -> Mapping[str, object]:
     try:
-        if path.stat().st_size > _MAX_MANIFEST_BYTES:
+        if check_regular(path) > _MAX_MANIFEST_BYTES:
             raise BundleError(
                 f'{path} is larger than {_MAX_MANIFEST_BYTES} bytes: no manifest of a bundle is'
             )
@@ -246,15 +248,15 @@ def _parse(path: Path, manifest: Mapping[str, object]) -> Bundle:
         if name not in files:
             raise BundleError(f'{source}: files has no entry for {name}: {_EXPORT_AGAIN}')
     stride = manifest['stride']
-    if type(stride) is not int or stride < 1:
-        raise BundleError(f'{source}: stride is {stride!r}, expected a positive number')
+    if type(stride) is not int or not 1 <= stride <= _MAX_STRIDE:
+        raise BundleError(f'{source}: stride is {stride!r}, expected a number from 1 to {_MAX_STRIDE}')
     return Bundle(
         path=path,
         spec=spec,
         stride=stride,
         graphs=graphs,
         files=files,
-        created_by=str(manifest['created_by']),
+        created_by=printable(manifest['created_by'], source, 'created_by'),
         figures=_mapping(manifest['figures'], source, 'figures'),
     )
 
@@ -266,7 +268,7 @@ def _parse_files(values: object, source: Path) -> dict[str, FileFacts]:
         size, sha256 = facts.get('size'), facts.get('sha256')
         if type(size) is not int or not isinstance(sha256, str):
             raise BundleError(f'{source}: files.{name} needs size (bytes) and sha256')
-        files[_file_name(name, source)] = FileFacts(size, sha256)
+        files[file_name(name, source)] = FileFacts(size, sha256)
     return files
 
 
@@ -279,7 +281,7 @@ def _parse_graphs(values: object, spec: ModelSpec, source: Path) -> dict[str, Gr
         inputs, outputs = (
             _names(facts.get(key), source, f'graphs.{name}.{key}') for key in ('inputs', 'outputs')
         )
-        graphs[name] = GraphFile(_file_name(facts.get('file'), source), inputs, outputs)
+        graphs[name] = GraphFile(file_name(facts.get('file'), source), inputs, outputs)
     needed = [
         *GRAPHS[:2],
         *task_graph_names(spec),
@@ -293,20 +295,6 @@ def _parse_graphs(values: object, spec: ModelSpec, source: Path) -> dict[str, Gr
     if spec.matched and 'image' not in graphs['propagate'].inputs:
         raise BundleError(f'{source}: its propagate is of an older version of this program: {_EXPORT_AGAIN}')
     return graphs
-
-
-def _file_name(value: object, source: Path) -> str:
-    """A plain file name: a manifest must not make the program read elsewhere."""
-    if (
-        not isinstance(value, str)
-        or PurePosixPath(value).name != value
-        or '\\' in value
-        or value in ('', '..')
-    ):
-        raise BundleError(
-            f'{source}: {value!r} is not a plain file name; files must lie in the bundle itself'
-        )
-    return value
 
 
 def _names(value: object, source: Path, what: str) -> tuple[str, ...]:

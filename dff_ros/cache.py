@@ -14,7 +14,9 @@ _NS_PER_S = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class _Arrival:
-    """What is remembered of a frame: a thumbnail in place of its image."""
+    """What is remembered of a frame: a thumbnail in place of its image. `stamp_ns` is the last one the source
+    gave, 0 where it gave none so far.
+    """
 
     size: tuple[int, int]
     encoding: str
@@ -29,6 +31,7 @@ class KeyFrameCache(Generic[FeatureT, ContextT]):
     def __init__(self) -> None:
         self._slot: KeyFrame[FeatureT, ContextT] | None = None
         self._last: _Arrival | None = None
+        self._key_ns = 0
         self._number = -1
         self._is_first = False
         self._change = 0.0
@@ -60,7 +63,8 @@ class KeyFrameCache(Generic[FeatureT, ContextT]):
     def admit(self, frame: Frame, max_gap_s: float) -> ResetCause | None:
         """Count a frame in; the cause where it cannot follow the one before, whose key frame is dropped."""
         thumbnail = make_thumbnail(frame.image_HW3)
-        arrival = _Arrival(frame.size, frame.encoding, frame.frame_id, frame.stamp_ns, thumbnail)
+        known_ns = frame.stamp_ns or (0 if self._last is None else self._last.stamp_ns)
+        arrival = _Arrival(frame.size, frame.encoding, frame.frame_id, known_ns, thumbnail)
         cause = None if self._last is None else _break_between(self._last, arrival, max_gap_s)
         if cause is not None:
             self.drop()
@@ -81,9 +85,15 @@ class KeyFrameCache(Generic[FeatureT, ContextT]):
         """Use another key frame: the frame just admitted, or one before it."""
         self._is_first = self._slot is None
         self._slot = key
+        self._key_ns = key.stamp_ns or (0 if self._last is None else self._last.stamp_ns)
         self._forget_measured()
         if key.number == self._number:
             self._change = 0.0
+
+    @property
+    def seconds_since_key(self) -> float:
+        """From the key frame to the frame admitted last, by the last stamps that the source gave."""
+        return 0.0 if self._last is None else (self._last.stamp_ns - self._key_ns) / _NS_PER_S
 
     def measure(self, propagation: Propagation[FeatureT], disagreement_floor: float = 0.0) -> None:
         """Remember what the propagation of the frame just admitted showed; of its disagreement what is above
@@ -108,7 +118,7 @@ class KeyFrameCache(Generic[FeatureT, ContextT]):
             return None
         return Signal(
             frames_since_key=self._number - self._slot.number,
-            seconds_since_key=(frame.stamp_ns - self._slot.stamp_ns) / _NS_PER_S,
+            seconds_since_key=self.seconds_since_key,
             change=self._change,
             key_change=change(self._last.thumbnail, self._slot.thumbnail),
             measured=self._measured,

@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from dff_ros.errors import ConfigError
+from dff_ros.image_limits import MAX_16BIT, MAX_PIXELS, ImageLimits
 from dff_ros.keyframe_config import BUDGET_OVER, SCHEDULERS, KeyframeConfig
 from dff_ros.settings import (
     Parameter,
@@ -22,7 +24,7 @@ from dff_ros.settings import (
 )
 
 __all__ = [
-    'BACKENDS', 'BUDGET_OVER', 'DEVICES', 'FLOWS', 'REFRESHES', 'SCHEDULERS', 'SHORT_NAMES',
+    'BACKENDS', 'BUDGET_OVER', 'DEVICES', 'FLOWS', 'REFRESHES', 'SCHEDULERS', 'SHORT_NAMES', 'TRANSPORTS',
     'DetectionConfig', 'DffConfig', 'KeyframeConfig', 'OverlayConfig', 'Parameter', 'Scalar',
     'SegmentationConfig', 'Validated', 'flatten', 'other_default', 'param', 'replace', 'to_flat', 'walk',
 ]  # fmt: skip
@@ -30,6 +32,7 @@ __all__ = [
 BACKENDS = ('auto', 'onnx', 'torch')
 DEVICES = ('auto', 'cpu', 'cuda')
 FLOWS = ('bundle', 'dis', 'zero')
+TRANSPORTS = ('raw', 'compressed')
 REFRESHES = ('inline', 'worker')
 
 SHORT_NAMES = {'interval': 'keyframe.interval'}
@@ -143,7 +146,48 @@ class DffConfig(Validated):
         'Tasks to run: all that the bundle has, or names separated by commas (segmentation, detection)',
         runtime=True,
     )
+    image_transport: str = param(
+        'raw',
+        'Images that the node subscribes to: sensor_msgs/Image on `image` (raw), or jpeg and png on '
+        '`image`/compressed (compressed)',
+        choices=TRANSPORTS,
+    )
+    max_pixels: int = param(
+        MAX_PIXELS,
+        'Largest image taken, height x width; one that claims more is dropped before memory is taken for it',
+        minimum=256,
+        maximum=10**9,
+        unit='pixels',
+        runtime=True,
+    )
+    black_level: int = param(
+        0,
+        'Value of 16-bit images that becomes black, for thermal cameras; below white_level',
+        minimum=0,
+        maximum=MAX_16BIT - 1,
+        runtime=True,
+    )
+    white_level: int = param(
+        MAX_16BIT,
+        'Value of 16-bit images that becomes white: 1023 for a camera of 10 bits, 4095 for one of 12',
+        minimum=1,
+        maximum=MAX_16BIT,
+        runtime=True,
+    )
     keyframe: KeyframeConfig = dataclasses.field(default_factory=KeyframeConfig)
     segmentation: SegmentationConfig = dataclasses.field(default_factory=SegmentationConfig)
     detection: DetectionConfig = dataclasses.field(default_factory=DetectionConfig)
     overlay: OverlayConfig = dataclasses.field(default_factory=OverlayConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.black_level >= self.white_level:
+            raise ConfigError(
+                f'black_level: got {self.black_level}, which must be below white_level ({self.white_level}); '
+                'set both at once to move both'
+            )
+
+    @property
+    def image_limits(self) -> ImageLimits:
+        """What of it the conversion of images takes."""
+        return ImageLimits(self.max_pixels, self.black_level, self.white_level)

@@ -72,6 +72,11 @@ class Engine(Generic[FeatureT, ContextT]):
         for stream in self._streams.values():
             stream.reset(cause)
 
+    def refresh(self) -> None:
+        """Make the next frame of each camera a key frame; see Stream."""
+        for stream in self._streams.values():
+            stream.refresh()
+
     def warm_up(self, size: tuple[int, int]) -> None:
         """Warm up the backends for an image size, (height, width)."""
         self.backend.warm_up(size)

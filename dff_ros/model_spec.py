@@ -32,6 +32,22 @@ bilinear interpolation between cell centres over the bin itself.
 TASKS = ('segmentation', 'detection')
 """What a model can be for, in the order of `ModelSpec.tasks`."""
 
+_MOST = {
+    'channels': 4096,
+    'light_channels': 1024,
+    'correction_channels': 1024,
+    'quality_channels': 1024,
+    'detection_channels': 4096,
+    'box_bins': 15,
+    'proposals_before_nms': 100_000,
+    'num_proposals': 10_000,
+    'max_boxes': 10_000,
+}
+"""Far above every model known: a few bytes of a manifest must not ask for all memory."""
+_MAX_SIDE = 8192
+_MAX_ANCHORS = 32
+_MAX_NAME = 100
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
@@ -87,6 +103,7 @@ class ModelSpec:
         for name, hint in get_type_hints(ModelSpec).items():
             if not _has_type(getattr(self, name), hint):
                 raise ConfigError(f'model: {name} is {getattr(self, name)!r}, expected {_in_words(hint)}')
+        self._check_limits()
         if not self.tasks:
             raise ConfigError('a model needs class_names (segmentation), box_class_names (detection) or both')
         if len(self.class_names) != len(self.class_colours):
@@ -113,6 +130,27 @@ class ModelSpec:
                 'channels must be positive and nominal_size at least 16x16, '
                 f'got {self.channels}, {self.nominal_size}'
             )
+
+    def _check_limits(self) -> None:
+        for name, most in _MOST.items():
+            if getattr(self, name) > most:
+                raise ConfigError(f'{name}: got {getattr(self, name)}, allowed is at most {most}')
+        if max(self.nominal_size) > _MAX_SIDE:
+            raise ConfigError(f'nominal_size: got {self.nominal_size}, allowed is at most {_MAX_SIDE} a side')
+        for name in ('anchor_scales', 'anchor_ratios'):
+            if len(getattr(self, name)) > _MAX_ANCHORS:
+                raise ConfigError(
+                    f'{name}: got {len(getattr(self, name))}, allowed are {_MAX_ANCHORS} at most'
+                )
+        for name in (*self.class_names, *self.box_class_names):
+            if not name.isprintable() or len(name) > _MAX_NAME:
+                raise ConfigError(
+                    f'a class is called {name[:_MAX_NAME]!r}; a name is a printable text of at most '
+                    f'{_MAX_NAME} characters'
+                )
+        for colour in self.class_colours:
+            if not all(0 <= value <= 255 for value in colour):
+                raise ConfigError(f'class_colours: got {colour}, allowed are three numbers from 0 to 255')
 
     def _check_light_net(self) -> None:
         if self.light_channels < 0 or self.light_channels % 8:

@@ -38,7 +38,8 @@ NOTHING_DUE = 'nothing_due'
 DEADLINE = 'deadline'
 """Reason of a frame that was skipped for want of time, or on which a refresh was put off for it."""
 
-_NS_PER_S = 1e9
+REQUESTED = 'requested'
+"""Reason of a key frame that `refresh` asked for."""
 
 OVERDUE = 'overdue'
 """Reason of a key frame in place of one that has been in flight for `keyframe.max_interval` frames."""
@@ -71,6 +72,7 @@ class Stream(Generic[FeatureT, ContextT]):
         self._refresher = refresher or InlineRefresher(backend)
         self._deadline = DeadlineController(budget_ms, config.max_interval)
         self._pending_cause: ResetCause | None = None
+        self._is_refresh_requested = False
         self._asked_number = 0
         self._is_asked_by_age = False
         self._lead_s = 0.0
@@ -96,6 +98,12 @@ class Stream(Generic[FeatureT, ContextT]):
         self._refresher.discard()
         self._pending_cause = cause
 
+    def refresh(self) -> None:
+        """Make the next frame that is answered a key frame by its own feature; the one in use serves until
+        then.
+        """
+        self._is_refresh_requested = True
+
     def step(self, frame: Frame) -> StepResult:
         """Answer one frame, in order: run the tasks that are due on it.
 
@@ -115,13 +123,13 @@ class Stream(Generic[FeatureT, ContextT]):
             self.reset(ResetCause.ERROR)
             raise
         self._pending_cause = None
+        self._is_refresh_requested &= not result.is_key
         return result
 
     def _answer(self, frame: Frame, cause: ResetCause | None, start_ns: int) -> StepResult:
-        swapped = self._swap()
-        is_swapped, is_too_old = swapped is not None, self._is_asked_by_age
-        if swapped is not None:
-            self._lead_s = (frame.stamp_ns - swapped.stamp_ns) / _NS_PER_S
+        is_swapped, is_too_old = self._swap() is not None, self._is_asked_by_age
+        if is_swapped:
+            self._lead_s = self._cache.seconds_since_key
         due = self._plan.due(self._cache.number)
         signal = self._cache.signal(frame, self._refresher.is_busy)
         if not due or self._deadline.is_skipping:
@@ -184,6 +192,8 @@ class Stream(Generic[FeatureT, ContextT]):
         if signal is not None and self._cache.is_first_key:
             seen = self.phase.in_first_interval(signal)
         decision = self._scheduler.decide(seen)
+        if self._is_refresh_requested:
+            return Decision(Action.REFRESH_NOW, REQUESTED)
         if signal is None or decision.action is Action.REFRESH_NOW:
             return decision
         # Else a key frame from the background would come too late, and the frame at the cap wait for its own.

@@ -27,10 +27,10 @@ class Setup:
 class Event:
     """An image of a camera, `tenths` of a second after its last one, and what happens around it.
 
-    `before`: `reset`, `reset all`, or a Setup that is taken from now on. `change`: what is new about the
-    image. `fails_in`: the verb that fails on it, `None` none. `is_begun`: the worker begins its next job.
-    `num_done` jobs end before the image; another one while its `during` is computed. `cost_ms` is what each
-    verb takes.
+    `before`: `reset` or `refresh`, with ` all` of all, or a Setup taken from now on. `change`: what is new
+    about the image. `fails_in`: the verb that fails on it, `None` none. `is_begun`: the worker begins its
+    next job. `num_done` jobs end before the image; another one while its `during` is computed. `cost_ms` is
+    what each verb takes.
     """
 
     camera: int = 0
@@ -90,7 +90,7 @@ def events(
         Event,
         camera=st.sampled_from(cameras),
         tenths=st.sampled_from([1] * 40 + [0, 0, 2, 2, 3, 3, 4, 9, 15, 25, -1]),
-        before=rarely('reset', 'reset all', 'setup').flatmap(
+        before=rarely('reset', 'reset all', 'refresh', 'refresh all', 'setup').flatmap(
             lambda kind: setups if kind == 'setup' else st.just(kind)
         ),
         change=rarely('size', 'encoding', 'frame_id', 'scene', 'scene'),

@@ -59,6 +59,7 @@ class Camera:
     failing: dict[int, str] = field(default_factory=dict)
     key: int | None = None
     cause: ResetCause | None = None
+    is_refresh_asked: bool = False
 
     def drop(self, cause: ResetCause | None) -> None:
         """What came before must not be used any more."""
@@ -150,6 +151,13 @@ class Rig:
             self.engine.reset()
             for camera in self.cameras:
                 camera.drop(ResetCause.REQUESTED)
+        elif event.before == 'refresh':
+            self.engine.stream(NAMES[event.camera]).refresh()
+            self.cameras[event.camera].is_refresh_asked = True
+        elif event.before == 'refresh all':
+            self.engine.refresh()
+            for camera in self.cameras:
+                camera.is_refresh_asked = True
         elif isinstance(event.before, Setup):
             self.setup = event.before
             self.engine.configure(self.setup.config, self.setup.plan, self.setup.budget_ms)
@@ -253,6 +261,10 @@ class Rig:
         assert (result.detections is not None) == ('detection' in due)
         key = self._key_of(camera, result, ready_keys) if due else max(ready_keys, default=None)
         assert result.is_key == (bool(due) and key == camera.number)
+        assert (result.reason == 'requested') == (bool(due) and camera.is_refresh_asked)
+        if due and camera.is_refresh_asked:
+            assert result.is_key
+            camera.is_refresh_asked = False
         assert result.is_refreshed == (key != camera.key)
         camera.key = key
         if key is None:

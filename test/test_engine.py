@@ -159,3 +159,35 @@ def test_engine_reset_and_configure_reach_every_camera():
     assert all(engine.step(numbered_frame(1, camera=camera)).is_key for camera in ('left', 'right'))
     engine.configure(KeyframeConfig(interval=1))
     assert all(engine.step(numbered_frame(2, camera=camera)).is_key for camera in ('left', 'right', 'new'))
+
+
+def test_images_without_a_stamp_among_others_break_nothing():
+    """Stamp 0: the source gives none. The step down to it and that up from it are no jumps in time."""
+    stream, _ = make_stream(interval=10)
+    seconds = [1, 0, 1.2, 0, 1.4, 0, 1.2]
+    stamps = [round(s * 10**9) for s in seconds]
+    results = [stream.step(numbered_frame(n, stamp_ns=stamp)) for n, stamp in enumerate(stamps)]
+    assert [result.reset_cause for result in results] == [None] * 6 + [ResetCause.BACKWARD_STAMP]
+    assert [result.age_s for result in results] == [0, 0, 0.2, 0.2, 0.4, 0.4, 0]
+    assert [result.age_frames for result in results] == [*range(6), 0]
+
+
+def test_a_key_frame_without_a_stamp_has_the_time_of_the_last_one_that_had():
+    stream, _ = make_stream(interval=2)
+    stamps = [10**9, 10**9 + 10**8, 0, 10**9 + 3 * 10**8]
+    results = [stream.step(numbered_frame(n, stamp_ns=stamp)) for n, stamp in enumerate(stamps)]
+    assert [result.reason for result in results] == [
+        'no_key',
+        'within_interval',
+        'interval',
+        'within_interval',
+    ]
+    assert [result.age_s for result in results] == [0, 0.1, 0, 0.2]
+
+
+def test_a_clock_that_is_set_while_images_come_is_one_gap():
+    stream, _ = make_stream(interval=10)
+    stamps = [0, 0, 10**18, 10**18 + 10**8]
+    results = [stream.step(numbered_frame(n, stamp_ns=stamp)) for n, stamp in enumerate(stamps)]
+    assert [result.reset_cause for result in results] == [None, None, ResetCause.GAP, None]
+    assert [result.age_s for result in results] == [0, 0, 0, 0.1]

@@ -126,7 +126,7 @@ def test_one_camera_floods_one_sends_rubbish_one_is_dead_and_the_others_are_answ
     node, peers = start(graph, backend)
     front, flood, rubbish, dead = peers
     broken = message(2, 0)
-    broken.encoding = 'bayer_rggb8'
+    broken.encoding = 'yuv420'
     put(node, front, message(0, 0))
     backend.wait_for(1)
     for number in range(1, 6):

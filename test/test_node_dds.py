@@ -175,11 +175,11 @@ def broken(**changes: object) -> Image:
 @pytest.mark.parametrize(
     ('message', 'detail'),
     [
-        (broken(encoding='bayer_rggb8'), "encoding 'bayer_rggb8' is not supported"),
+        (broken(encoding='yuv420'), "encoding 'yuv420' is not supported"),
         (broken(height=33), 'truncated'),
         (broken(step=5), 'step is 5 bytes'),
         (broken(height=0), 'empty'),
-        (broken(height=15), '48x15'),
+        (broken(height=15, data=bytes(15 * 144)), '48x15'),
     ],
     ids=['encoding', 'truncated', 'step', 'empty', 'tiny'],
 )

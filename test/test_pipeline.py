@@ -83,7 +83,7 @@ class Rig:
         header = Header(stamp=ns_to_stamp(self.stamps[name]), frame_id=f'{name}_optical')
         message = fill_image(Image(), header, named_image(camera, number))
         if kind == 'broken':
-            message.encoding = 'yuv422'
+            message.encoding = 'yuv420'
         elif kind == 'failing':
             self.backend.failing.add((camera, number))
         self.mailbox.put(Received(message, 0), name)

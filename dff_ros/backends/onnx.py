@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import onnxruntime
 
 from dff_ros.backends.runner import Array
-from dff_ros.bundle import Bundle
+from dff_ros.bundle import WEIGHTS, Bundle
+from dff_ros.bundle_files import check_graph_file
 from dff_ros.errors import BackendUnavailableError, BundleError
 
 _PROVIDER = 'CPUExecutionProvider'
@@ -57,6 +58,7 @@ def _open_session(
     bundle: Bundle, graph: str, num_threads: int, is_spinning: bool
 ) -> onnxruntime.InferenceSession:
     path = bundle.graph_path(graph)
+    check_graph_file(path, WEIGHTS, bundle.files[WEIGHTS].size)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1

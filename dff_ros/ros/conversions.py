@@ -13,21 +13,11 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, ObjectHypothesisWithPose, VisionClass
 
+from dff_ros.encodings import DEFAULT_LIMITS, ImageLimits, decode_raw
 from dff_ros.errors import ConversionError
 from dff_ros.types import Detections, Frame
 
 _NS_PER_S = 1_000_000_000
-
-# Where red, green and blue lie among the bytes of a pixel; a mono8 byte serves as all three.
-_CHANNELS: dict[str, tuple[int, tuple[int, int, int]]] = {
-    'rgb8': (3, (0, 1, 2)),
-    'bgr8': (3, (2, 1, 0)),
-    'rgba8': (4, (0, 1, 2)),
-    'bgra8': (4, (2, 1, 0)),
-    'mono8': (1, (0, 0, 0)),
-}
-ENCODINGS = tuple(_CHANNELS)
-"""Image encodings that `to_frame` takes; all have 8-bit channels, so `is_bigendian` does not matter."""
 
 
 def stamp_to_ns(stamp: Time) -> int:
@@ -41,59 +31,18 @@ def ns_to_stamp(stamp_ns: int) -> Time:
     return Time(sec=sec, nanosec=nanosec)
 
 
-def to_frame(message: Image, camera: str = '') -> Frame:
+def to_frame(message: Image, camera: str = '', limits: ImageLimits = DEFAULT_LIMITS) -> Frame:
     """An Image message as a Frame. A tight rgb8 image is not copied: the frame is a view of its data.
 
-    Rows may be padded (`step`). Raises ConversionError on an encoding that is not in ENCODINGS, an empty
-    image, a `step` below a row of pixels, or too little data; ShapeError on a side below MIN_SIDE.
+    Raises ConversionError as `decode_raw` does, ShapeError on a side below MIN_SIDE.
     """
-    num_channels, order = _channels(message.encoding)
-    pixels = _pixels(message, num_channels)
-    if message.encoding == 'rgb8':
-        image = np.ascontiguousarray(pixels)
-    else:
-        image = np.empty((*pixels.shape[:2], 3), np.uint8)
-        for target, source in enumerate(order):  # three strided copies: faster than one by a reversed axis
-            image[..., target] = pixels[..., source]
     return Frame(
-        image_HW3=image,
+        image_HW3=decode_raw(message, limits),
         stamp_ns=stamp_to_ns(message.header.stamp),
         frame_id=message.header.frame_id,
         encoding=message.encoding,
         camera=camera,
     )
-
-
-def _channels(encoding: str) -> tuple[int, tuple[int, int, int]]:
-    if encoding not in _CHANNELS:
-        raise ConversionError(
-            f'image encoding {encoding!r} is not supported; '
-            f'set the camera driver to one of {", ".join(ENCODINGS)}'
-        )
-    return _CHANNELS[encoding]
-
-
-def _pixels(message: Image, num_channels: int) -> NDArray[np.uint8]:
-    height, width, step = message.height, message.width, message.step
-    row = width * num_channels
-    if not height or not width:
-        raise ConversionError(f'the image is empty ({width}x{height} pixels): check the camera driver')
-    if step < row:
-        raise ConversionError(
-            f'the image step is {step} bytes, but {width} {message.encoding} pixels take {row}: '
-            'the publisher must set step to the bytes of one row'
-        )
-    needed = (height - 1) * step + row  # the last row may come without its padding
-    data = np.frombuffer(message.data, np.uint8)
-    if data.size < needed:
-        raise ConversionError(
-            f'the image data is truncated: {data.size} bytes, but {height} rows of step {step} take '
-            f'{height * step}; check the publisher of the image'
-        )
-    if step == row:
-        return data[:needed].reshape(height, width, num_channels)
-    rows = np.lib.stride_tricks.as_strided(data, (height, row), (step, 1), writeable=False)
-    return rows.reshape(height, width, num_channels)
 
 
 def fill_image(message: Image, header: Header, image: NDArray[np.uint8]) -> Image:

@@ -43,7 +43,7 @@ def describe(parameter: Parameter, *, is_read_only: bool = True) -> ParameterDes
     `is_read_only` is for parameters that may not change at runtime: false where the node checks the time of a
     change itself, by RuntimeParameters.
     """
-    when = _when(parameter, is_read_only)
+    when = when_allowed(parameter, is_read_only)
     descriptor = ParameterDescriptor(
         description=f'{_sentence(parameter)}; {when}', read_only=is_read_only and not parameter.runtime
     )
@@ -67,7 +67,8 @@ def _sentence(parameter: Parameter) -> str:
     return parameter.description + (f' [{parameter.unit}]' if parameter.unit else '')
 
 
-def _when(parameter: Parameter, is_read_only: bool) -> str:
+def when_allowed(parameter: Parameter, is_read_only: bool) -> str:
+    """When a parameter may change, in words; `is_read_only` as in `describe`."""
     if parameter.runtime:
         return 'may change while running'
     return 'read at start' if is_read_only else 'may change while the node is unconfigured'
@@ -101,7 +102,7 @@ def declare_cameras(node: Node) -> tuple[str, ...]:
     """Declare `cameras` on the node; its names. Raises ConfigError as `camera_names` does."""
     # Of any type: ROS has no empty list of texts, and -p cameras:=front gives a text.
     descriptor = ParameterDescriptor(
-        description=f'{_sentence(CAMERAS)}; {_when(CAMERAS, is_read_only=True)}',
+        description=f'{_sentence(CAMERAS)}; {when_allowed(CAMERAS, is_read_only=True)}',
         read_only=True,
         dynamic_typing=True,
     )
@@ -112,7 +113,7 @@ def declare_unchecked(node: Node, parameters: Iterable[Parameter]) -> None:
     """Declare parameters of any value and type, for `check_values` later: a bad one can be set right."""
     for parameter in parameters:
         descriptor = ParameterDescriptor(
-            description=f'{_sentence(parameter)}; {_when(parameter, is_read_only=False)}',
+            description=f'{_sentence(parameter)}; {when_allowed(parameter, is_read_only=False)}',
             additional_constraints=parameter.allowed,
             dynamic_typing=True,
         )
@@ -232,7 +233,7 @@ def to_yaml(node_name: str = 'dff_node') -> str:
                 f'{" " * (4 + 2 * depth)}{group}:' for depth, group in enumerate(path) if path != groups
             ]
             groups = path
-        when = _when(parameter, is_read_only=parameter in NODE_PARAMETERS)
+        when = when_allowed(parameter, is_read_only=parameter in NODE_PARAMETERS)
         comment = f'{parameter.description}. {parameter.allowed.capitalize()}; {when}.'
         lines += [f'{indent}# {line}' for line in textwrap.wrap(comment, 110 - len(indent))]
         lines.append(f'{indent}{name}: {_yaml_value(parameter.default)}')

@@ -64,7 +64,7 @@ class Pipeline:
         """
         start_ns = time.perf_counter_ns()
         try:
-            frame = to_frame(item.message, self._camera)
+            frame = to_frame(item.message, self._camera, config.image_limits)
         except DffError as error:
             self._drop(item, CONVERSION, str(error))
             return
@@ -92,15 +92,7 @@ class Pipeline:
             late = f'frames take more than {config.budget_ms:g} ms (budget_ms) even at the longest interval'
             self._drop(item, DEADLINE, late, result)
             return
-        header = item.message.header
-        if result.segmentation is not None:
-            self._publishers.publish_segmentation(header, result.segmentation)
-            self._publish_camera_info(header, frame, result.segmentation)
-        if result.detections is not None:
-            self._publishers.publish_detections(header, result.detections)
-        latency_ms = ms_since(item.received_ns)
-        if not result.is_idle:
-            self._publishers.publish_overlay(header, frame, result, config.overlay.alpha)
+        latency_ms = self._publish(item, frame, result, config)
         facts = FrameFacts(
             state=state_of(result),
             reason=result.reason,
@@ -112,7 +104,20 @@ class Pipeline:
             camera_info=self._camera_info,
             totals=self._totals(self._mailbox.done(self._camera)),
         )
-        self._publishers.publish_status(header, facts)
+        self._publishers.publish_status(item.message.header, facts)
+
+    def _publish(self, item: Received, frame: Frame, result: StepResult, config: DffConfig) -> float:
+        """Publish the answers, then the overlay; the milliseconds from the image's receipt to its answers."""
+        header = item.message.header
+        if result.segmentation is not None:
+            self._publishers.publish_segmentation(header, result.segmentation)
+            self._publish_camera_info(header, frame, result.segmentation)
+        if result.detections is not None:
+            self._publishers.publish_detections(header, result.detections)
+        latency_ms = ms_since(item.received_ns)
+        if not result.is_idle:
+            self._publishers.publish_overlay(header, frame, result, config.overlay.alpha)
+        return latency_ms
 
     def _publish_camera_info(self, header: Header, frame: Frame, answer: Segmentation) -> None:
         """Tell the calibration of a label map, or why there is none."""
