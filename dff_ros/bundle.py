@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import cast
 
 from dff_ros.bundle_files import check_regular, file_name, printable
+from dff_ros.confidence import ConfidenceCalibration
 from dff_ros.errors import BundleError, ConfigError
 from dff_ros.model_spec import LIGHT_STRIDE, ModelSpec
+from dff_ros.output_files import write_whole
 from dff_ros.share import share_folders
 
 FORMAT = 'dff_ros bundle'
-VERSION = 4
+VERSION = 5
 """The newest format version. 2 has models with a light net, 3 those with a detection head or without a
-segmentation head, 4 those with a quality net; others are written as the versions before, which older
-programs can read.
+segmentation head, 4 those with a quality net, 5 those whose confidence is calibrated; others are written as
+the versions before, which older programs can read.
 """
 MANIFEST = 'manifest.json'
 WEIGHTS = 'weights.safetensors'
@@ -44,6 +46,9 @@ _ENTRIES_OF_VERSION = {
     4: ('quality_channels',),
 }
 """Entries of the model that a version of the format brought."""
+
+_CONFIDENCE = 'confidence'
+"""The entry of a manifest that not every bundle has."""
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_STRIDE = 64
 _EXPORT_AGAIN = 'export the model again (dff export) or fetch the directory again'
@@ -69,7 +74,7 @@ class FileFacts:
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
     """A bundle whose manifest is valid. `stride`: image pixels per feature cell. `figures`: measured facts,
-    as JSON.
+    as JSON. `confidence`: None where it was not calibrated (`dff calibrate`).
     """
 
     path: Path
@@ -79,6 +84,7 @@ class Bundle:
     files: Mapping[str, FileFacts]
     created_by: str = ''
     figures: Mapping[str, object] = field(default_factory=dict)
+    confidence: ConfidenceCalibration | None = None
 
     @property
     def name(self) -> str:
@@ -120,6 +126,8 @@ class Bundle:
     @property
     def version(self) -> int:
         """Format version of its manifest."""
+        if self.confidence is not None:
+            return 5
         if self.spec.quality_channels:
             return 4
         if self.spec.tasks != ('segmentation',):
@@ -144,6 +152,7 @@ class Bundle:
             },
             'created_by': self.created_by,
             'figures': dict(self.figures),
+            **({} if self.confidence is None else {_CONFIDENCE: self.confidence.to_dict()}),
         }
 
 
@@ -167,9 +176,9 @@ def open_bundle(path_or_name: str | Path, *, verify: bool = True) -> Bundle:
 
 
 def write_manifest(bundle: Bundle) -> None:
-    """Write the manifest of a bundle into its directory."""
+    """Write the manifest of a bundle into its directory, whole or not at all; DffError names the file."""
     text = json.dumps(bundle.manifest(), indent=2, allow_nan=False) + '\n'
-    (bundle.path / MANIFEST).write_text(text, encoding='utf-8')
+    write_whole(bundle.path / MANIFEST, text.encode())
 
 
 def bundle_names() -> list[str]:
@@ -230,16 +239,19 @@ def _read_manifest(path: Path) -> Mapping[str, object]:
         raise BundleError(
             f'{path} has format version {version}, this program reads up to {VERSION}: update dff_ros'
         )
-    if set(manifest) != _ENTRIES:
-        differing = ', '.join(sorted(set(manifest) ^ _ENTRIES))
+    differing = ', '.join(sorted((set(manifest) ^ _ENTRIES) - {_CONFIDENCE}))
+    if differing:
         raise BundleError(f'{path}: unknown or missing entries ({differing}): {_EXPORT_AGAIN}')
     return manifest
 
 
 def _parse(path: Path, manifest: Mapping[str, object]) -> Bundle:
     source = path / MANIFEST
+    calibration = manifest.get(_CONFIDENCE)
     try:
         spec = ModelSpec.from_dict(_mapping(manifest['model'], source, 'model'))
+        if calibration is not None:
+            calibration = ConfidenceCalibration.from_dict(_mapping(calibration, source, _CONFIDENCE))
     except ConfigError as error:
         raise BundleError(f'{source}: {error}') from error
     files = _parse_files(manifest['files'], source)
@@ -258,6 +270,7 @@ def _parse(path: Path, manifest: Mapping[str, object]) -> Bundle:
         files=files,
         created_by=printable(manifest['created_by'], source, 'created_by'),
         figures=_mapping(manifest['figures'], source, 'figures'),
+        confidence=calibration,
     )
 
 

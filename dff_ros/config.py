@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 
 from dff_ros.errors import ConfigError
@@ -24,9 +25,10 @@ from dff_ros.settings import (
 )
 
 __all__ = [
-    'BACKENDS', 'BUDGET_OVER', 'DEVICES', 'FLOWS', 'REFRESHES', 'SCHEDULERS', 'SHORT_NAMES', 'TRANSPORTS',
-    'DetectionConfig', 'DffConfig', 'KeyframeConfig', 'OverlayConfig', 'Parameter', 'Scalar',
-    'SegmentationConfig', 'Validated', 'flatten', 'other_default', 'param', 'replace', 'to_flat', 'walk',
+    'BACKENDS', 'BUDGET_OVER', 'DEVICES', 'FLOWS', 'MAX_OUTPUT_SIDE', 'OUTPUT_SIZES', 'REFRESHES',
+    'SCHEDULERS', 'SHORT_NAMES', 'TRANSPORTS', 'DetectionConfig', 'DffConfig', 'KeyframeConfig',
+    'OverlayConfig', 'Parameter', 'Scalar', 'SegmentationConfig', 'Validated', 'flatten', 'named_size',
+    'other_default', 'param', 'replace', 'to_flat', 'walk',
 ]  # fmt: skip
 
 BACKENDS = ('auto', 'onnx', 'torch')
@@ -34,6 +36,11 @@ DEVICES = ('auto', 'cpu', 'cuda')
 FLOWS = ('bundle', 'dis', 'zero')
 TRANSPORTS = ('raw', 'compressed')
 REFRESHES = ('inline', 'worker')
+OUTPUT_SIZES = ('source', 'network')
+"""Sizes of label maps that have a name."""
+
+MAX_OUTPUT_SIDE = 4096
+"""Longest side of a label map whose size is given in pixels."""
 
 SHORT_NAMES = {'interval': 'keyframe.interval'}
 """Settings with a second name, on the command line and as launch arguments."""
@@ -41,7 +48,7 @@ SHORT_NAMES = {'interval': 'keyframe.interval'}
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationConfig(Validated):
-    """How often label maps are made."""
+    """How often label maps are made, of which size, and which of their pixels are left without an answer."""
 
     every: int = param(
         1,
@@ -51,6 +58,44 @@ class SegmentationConfig(Validated):
         unit='frames',
         runtime=True,
     )
+    output_size: str = param(
+        'source',
+        "Size of label map and confidence: the image's (source), that of the image as the networks see it "
+        '(network), or WIDTHxHEIGHT as 400x200; the head decides at these pixels, no label map is resized',
+        runtime=True,
+    )
+    min_validity: float = param(
+        0.5,
+        'Pixels of which a smaller share was warped from inside the key frame are 255 with confidence 0; 0 '
+        'marks none',
+        minimum=0.0,
+        maximum=1.0,
+        runtime=True,
+    )
+    min_confidence: float = param(
+        0.0,
+        'Pixels less sure than this are 255 with confidence 0; 0 marks none',
+        minimum=0.0,
+        maximum=1.0,
+        runtime=True,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.output_size not in OUTPUT_SIZES:
+            named_size(self.output_size)
+
+
+def named_size(text: str) -> tuple[int, int]:
+    """(height, width) of a `segmentation.output_size` of the form WIDTHxHEIGHT; ConfigError of any other."""
+    found = re.fullmatch('([0-9]{1,5})x([0-9]{1,5})', text)
+    width, height = map(int, found.groups()) if found else (0, 0)
+    if not (1 <= width <= MAX_OUTPUT_SIDE and 1 <= height <= MAX_OUTPUT_SIDE):
+        raise ConfigError(
+            f'segmentation.output_size: got {text!r}, allowed is {", ".join(OUTPUT_SIZES)} or WIDTHxHEIGHT '
+            f'in pixels, each from 1 to {MAX_OUTPUT_SIDE}, as 400x200'
+        )
+    return height, width
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,6 +37,19 @@ def colourise(label_map_HW: NDArray[np.uint8], colours_N3: NDArray[np.uint8]) ->
     return np.asarray(cv2.applyColorMap(label_map_HW, _lookup(colours_N3.tobytes())))
 
 
+def shown_at(label_map_HW: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A label map of another size for a picture of `size`, (height, width): each pixel that of the nearest
+    centre.
+    """
+    if label_map_HW.shape == size:
+        return label_map_HW
+    rows, columns = (
+        ((np.arange(side) + 0.5) * given / side).astype(np.int64)
+        for side, given in zip(size, label_map_HW.shape, strict=True)
+    )
+    return np.ascontiguousarray(label_map_HW[rows[:, None], columns])
+
+
 def blend(
     image_HW3: NDArray[np.uint8], label_map_HW: NDArray[np.uint8], colours_N3: NDArray[np.uint8], alpha: float
 ) -> NDArray[np.uint8]:

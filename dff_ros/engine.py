@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Generic
 
 from dff_ros.backends.base import Backend
+from dff_ros.confidence import ConfidenceRule
 from dff_ros.config import KeyframeConfig
 from dff_ros.phases import Phase
 from dff_ros.refresh import RefreshWorker
@@ -18,7 +19,8 @@ class Engine(Generic[FeatureT, ContextT]):
     """One backend shared by the streams of all cameras. Without a plan every frame is segmented.
 
     `worker` makes their key frames in the background; None: the backend makes them while the frame waits. The
-    engine owns both and closes them. `budget_ms`: see DeadlineController.
+    engine owns both and closes them. `budget_ms`: see DeadlineController. `rule`: what the confidence is made
+    of; None takes the probability of the head and cells of 16 pixels.
     """
 
     def __init__(
@@ -29,12 +31,14 @@ class Engine(Generic[FeatureT, ContextT]):
         *,
         worker: RefreshWorker[FeatureT, ContextT] | None = None,
         budget_ms: float = 0.0,
+        rule: ConfidenceRule | None = None,
     ) -> None:
         self.backend = backend
         self.worker = worker
         self._config = config or KeyframeConfig()
         self._plan = plan or TaskPlan()
         self._budget_ms = budget_ms
+        self._rule = rule or ConfidenceRule()
         self._streams: dict[str, Stream[FeatureT, ContextT]] = {}
 
     def stream(self, camera: str = '') -> Stream[FeatureT, ContextT]:
@@ -42,7 +46,7 @@ class Engine(Generic[FeatureT, ContextT]):
         if camera not in self._streams:
             refresher = None if self.worker is None else self.worker.refresher(self.backend)
             self._streams[camera] = Stream(
-                camera, self.backend, self._config, self._plan, refresher, self._budget_ms
+                camera, self.backend, self._config, self._plan, refresher, self._budget_ms, self._rule
             )
         return self._streams[camera]
 

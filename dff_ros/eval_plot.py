@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from dff_ros.eval_report import Report, Row, rows_of, title_of
-from dff_ros.report import write_whole
+from dff_ros.output_files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

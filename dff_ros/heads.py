@@ -7,16 +7,22 @@ from collections.abc import Container
 from dataclasses import dataclass
 
 from dff_ros.backends.base import Backend
+from dff_ros.confidence import ConfidenceRule, summary
 from dff_ros.tasks import DETECTION, SEGMENTATION, TaskPlan
 from dff_ros.timing import ms_since
-from dff_ros.types import ContextT, Detections, FeatureT, Segmentation
+from dff_ros.types import ContextT, Detections, FeatureT, Propagation, Segmentation
 
 
 @dataclass(slots=True)
 class HeadAnswers:
-    """What the heads answered to one feature; None and 0 ms of a task that did not run."""
+    """What the heads answered to one feature; None and 0 ms of a task that did not run.
+
+    `segmentation` is final; `mean_confidence` and `share_unknown` are those of StepResult.
+    """
 
     segmentation: Segmentation | None = None
+    mean_confidence: float | None = None
+    share_unknown: float | None = None
     detections: Detections | None = None
     segmentation_ms: float = 0.0
     detection_ms: float = 0.0
@@ -24,16 +30,24 @@ class HeadAnswers:
 
 def run_heads(
     backend: Backend[FeatureT, ContextT],
-    feature: FeatureT,
+    propagation: Propagation[FeatureT],
+    age_s: float,
     size: tuple[int, int],
     plan: TaskPlan,
     due: Container[str],
+    rule: ConfidenceRule,
 ) -> HeadAnswers:
-    """Run the heads of the tasks that are due on the feature of a frame of `size`, (height, width)."""
+    """Run the heads of the tasks that are due on the feature of a frame of `size`, (height, width), which was
+    propagated from a key frame `age_s` before it.
+    """
+    feature = propagation.feature
     answers = HeadAnswers()
     if SEGMENTATION in due:
         start_ns = time.perf_counter_ns()
-        answers.segmentation = backend.predict(feature, size, size)
+        wanted_labels = plan.segmentation
+        found_labels = backend.predict(feature, size, rule.output_size(wanted_labels, size))
+        answers.segmentation = rule.apply(found_labels, propagation, age_s, size, wanted_labels)
+        answers.mean_confidence, answers.share_unknown = summary(answers.segmentation)
         answers.segmentation_ms = ms_since(start_ns)
     if DETECTION in due:
         start_ns = time.perf_counter_ns()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dff_ros.backends.base import available_cores, open_backend
 from dff_ros.bundle import Bundle
+from dff_ros.confidence import ConfidenceCalibration, ConfidenceRule
 from dff_ros.config import DffConfig, replace
 from dff_ros.engine import Engine
 from dff_ros.refresh import RefreshWorker
@@ -31,7 +32,9 @@ def open_engine(bundle: Bundle, config: DffConfig) -> Engine[object, object]:
         except BaseException:
             worker.close()
             raise
-    return Engine(backend, config.keyframe, plan, worker=worker, budget_ms=config.budget_ms)
+    calibration = bundle.confidence or ConfidenceCalibration()
+    rule = ConfidenceRule(bundle.spec.nominal_size, bundle.stride, calibration)
+    return Engine(backend, config.keyframe, plan, worker=worker, budget_ms=config.budget_ms, rule=rule)
 
 
 def split_threads(num_threads: int, num_asked: int) -> tuple[int, int]:

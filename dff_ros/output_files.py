@@ -1,11 +1,13 @@
-"""What a command may write: checked before the work begins, so that no input is lost."""
+"""What a command may write, checked before the work begins, so that no input is lost; whole files."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from dff_ros.errors import ConfigError
+from dff_ros.errors import ConfigError, DffError
 
 PART = '.part'
 """Ending of a file until it is complete."""
@@ -53,3 +55,16 @@ def _check_distinct(given: Mapping[str, Path]) -> None:
         first = flags.setdefault(path.resolve(), flag)
         if first != flag:
             raise ConfigError(f'{first} and {flag} name the same path {path}: choose two')
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file as a whole or not at all, with its folders; DffError names it."""
+    part = path.with_name(path.name + PART)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        os.replace(part, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise DffError(f'cannot write {path}: {error.strerror}') from error

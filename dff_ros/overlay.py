@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_ros.draw import blend
+from dff_ros.draw import blend, shown_at
 from dff_ros.model_spec import ModelSpec
 from dff_ros.types import Detections
 
@@ -37,11 +37,14 @@ class Overlay:
         label_map_HW: NDArray[np.uint8] | None,
         found: Detections | None = None,
     ) -> NDArray[np.uint8]:
-        """A new picture of the image and of what there is: None where a task did not run on the frame."""
+        """A new picture of the image and of what there is: None where a task did not run on the frame. The
+        label map may have another size.
+        """
         if label_map_HW is None:
             picture = image_HW3.copy()
         else:
-            picture = blend(image_HW3, label_map_HW, self._class_colours, self.alpha)
+            size = image_HW3.shape[0], image_HW3.shape[1]
+            picture = blend(image_HW3, shown_at(label_map_HW, size), self._class_colours, self.alpha)
         if found is not None:
             draw_boxes(picture, found, self._spec.box_class_names, self._box_colours)
         return picture

@@ -4,9 +4,7 @@ view.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import time
 from array import array
 from collections import Counter
@@ -19,9 +17,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from dff_ros.errors import DffError
 from dff_ros.evaluation.metrics import percentiles
-from dff_ros.output_files import PART
+from dff_ros.output_files import write_whole
 
 STAGES = ('extract', 'propagate', 'flow', 'warp', 'predict', 'predict_segmentation', 'predict_detection')
 """Stages with a time of their own; flow and warp are parts of propagate, the tasks' of predict."""
@@ -143,19 +140,6 @@ def _rounded(values: Mapping[str, float | None]) -> dict[str, float | None]:
 def write_json(path: Path, report: Mapping[str, object]) -> None:
     """Write a report as a whole or not at all; DffError names the file."""
     write_whole(path, (json.dumps(report, indent=2, allow_nan=False) + '\n').encode())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file as a whole or not at all, with its folders; DffError names it."""
-    part = path.with_name(path.name + PART)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        os.replace(part, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise DffError(f'cannot write {path}: {error.strerror}') from error
 
 
 def print_report(console: Console, title: str, report: Mapping[str, object]) -> None:

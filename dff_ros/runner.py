@@ -32,6 +32,9 @@ class Runner(Closing):
     `video` takes the annotated panels, `labels_folder` the label maps as `NUMBER.png` of class ids, `boxes`
     the detections (`BoxWriter`); None writes nothing. Raises the errors of bundle, backend, source and
     writers as they are, and ConfigError where a task is off whose answers are to be written.
+
+    Label maps are scored where the source has labels of the bundle's classes, and at its size; pixels without
+    an answer (255) count as missed.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Runner(Closing):
         _check_is_on(DETECTION, self._plan, boxes)
         self._box_writer = None if boxes is None else BoxWriter(boxes, self._spec.box_class_names)
         is_scored = SEGMENTATION in self._plan.tasks and source.class_names == self._spec.class_names
+        is_scored &= config.segmentation.output_size == 'source'
         self._confusion = ConfusionMatrix(self._spec.num_classes) if is_scored else None
         overlay = Overlay(self._spec, config.overlay.alpha)
         self._panel = Panel(source.size, overlay, interval=config.keyframe.fixed_interval)

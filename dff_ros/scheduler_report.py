@@ -14,7 +14,7 @@ from rich.console import Console
 
 from dff_ros.eval_plot import DPI, STYLES
 from dff_ros.eval_report import Report, Row, number, rows_of, table_of, title_of
-from dff_ros.report import write_whole
+from dff_ros.output_files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,6 +9,7 @@ import numpy as np
 
 from dff_ros.backends.base import Backend
 from dff_ros.cache import KeyFrameCache
+from dff_ros.confidence import ConfidenceRule
 from dff_ros.config import KeyframeConfig
 from dff_ros.deadline import DeadlineController
 from dff_ros.errors import ConfigError
@@ -53,7 +54,7 @@ class Stream(Generic[FeatureT, ContextT]):
 
     `phase` shifts its key frames against those of other streams. `refresher` makes the key frames that need
     not be waited for; None: the backend makes them at once.
-    `budget_ms`: see DeadlineController.
+    `budget_ms`: see DeadlineController. `rule`: what the bundle's confidence is made of.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Stream(Generic[FeatureT, ContextT]):
         plan: TaskPlan,
         refresher: Refresher[FeatureT, ContextT] | None = None,
         budget_ms: float = 0.0,
+        rule: ConfidenceRule | None = None,
     ) -> None:
         self.camera = camera
         self.phase = Phase()
@@ -77,6 +79,7 @@ class Stream(Generic[FeatureT, ContextT]):
         self._is_asked_by_age = False
         self._lead_s = 0.0
         self._plan = plan
+        self._rule = rule or ConfidenceRule()
         self._config = config
         self._scheduler = make_scheduler(config)
 
@@ -146,7 +149,7 @@ class Stream(Generic[FeatureT, ContextT]):
             self._cache.measure(propagation, self._config.disagreement_floor)
             age_frames, age_s = signal.frames_since_key, signal.seconds_since_key
         feature_ms = ms_since(start_ns)
-        heads = run_heads(self._backend, propagation.feature, frame.size, self._plan, due)
+        heads = run_heads(self._backend, propagation, age_s, frame.size, self._plan, due, self._rule)
         is_refreshed, is_refreshing = is_key or is_swapped, is_key or self._refresher.is_busy
         self._deadline.spent(
             ms_since(start_ns),
@@ -172,6 +175,8 @@ class Stream(Generic[FeatureT, ContextT]):
             key_change=signal.key_change if signal else None,
             is_refreshed=is_refreshed,
             segmentation=heads.segmentation,
+            mean_confidence=heads.mean_confidence,
+            share_unknown=heads.share_unknown,
             detections=heads.detections,
             timings=Timings(
                 extract_ms=feature_ms if is_key else 0.0,

@@ -13,6 +13,7 @@ import pytest
 from dff_ros import bundle as bundles
 from dff_ros import cli
 from dff_ros.bundle import Bundle, GraphFile, bundle_names, file_facts, open_bundle, write_manifest
+from dff_ros.confidence import ConfidenceCalibration
 from dff_ros.errors import BundleError
 from dff_ros.model_spec import ModelSpec
 
@@ -122,6 +123,35 @@ def test_a_quality_net_makes_it_version_4_with_a_graph_of_its_own(folder):
     assert open_bundle(folder).spec == spec
 
 
+def test_a_calibration_makes_it_version_5_and_comes_back(folder):
+    bundle = open_bundle(folder)
+    assert bundle.confidence is None
+    calibration = ConfidenceCalibration(gain=0.75, offset=-0.125, disagreement_weight=0.5, known_age_s=2.0)
+    write_manifest(dataclasses.replace(bundle, confidence=calibration))
+    read = open_bundle(folder)
+    assert (read.version, read.confidence) == (5, calibration)
+    assert dataclasses.replace(read, confidence=None) == bundle
+    write_manifest(dataclasses.replace(read, confidence=None))
+    assert 'confidence' not in json.loads((folder / 'manifest.json').read_text())
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'gain': -1.0}, r'manifest.json: confidence.gain: got -1.0, allowed is from 0.01 to 100'),
+        ({'offset': None}, 'confidence.offset: got None'),
+        ({'slope': 1.0}, r'confidence: unknown or missing entries \(slope\)'),
+        (None, 'confidence must be a JSON object, not list'),
+    ],
+)
+def test_a_calibration_out_of_range_is_refused(folder, changes, message):
+    values = json.loads((folder / 'manifest.json').read_text())
+    values['confidence'] = [] if changes is None else ConfidenceCalibration().to_dict() | changes
+    (folder / 'manifest.json').write_text(json.dumps(values))
+    with pytest.raises(BundleError, match=message):
+        open_bundle(folder)
+
+
 def test_a_propagate_that_does_not_look_at_the_image_is_refused(folder):
     bundle = open_bundle(folder)
     spec = dataclasses.replace(SPEC, light_channels=16, flow_source='correlation')
@@ -201,7 +231,7 @@ SHA = '0' * 64
     'changes, message',
     [
         ({'format': 'other'}, 'is not the manifest of a dff_ros bundle'),
-        ({'version': 5}, 'has format version 5, this program reads up to 4: update dff_ros'),
+        ({'version': 6}, 'has format version 6, this program reads up to 5: update dff_ros'),
         ({'version': '1'}, 'is not the manifest of a dff_ros bundle'),
         ({'version': True}, 'is not the manifest of a dff_ros bundle'),
         ({'hook': 'rm'}, r'unknown or missing entries \(hook\)'),

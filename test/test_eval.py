@@ -16,13 +16,15 @@ from tiny_models import moving_clip, texture
 from dff_ros import cli, contenders, evaluator, methods
 from dff_ros.backends.base import open_backend
 from dff_ros.backends.clockwork import ClockworkBackend
-from dff_ros.config import DffConfig, KeyframeConfig, replace
+from dff_ros.confidence import ConfidenceRule
+from dff_ros.config import DffConfig, KeyframeConfig, SegmentationConfig, replace
 from dff_ros.data.classes import CAMVID_CLASSES
 from dff_ros.engine import Engine
 from dff_ros.errors import BackendUnavailableError, ConfigError
 from dff_ros.eval_plot import plot
 from dff_ros.evaluation.metrics import ConfusionMatrix
 from dff_ros.label_motion import LabelMotion
+from dff_ros.tasks import TaskPlan
 from dff_ros.types import Frame
 
 
@@ -136,10 +138,12 @@ def propagated_by_engine(bundle, flow, correction, images, interval) -> list[Con
     config = DffConfig(bundle=str(bundle.path), flow=flow, correction=correction, num_threads=2)
     backend = open_backend(bundle, config)
     size = images[0].shape[:2]
+    plan = TaskPlan(segmentation=SegmentationConfig(min_validity=0.0))  # nothing is marked
+    rule = ConfidenceRule(bundle.spec.nominal_size, bundle.stride)
     direct = [backend.predict(backend.extract(image).feature, size, size).label_map_HW for image in images]
     found = [ConfusionMatrix(bundle.spec.num_classes) for _ in range(interval)]
     for phase in range(interval):
-        engine = Engine(backend, KeyframeConfig(interval=interval))
+        engine = Engine(backend, KeyframeConfig(interval=interval), plan, rule=rule)
         for index in range(phase, len(images)):
             result = engine.step(Frame(image_HW3=images[index], stamp_ns=index * 66_000_000))
             found[result.age_frames].update(direct[index], result.segmentation.label_map_HW)

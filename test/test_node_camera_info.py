@@ -36,6 +36,7 @@ def send(node: DffNode, peer: Peer, message: CameraInfo) -> None:
         (('camera_info:=/calibration/left',), '', ['/calibration/left']),
         (('image:=/left/image_raw', '/left/camera_info:=/other'), '', ['/other']),
         (('__ns:=/robot',), '', ['/robot/camera_info']),
+        (('a/image:=/stereo/left', 'b/image:=/stereo/right'), 'a,b', ['/stereo/camera_info'] * 2),
         (
             ('front/image:=/front_camera/image_raw', 'rear/camera_info:=/rear_info'),
             'front,rear,left',

@@ -19,7 +19,9 @@ from dff_ros.types import Frame
 
 SIZE = (96, 128)
 BUNDLE = SimpleNamespace(
-    spec=ModelSpec(class_names=('a', 'b'), class_colours=((1, 2, 3), (4, 5, 6)), nominal_size=SIZE)
+    stride=16,
+    confidence=None,
+    spec=ModelSpec(class_names=('a', 'b'), class_colours=((1, 2, 3), (4, 5, 6)), nominal_size=SIZE),
 )
 
 

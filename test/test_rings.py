@@ -19,6 +19,7 @@ ALLOWED = {  # the runtimes that a module, or all modules of a package, may impo
     'backends.onnx': {'onnxruntime', 'cv2'},
     'backends.torch': {'torch', 'cv2'},
     'bench': {'cv2', 'av'},
+    'compressed': {'cv2'},
     'contenders': {'cv2', 'av'},
     'data': {'cv2'},
     'draw': {'cv2'},
@@ -98,12 +99,15 @@ RING_0 = (
     'camera_info',
     'frame_facts',
     'encodings',
+    'image_files',
     'image_layouts',
     'image_limits',
     'yuv',
     'demosaic',
     'closing',
     'errors',
+    'output_files',
+    'confidence',
     'config',
     'keyframe_config',
     'settings',
@@ -134,7 +138,7 @@ RING_0 += tuple(
     for name in ('base', 'flow', 'graph', 'handles', 'photometric', 'runner', 'size_inputs', 'use')
 )
 RING_1 = ('backends', 'nets', 'data', 'training', 'export', 'onnx_graphs', 'onnx_operators', 'verification')
-RING_1 += ('label_motion',)
+RING_1 += ('label_motion', 'compressed')
 """Modules (and packages with all they hold) of the inner rings; every other one is in ring 2."""
 
 

@@ -29,7 +29,11 @@ SPEC = ModelSpec(
 def backend(monkeypatch):
     """Every bundle is this one: the label map is filled with the red value of the key image."""
     fake = FakeBackend()
-    monkeypatch.setattr(runner, 'open_bundle', lambda name: types.SimpleNamespace(spec=SPEC, name=name))
+    monkeypatch.setattr(
+        runner,
+        'open_bundle',
+        lambda name: types.SimpleNamespace(spec=SPEC, name=name, stride=16, confidence=None),
+    )
 
     def open_backend(bundle, config, *, is_background=False):
         return FakeBackend() if is_background else fake

@@ -28,7 +28,11 @@ def detecting(backend, monkeypatch):  # noqa: F811
 def use_spec(monkeypatch, spec: ModelSpec) -> None:
     import types
 
-    monkeypatch.setattr(runner, 'open_bundle', lambda name: types.SimpleNamespace(spec=spec, name=name))
+    monkeypatch.setattr(
+        runner,
+        'open_bundle',
+        lambda name: types.SimpleNamespace(spec=spec, name=name, stride=16, confidence=None),
+    )
 
 
 def read(path):

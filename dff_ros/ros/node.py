@@ -56,9 +56,9 @@ class DffNode(LifecycleNode):
         self._mailbox: Mailbox[Received] = Mailbox()
         self._wants_autostart = bool(declare(self, [AUTOSTART])[AUTOSTART.name])
         self._cameras = declare_cameras(self)
-        self._qos_parameters = [
-            parameter for camera in self._cameras for parameter in qos_parameters(self, camera)
-        ]
+        found = (parameter for camera in self._cameras for parameter in qos_parameters(self, camera))
+        # By name: cameras may have one topic in common, as camera_info beside the images of both.
+        self._qos_parameters = list({parameter.name: parameter for parameter in found}.values())
         declare_unchecked(self, self._qos_parameters)
         self._parameters_now = RuntimeParameters(
             self,
@@ -129,7 +129,7 @@ class DffNode(LifecycleNode):
         check_values(self, self._qos_parameters)
         self._mailbox = Mailbox()
         for camera in self._cameras:
-            self._topics[camera] = CameraTopics(self, camera, self._mailbox)
+            self._topics[camera] = CameraTopics(self, camera, self._mailbox, config.image_transport)
         self._config_applied = config
         self._worker = EngineWorker(
             self._mailbox, lambda: self._open_model(config), self._answer, self._tell_failure

@@ -47,7 +47,8 @@ class Outputs:
         self._tasks = plan_tasks(settings.config, settings.spec).tasks
         self._settings = settings
         self._console = console
-        self._is_scored = settings.source.class_names == settings.spec.class_names
+        is_sized = settings.config.segmentation.output_size == 'source'
+        self._is_scored = is_sized and settings.source.class_names == settings.spec.class_names
         try:
             settings.out.mkdir(parents=True, exist_ok=True)
             for name in ('demo.mp4', 'demo.json', 'demo.png'):

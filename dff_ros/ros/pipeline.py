@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from dff_ros import camera_info, stream
@@ -36,7 +36,7 @@ _LOG_PERIOD_S = 5.0
 class Received:
     """An image message and when it came, by `time.perf_counter_ns`."""
 
-    message: Image
+    message: Image | CompressedImage
     received_ns: int
 
 

@@ -1,0 +1,201 @@
+"""How sure each pixel is, and which pixels have no answer: the rule behind a published label map.
+
+docs/confidence.md states the rule; this module is all of it. In numpy, from two numbers per feature cell,
+0.5 ms at 640x480, so that it is the same for every flow source, runtime and consumer of the engine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dff_ros.backends.photometric import MAX_RESIDUAL
+from dff_ros.config import SegmentationConfig, named_size
+from dff_ros.errors import ConfigError, ShapeError
+from dff_ros.geometry import grid_size, network_size, upsample_matrix
+from dff_ros.types import UNLABELED, FeatureT, Propagation, Segmentation
+
+Cells = NDArray[np.float32]
+Table = NDArray[np.float32]
+
+_RANGES = {
+    'gain': (0.01, 100.0),
+    'offset': (-20.0, 20.0),
+    'disagreement_weight': (0.0, 20.0),
+    'decay_per_s': (0.0, 100.0),
+    'known_age_s': (0.1, 3600.0),
+}
+_END = 0.25
+"""Of a step of 1/255: what the probabilities 0 and 1 are taken as short of them, for their logit."""
+
+_SLACK = 1e-5
+"""Of a validity: more than interpolation rounds off."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfidenceCalibration:
+    """The numbers of a bundle's confidence; the defaults leave the head's probability as it is.
+
+    `gain` and `offset` are those of Platt scaling, sigmoid(gain * logit(p) + offset); `disagreement_weight`
+    is the exponent of 1 - d, `decay_per_s` what the confidence loses with the age of the key frame, and
+    `known_age_s` the oldest key frame that was looked at: beyond it there is nothing to trust. Within their
+    ranges confidence never rises with age or disagreement nor falls with p. Raises ConfigError beyond.
+    """
+
+    gain: float = 1.0
+    offset: float = 0.0
+    disagreement_weight: float = 1.0
+    decay_per_s: float = 0.0
+    known_age_s: float = 3600.0
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+                raise ConfigError(f'confidence.{name}: got {value!r}, allowed is from {low:g} to {high:g}')
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> ConfidenceCalibration:
+        """As a manifest has it; ConfigError for an unknown or missing entry, or a value out of range."""
+        if set(values) != set(_RANGES):
+            differing = ', '.join(sorted(set(values) ^ set(_RANGES)))
+            raise ConfigError(f'confidence: unknown or missing entries ({differing})')
+        return cls(**values)  # type: ignore[arg-type]
+
+    def to_dict(self) -> dict[str, float]:
+        """As a manifest has it."""
+        return dataclasses.asdict(self)
+
+    @property
+    def table_256(self) -> Table:
+        """255 x the calibrated probability, by 255 x the head's; nothing is made of 0."""
+        return _table(self.gain, self.offset)
+
+    def kept(self, disagreement_hw: Cells, age_s: float) -> Cells:
+        """The factor (1 - d)^weight * fall(age), 0..1, of each cell; of a d that is not finite as of 1."""
+        agreement = np.clip(1 - np.nan_to_num(disagreement_hw, nan=1.0), 0, 1)
+        return np.asarray(agreement**self.disagreement_weight * self.fall(age_s), np.float32)
+
+    def fall(self, age_s: float) -> float:
+        """What the age of the key frame leaves of the confidence, 0..1: exp(-decay * age), beyond the known
+        age divided by e with each further one.
+        """
+        unknown = max(age_s / self.known_age_s - 1, 0.0)
+        return math.exp(-self.decay_per_s * max(age_s, 0.0) - unknown)
+
+
+@lru_cache(maxsize=16)
+def _table(gain: float, offset: float) -> Table:
+    share = np.clip(np.arange(256) / 255, _END / 255, 1 - _END / 255)
+    table = np.round(255 / (1 + np.exp(-gain * np.log(share / (1 - share)) - offset)), 6).astype(np.float32)
+    table[0] = 0.0
+    table.setflags(write=False)  # shared by every caller
+    return table
+
+
+@dataclass(frozen=True, slots=True)
+class ConfidenceRule:
+    """The rule for one bundle: where its cells lie, and its calibration.
+
+    `nominal_size` (height, width) and `stride` are the bundle's; without a nominal size the network image is
+    as large as the source.
+    """
+
+    nominal_size: tuple[int, int] | None = None
+    stride: int = 16
+    calibration: ConfidenceCalibration = field(default_factory=ConfidenceCalibration)
+
+    def output_size(self, wanted: SegmentationConfig, source: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of the label map of an image of `source` size."""
+        named = {'source': source, 'network': self._network(source)}
+        return named.get(wanted.output_size) or named_size(wanted.output_size)
+
+    def apply(
+        self,
+        found: Segmentation,
+        propagation: Propagation[FeatureT],
+        age_s: float,
+        source: tuple[int, int],
+        wanted: SegmentationConfig,
+    ) -> Segmentation:
+        """The final answer of what the head found in the feature of `propagation`, `age_s` after its key
+        frame: every pixel has a class and a confidence of at least 1, or is 255 with confidence 0.
+
+        `source` is the size of the image. ShapeError where the cells are not those of such an image.
+        """
+        kept_hw = self.calibration.kept(disagreement(propagation), age_s)
+        confidence = self._scaled(found.confidence_HW, kept_hw, source)
+        is_unknown = self._unknown(found, propagation.validity_hw, confidence, source, wanted)
+        if not is_unknown.any():
+            return Segmentation(found.label_map_HW, confidence)
+        marks = np.negative(is_unknown.view(np.uint8))  # 255 where unknown
+        return Segmentation(found.label_map_HW | marks, confidence & ~marks)
+
+    def _scaled(
+        self, head_HW: NDArray[np.uint8], kept_hw: Cells, source: tuple[int, int]
+    ) -> NDArray[np.uint8]:
+        """The confidence of every pixel that the head decided on, 1..255."""
+        table = self.calibration.table_256
+        if kept_hw.min() == kept_hw.max():
+            return np.take(_rounded(table * kept_hw.flat[0]), head_HW)
+        return _rounded(np.take(table, head_HW) * self._sampled(kept_hw, head_HW.shape, source))
+
+    def _unknown(
+        self,
+        found: Segmentation,
+        validity_hw: Cells,
+        confidence: NDArray[np.uint8],
+        source: tuple[int, int],
+        wanted: SegmentationConfig,
+    ) -> NDArray[np.bool_]:
+        """Where there is no answer. A head that computes with what is not finite tells confidence 0."""
+        is_unknown = np.asarray(found.confidence_HW == 0)
+        is_unknown |= found.label_map_HW == UNLABELED
+        if wanted.min_confidence > 0:
+            is_unknown |= confidence < 255 * wanted.min_confidence
+        validity_hw = np.nan_to_num(validity_hw, nan=0.0)
+        least = wanted.min_validity - _SLACK
+        if validity_hw.min() < least:
+            is_unknown |= self._sampled(validity_hw, confidence.shape, source) < least
+        return is_unknown
+
+    def _sampled(self, cells_hw: Cells, output: tuple[int, ...], source: tuple[int, int]) -> Cells:
+        """Cells at the output's pixels, bilinear."""
+        network = self._network(source)
+        if cells_hw.shape != grid_size(network, self.stride):
+            raise ShapeError(
+                f'{cells_hw.shape} cells; an image of {source} has {grid_size(network, self.stride)}'
+            )
+        rows, columns = (upsample_matrix(output[axis], network[axis], self.stride) for axis in (0, 1))
+        sampled: Cells = rows @ cells_hw.astype(np.float32) @ columns.T
+        return sampled
+
+    def _network(self, source: tuple[int, int]) -> tuple[int, int]:
+        return source if self.nominal_size is None else network_size(source, self.nominal_size)
+
+
+def disagreement(propagation: Propagation[FeatureT]) -> Cells:
+    """Predicted disagreement d of each cell; without a quality net 1 - validity * (1 - residual / 255)."""
+    if propagation.disagreement_hw is not None:
+        return propagation.disagreement_hw
+    d: Cells = 1 - propagation.validity_hw * np.float32(1 - propagation.residual / MAX_RESIDUAL)
+    return d
+
+
+def summary(answer: Segmentation) -> tuple[float, float]:
+    """Mean confidence over all pixels, and the share of those without an answer; both 0..1."""
+    values, num_pixels = answer.confidence_HW.reshape(-1), answer.confidence_HW.size
+    total = int(np.add.reduce(values, dtype=np.uint32 if num_pixels < 1 << 24 else np.uint64))
+    return total / (255 * num_pixels), 1 - np.count_nonzero(values) / num_pixels
+
+
+def _rounded(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    values += np.float32(0.5)
+    np.maximum(values, 1, out=values)
+    return values.astype(np.uint8)
