@@ -32,8 +32,8 @@ class Totals:
     """Counts of one camera since the node was configured.
 
     `received` = `processed` + all `dropped` + `pending`. `lost` are images that the middleware lost before
-    the node received them, as far as it tells; `camera_infos_refused` are label maps without a camera_info
-    because the one received could not be used.
+    the node received them, as far as it tells; `stamps` are images by kind of stamp; `camera_infos_refused`
+    are label maps without a camera_info because the one received could not be used.
     """
 
     received: int = 0
@@ -42,6 +42,7 @@ class Totals:
     dropped: Mapping[str, int] = field(default_factory=dict)
     lost: int = 0
     resets: Mapping[str, int] = field(default_factory=dict)
+    stamps: Mapping[str, int] = field(default_factory=dict)
     camera_infos_refused: int = 0
 
     def values(self) -> dict[str, object]:
@@ -55,6 +56,7 @@ class Totals:
         }
         facts |= {f'dropped.{reason}': number for reason, number in self.dropped.items()}
         facts |= {f'resets.{cause}': number for cause, number in sorted(self.resets.items())}
+        facts |= {f'stamps.{kind}': number for kind, number in sorted(self.stamps.items())}
         return facts | {'camera_info.refused': self.camera_infos_refused}
 
 

@@ -67,7 +67,11 @@ def check_equal(message: FrameStatus, texts: dict[str, str]) -> None:
     if 'latency_ms' in texts:
         assert message.latency * 1e3 == pytest.approx(number(texts['latency_ms']), abs=6e-4)
     assert ','.join(message.tasks) == texts.get('tasks', '')
-    for prefix, counts in (('dropped.', message.drops), ('resets.', message.resets)):
+    for prefix, counts in (
+        ('dropped.', message.drops),
+        ('resets.', message.resets),
+        ('stamps.', message.stamps),
+    ):
         told = {key.removeprefix(prefix): int(text) for key, text in texts.items() if key.startswith(prefix)}
         assert {count.name: count.number for count in counts} == told
 

@@ -110,6 +110,7 @@ RING_0 = (
     'confidence',
     'config',
     'keyframe_config',
+    'diagnostics_config',
     'settings',
     'tasks',
     'model_spec',

@@ -56,6 +56,7 @@ def to_frame_status(header: Header, facts: FrameFacts) -> Any:
         lost=totals.lost,
         drops=_counts(totals.dropped),
         resets=_counts(totals.resets),
+        stamps=_counts(totals.stamps),
         camera_infos_refused=totals.camera_infos_refused,
     )
     _fill_result(message, facts.result)
