@@ -131,9 +131,14 @@ def to_diagnostics(
         name=name,
         message=summary,
         hardware_id=header.frame_id,
-        values=[KeyValue(key=key, value=_text(value)) for key, value in values.items()],
+        values=to_key_values(values),
     )
     return DiagnosticArray(header=header, status=[status])
+
+
+def to_key_values(values: Mapping[str, object]) -> list[KeyValue]:
+    """Values as text: floats with three decimals, booleans as true or false."""
+    return [KeyValue(key=key, value=_text(value)) for key, value in values.items()]
 
 
 def _text(value: object) -> str:
