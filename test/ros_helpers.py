@@ -14,6 +14,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from fake_backend import FakeBackend
 from numpy.typing import NDArray
+from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -120,6 +121,7 @@ class Peer(Node):
     ) -> None:
         super().__init__('peer', context=context, namespace=f'{namespace}/{camera}'.strip('/'))
         self.camera_name = camera
+        self.service_clients: dict[str, Client] = {}
         kind, topic = (Image, 'image') if transport == 'raw' else (CompressedImage, 'image/compressed')
         self.camera = self.create_publisher(kind, topic, 10)
         self.calibration = self.create_publisher(CameraInfo, 'camera_info', 10)
@@ -175,6 +177,18 @@ class Peer(Node):
         self.camera.publish(message)
         self.wait_for(lambda: len(self.statuses) > num_before, f'the status of {message.header}')
         return diagnostic_values(self.statuses[num_before])
+
+    def call(self, kind: type, name: str, **fields: object) -> object:
+        """The response of a service, by its resolved name."""
+        client = self.service_clients.get(name)
+        if client is None:
+            client = self.service_clients[name] = self.create_client(kind, name)
+        assert client.wait_for_service(TIMEOUT_S), f'no service {name}'
+        answered = threading.Event()
+        future = client.call_async(kind.Request(**fields))
+        future.add_done_callback(lambda done: answered.set())
+        assert answered.wait(TIMEOUT_S), f'no response of {name}'
+        return future.result()
 
 
 class Graph:
