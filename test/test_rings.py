@@ -19,6 +19,7 @@ ALLOWED = {  # the runtimes that a module, or all modules of a package, may impo
     'backends.onnx': {'onnxruntime', 'cv2'},
     'backends.torch': {'torch', 'cv2'},
     'bench': {'cv2', 'av'},
+    'compressed': {'cv2'},
     'confidence_pass': {'cv2', 'av'},
     'contenders': {'cv2', 'av'},
     'data': {'cv2'},
@@ -96,7 +97,10 @@ def test_modules_import_with_the_other_runtimes_blocked(allowed):
 
 RING_0 = (
     'types',
+    'camera_info',
+    'frame_facts',
     'encodings',
+    'image_files',
     'image_layouts',
     'image_limits',
     'yuv',
@@ -107,6 +111,7 @@ RING_0 = (
     'confidence',
     'config',
     'keyframe_config',
+    'diagnostics_config',
     'settings',
     'tasks',
     'model_spec',
@@ -135,7 +140,7 @@ RING_0 += tuple(
     for name in ('base', 'flow', 'graph', 'handles', 'photometric', 'runner', 'size_inputs', 'use')
 )
 RING_1 = ('backends', 'nets', 'data', 'training', 'export', 'onnx_graphs', 'onnx_operators', 'verification')
-RING_1 += ('label_motion',)
+RING_1 += ('label_motion', 'compressed')
 """Modules (and packages with all they hold) of the inner rings; every other one is in ring 2."""
 
 

@@ -71,9 +71,9 @@ def _model_table(bundle: Bundle) -> Table:
         if spec.quality_channels
         else 'none: the scheduler learned cannot be used',
         'tasks': ', '.join(spec.tasks),
-        'confidence': _confidence(bundle),
         'detects': ', '.join(spec.box_class_names) or 'nothing',
         **_detection_rows(spec),
+        'confidence': _confidence(bundle),
         'nominal size': f'{spec.nominal_size[1]}x{spec.nominal_size[0]} (width x height)',
         'graphs': ', '.join(bundle.graphs),
         'created by': bundle.created_by,

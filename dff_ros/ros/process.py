@@ -23,6 +23,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from dff_ros.errors import DffError
+from dff_ros.ros.ending import is_parent_there
 from dff_ros.ros.interrupts import Interrupts
 
 EXIT_OK, EXIT_FAILURE, EXIT_USER_ERROR = 0, 1, 2
@@ -32,6 +33,8 @@ USAGE = """arguments: [--help] [--ros-args [-p NAME:=VALUE]... [--params-file FI
 """
 
 _TURN_S = 0.2
+_MAX_FAILURES = 10
+"""So many callbacks in a row that raise are no bad requests."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _MMAP_THRESHOLD_BYTES = 32 << 20
@@ -86,6 +89,8 @@ def run(make_node: Callable[[], Node], args: Sequence[str] | None = None, usage:
     tune_malloc()
     exits: SimpleQueue[int] = SimpleQueue()
     signals_into(exits)
+    if not is_parent_there(os.environ):
+        return EXIT_OK
     try:
         rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:  # rcl's errors on arguments and parameter files
@@ -147,12 +152,18 @@ class Spinning:
         self._executor.shutdown()
 
     def _spin(self) -> None:
-        try:
-            while rclpy.ok(context=self._context) and not self._is_over.is_set():
+        """An error in one callback, as of a malformed request, costs that callback alone."""
+        num_failed = 0
+        while rclpy.ok(context=self._context) and not self._is_over.is_set():
+            try:
                 self._executor.spin_once()
-        except BaseException:
-            traceback.print_exc()
-            self._on_error()
+                num_failed = 0
+            except BaseException as error:
+                traceback.print_exc()
+                num_failed += 1
+                if num_failed == _MAX_FAILURES or not isinstance(error, Exception):
+                    self._on_error()
+                    return
 
 
 def _wait_for(exits: SimpleQueue[int]) -> int:
