@@ -120,6 +120,11 @@ TOPICS = [
         {'/web/jpeg': 'CompressedImage'},
     ),
     (
+        ('image:=/cam/image_raw', 'image/compressed:=/web/jpeg'),
+        {'image_transport': 'compressed'},
+        {'/web/jpeg': 'CompressedImage'},
+    ),
+    (
         ('image:=/cam/image_raw', '/cam/image_raw/compressed:=/relayed'),
         {'image_transport': 'compressed'},
         {'/relayed': 'CompressedImage'},
