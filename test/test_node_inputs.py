@@ -74,7 +74,7 @@ def raw_message(encoding: str, number: int, rows: np.ndarray, is_bigendian: int 
 
 
 def test_images_of_many_encodings_reach_the_networks_as_rgb(graph):
-    """A number per image, which the fake network answers with, in as many ways as there are kinds of layouts."""
+    """Grey 20 in each kind of layout; the fake network answers with the grey value."""
     graph.start_node(FakeBackend())
     peer = graph.start_peer()
     luma, chroma = np.full((32, 48), 33, np.uint8), np.full((16, 48), 128, np.uint8)  # 20 of 0..255
