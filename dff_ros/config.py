@@ -9,6 +9,7 @@ import dataclasses
 import re
 from dataclasses import dataclass
 
+from dff_ros.diagnostics_config import DiagnosticsConfig
 from dff_ros.errors import ConfigError
 from dff_ros.image_limits import MAX_16BIT, MAX_PIXELS, ImageLimits
 from dff_ros.keyframe_config import BUDGET_OVER, SCHEDULERS, KeyframeConfig
@@ -26,9 +27,9 @@ from dff_ros.settings import (
 
 __all__ = [
     'BACKENDS', 'BUDGET_OVER', 'DEVICES', 'FLOWS', 'MAX_OUTPUT_SIDE', 'OUTPUT_SIZES', 'REFRESHES',
-    'SCHEDULERS', 'SHORT_NAMES', 'TRANSPORTS', 'DetectionConfig', 'DffConfig', 'KeyframeConfig',
-    'OverlayConfig', 'Parameter', 'Scalar', 'SegmentationConfig', 'Validated', 'flatten', 'named_size',
-    'other_default', 'param', 'replace', 'to_flat', 'walk',
+    'SCHEDULERS', 'SHORT_NAMES', 'TRANSPORTS', 'DetectionConfig', 'DffConfig', 'DiagnosticsConfig',
+    'KeyframeConfig', 'OverlayConfig', 'Parameter', 'Scalar', 'SegmentationConfig', 'Validated', 'flatten',
+    'named_size', 'other_default', 'param', 'replace', 'to_flat', 'walk',
 ]  # fmt: skip
 
 BACKENDS = ('auto', 'onnx', 'torch')
@@ -223,6 +224,7 @@ class DffConfig(Validated):
     segmentation: SegmentationConfig = dataclasses.field(default_factory=SegmentationConfig)
     detection: DetectionConfig = dataclasses.field(default_factory=DetectionConfig)
     overlay: OverlayConfig = dataclasses.field(default_factory=OverlayConfig)
+    diagnostics: DiagnosticsConfig = dataclasses.field(default_factory=DiagnosticsConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()

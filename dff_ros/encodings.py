@@ -24,13 +24,13 @@ __all__ = [
     'ENCODINGS',
     'ImageLimits',
     'RawImage',
-    'check_encoding',
     'check_num_pixels',
     'decode_raw',
+    'refuse_measurements',
     'to_8bit',
 ]
 
-_MEASUREMENT = re.compile(r'(8|16|32|64)[USF](C\d+)?')
+_MEASUREMENT = re.compile(r'(8|16|32|64)[USF](C\d{1,3})?')
 _MAX_NAME = 40  # of an encoding's characters in a message
 
 
@@ -86,25 +86,26 @@ def _table(black: int, white: int) -> NDArray[np.uint8]:
     return ((510 * above + span) // (2 * span)).astype(np.uint8)
 
 
-def check_encoding(encoding: str) -> None:
-    """ConversionError, with the remedy, where an encoding is not in ENCODINGS."""
-    _layout_of(encoding)
+def refuse_measurements(encoding: str) -> None:
+    """ConversionError, with the remedy, for an encoding of depth or other measurements (32FC1, 16UC1)."""
+    if encoding in LAYOUTS or not _MEASUREMENT.fullmatch(encoding):
+        return
+    hint = ', or to mono16 where 16-bit values are brightness, as of a thermal camera'
+    raise ConversionError(
+        f'image encoding {encoding!r} holds depth or other measurements, not a picture: subscribe to the '
+        f'colour image of the camera, or set its driver to a colour encoding'
+        f'{hint if encoding == "16UC1" else ""}'
+    )
 
 
 def _layout_of(encoding: str) -> Layout:
     if encoding in LAYOUTS:
         return LAYOUTS[encoding]
-    name = repr(encoding[:_MAX_NAME])
-    if _MEASUREMENT.fullmatch(encoding):
-        hint = ', or to mono16 where 16-bit values are brightness, as of a thermal camera'
-        raise ConversionError(
-            f'image encoding {name} holds depth or other measurements, not a picture: subscribe to the '
-            f'colour image of the camera, or set its driver to a colour encoding'
-            f'{hint if encoding == "16UC1" else ""}'
-        )
-    near = difflib.get_close_matches(encoding[:_MAX_NAME].lower(), ENCODINGS, n=1)
+    refuse_measurements(encoding)
+    name = encoding[:_MAX_NAME]
+    near = difflib.get_close_matches(name.lower(), ENCODINGS, n=1)
     hint = f'did the publisher mean {near[0]}? Known are' if near else 'set the camera driver to one of'
-    raise ConversionError(f'image encoding {name} is not supported; {hint} {", ".join(ENCODINGS)}')
+    raise ConversionError(f'image encoding {name!r} is not supported; {hint} {", ".join(ENCODINGS)}')
 
 
 def check_num_pixels(height: int, width: int, limits: ImageLimits) -> None:

@@ -6,40 +6,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
-from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import Node
+from launch import LaunchDescription
 
-from dff_ros.ros import launching
+from dff_ros.ros import launch_plans, launching
+from dff_ros.ros.launch_files import describe
 
-SHARE = Path(__file__).parent.parent
-ARGUMENTS = launching.arguments(SHARE)
-
-
-def start_node(context: LaunchContext) -> list[Node]:
-    """The node action; the arguments are texts only now."""
-    values = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ARGUMENTS}
-    node = Node(
-        package='dff_ros',
-        executable='dff_node',
-        namespace=values['namespace'],
-        parameters=[launching.parameter_file(values), launching.parameters(values)],
-        remappings=launching.remappings(values),
-        arguments=['--ros-args', '--log-level', values['log_level']],
-        additional_env=launching.environment(values, SHARE, os.environ),
-        output='screen',
-        emulate_tty=True,
-    )
-    return [node]
+SHARE = Path(__file__).absolute().parent.parent
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Arguments and node."""
-    declared = [
-        DeclareLaunchArgument(a.name, default_value=a.default, description=a.description) for a in ARGUMENTS
-    ]
-    return LaunchDescription([*declared, OpaqueFunction(function=start_node)])
+    """Arguments, the node, and RViz where asked for."""
+    return describe(SHARE, launching.arguments(SHARE), launch_plans.node)

@@ -18,7 +18,7 @@ from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
@@ -90,14 +90,23 @@ def fake_model(
 
 
 class Peer(Node):
-    """A camera and a consumer: publishes `image`, records what the node answers. `camera` is its name."""
+    """A camera and a consumer: publishes `image`, or `image/compressed`, and records what the node answers.
+    `camera` is its name.
+    """
 
     def __init__(
-        self, context: Context, *, overlay: bool = False, namespace: str = '', camera: str = ''
+        self,
+        context: Context,
+        *,
+        overlay: bool = False,
+        namespace: str = '',
+        camera: str = '',
+        transport: str = 'raw',
     ) -> None:
         super().__init__('peer', context=context, namespace=f'{namespace}/{camera}'.strip('/'))
         self.camera_name = camera
-        self.camera = self.create_publisher(Image, 'image', 10)
+        kind, topic = (Image, 'image') if transport == 'raw' else (CompressedImage, 'image/compressed')
+        self.camera = self.create_publisher(kind, topic, 10)
         self.news = threading.Condition()
         self.label_maps: list[Image] = []
         self.overlays: list[Image] = []
@@ -136,7 +145,7 @@ class Peer(Node):
         with self.news:
             return [stamp_to_ns(message.header.stamp) for message in self.label_maps]
 
-    def ask(self, message: Image) -> dict[str, str]:
+    def ask(self, message: Image | CompressedImage) -> dict[str, str]:
         """Send an image and wait for its status (an answer or a drop); its values."""
         num_before = len(self.statuses)
         self.camera.publish(message)
@@ -178,9 +187,9 @@ class Graph:
         self.spin(node)
         return node
 
-    def start_peer(self, *, overlay: bool = False, camera: str = '') -> Peer:
+    def start_peer(self, *, overlay: bool = False, camera: str = '', transport: str = 'raw') -> Peer:
         """A peer that has found the node in both directions."""
-        peer = Peer(self.context, overlay=overlay, camera=camera)
+        peer = Peer(self.context, overlay=overlay, camera=camera, transport=transport)
         self.spin(peer)
         self._peers.append(peer)
         wait_until(lambda: peer.camera.get_subscription_count(), 'the node to subscribe')

@@ -70,13 +70,13 @@ def test_topics_are_below_the_name():
     ],
 )
 def test_the_launch_file_remaps_the_image_of_each_camera(cameras, image, expected):
-    assert launching.remappings({'cameras': cameras, 'image': image}) == expected
+    assert launching.remappings({'cameras': cameras, 'image': image, 'camera_info': ''}) == expected
 
 
 @pytest.mark.parametrize('image', ['/camera/image_raw', '/a,/b,/c'])
 def test_images_that_do_not_fit_the_cameras_are_refused(image):
     with pytest.raises(ConfigError, match=re.escape(f"image: got '{image}' for the cameras front, left; ")):
-        launching.remappings({'cameras': 'front,left', 'image': image})
+        launching.remappings({'cameras': 'front,left', 'image': image, 'camera_info': ''})
 
 
 @pytest.mark.parametrize(
@@ -89,4 +89,4 @@ def test_images_that_do_not_fit_the_cameras_are_refused(image):
 )
 def test_images_without_a_camera_each_are_refused(cameras, image, complaint):
     with pytest.raises(ConfigError, match=re.escape(complaint)):
-        launching.remappings({'cameras': cameras, 'image': image})
+        launching.remappings({'cameras': cameras, 'image': image, 'camera_info': ''})

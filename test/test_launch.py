@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import re
@@ -17,7 +18,8 @@ import pytest
 
 from dff_ros.config import DffConfig, walk
 from dff_ros.errors import ConfigError
-from dff_ros.ros import launching
+from dff_ros.ros import launch_files, launch_plans, launching
+from dff_ros.ros.ending import ENDS_WITH_PARENT
 
 ROOT = Path(__file__).parent.parent
 DEFAULTS = {argument.name: argument.default for argument in launching.arguments(ROOT)}
@@ -59,11 +61,20 @@ def test_arguments_become_typed_parameters():
         ({'interval': 'five'}, "keyframe.interval: got 'five', expected int"),
         ({'device': 'tpu'}, "device: got 'tpu', allowed is one of auto, cpu, cuda"),
         ({'use_sim_time': 'yes'}, "use_sim_time: got 'yes', allowed is true or false"),
+        (
+            {'model': 'a', 'bundle': 'b'},
+            "model and bundle are one setting, got 'a' and 'b': give one of them",
+        ),
     ],
 )
 def test_a_bad_argument_is_refused_by_name(given, complaint):
     with pytest.raises(ConfigError, match=re.escape(complaint)):
         launching.parameters(DEFAULTS | given)
+
+
+def test_model_is_another_name_of_bundle():
+    for given in ({'model': 'mine'}, {'bundle': 'mine'}, {'model': 'mine', 'bundle': 'mine'}):
+        assert launching.parameters(DEFAULTS | given)['bundle'] == 'mine'
 
 
 def test_shared_memory_is_on_unless_switched_off_or_set_by_the_user():
@@ -78,11 +89,20 @@ def test_the_profile_is_there():
     assert (ROOT / 'config' / launching.SHARED_MEMORY_PROFILE).is_file()
 
 
-def load_launch_file():
-    spec = importlib.util.spec_from_file_location('dff_launch', ROOT / 'launch' / 'dff.launch.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def test_the_launch_files_declare_the_arguments_of_their_plans(monkeypatch):
+    pytest.importorskip('launch_ros')
+    wanted = {
+        'dff': launching.arguments(ROOT),
+        'multi_camera': launch_plans.multi_camera_arguments(ROOT),
+        'demo': launch_plans.demo_arguments(ROOT),
+    }
+    assert {path.name for path in (ROOT / 'launch').iterdir()} == {f'{name}.launch.py' for name in wanted}
+    for name, arguments in wanted.items():
+        file = importlib.util.spec_from_file_location(name, ROOT / 'launch' / f'{name}.launch.py')
+        module = importlib.util.module_from_spec(file)
+        file.loader.exec_module(module)
+        declared = module.generate_launch_description().get_launch_arguments()
+        assert [argument.name for argument in declared] == [argument.name for argument in arguments]
 
 
 def test_the_launch_file_builds_the_command_of_the_node(monkeypatch):
@@ -91,26 +111,66 @@ def test_the_launch_file_builds_the_command_of_the_node(monkeypatch):
     from launch.utilities import perform_substitutions
 
     monkeypatch.delenv(launching.PROFILES_VARIABLE, raising=False)
-    module = load_launch_file()
-    declared = module.generate_launch_description().get_launch_arguments()
-    assert {argument.name for argument in declared} == set(DEFAULTS)
     context = launch.LaunchContext()
     context.launch_configurations.update(DEFAULTS | {'image': '/camera/image_raw', 'interval': '10'})
-    (node,) = module.start_node(context)
+
+    def actions():
+        return launch_files.actions(context, ROOT, launching.arguments(ROOT), launch_plans.node)
+
+    (node,) = actions()
     assert node.node_package == 'dff_ros'
     assert node.node_executable == 'dff_node'
-    (variable,) = (
+    variables = dict(
         [perform_substitutions(context, part) for part in variable] for variable in node.additional_env
     )
-    assert variable == [launching.PROFILES_VARIABLE, str(ROOT / 'config' / 'fastdds_shm.xml')]
+    assert variables[launching.PROFILES_VARIABLE] == str(ROOT / 'config' / 'fastdds_shm.xml')
+    assert variables[ENDS_WITH_PARENT] == str(os.getpid())
     with pytest.raises(ConfigError, match='image: got.*front, left'):
         context.launch_configurations['cameras'] = 'front,left'
-        module.start_node(context)
+        actions()
     context.launch_configurations['image'] = '/{camera}/image_raw'
-    assert len(module.start_node(context)) == 1
+    assert len(actions()) == 1
     with pytest.raises(ConfigError, match='interval'):
         context.launch_configurations['interval'] = '0'
-        module.start_node(context)
+        actions()
+
+
+def example() -> str:
+    """The launch file in docs/launch.md."""
+    (code,) = re.findall(r'```python\n(.*?)```', (ROOT / 'docs' / 'launch.md').read_text(), re.S)
+    return code
+
+
+def test_the_example_gives_arguments_that_there_are():
+    (given,) = re.findall(r'launch_arguments=(\{.*?\})', example(), re.S)
+    values = ast.literal_eval(given)
+    assert set(values) <= set(DEFAULTS)
+    assert launching.parameters(DEFAULTS | values)['keyframe.interval'] == 8
+    assert launching.remappings(DEFAULTS | values) == [
+        ('image', '/camera/image_raw'),
+        ('camera_info', '/camera/camera_info'),
+    ]
+
+
+def test_the_example_includes_the_launch_file(tmp_path, monkeypatch):
+    pytest.importorskip('launch_ros')
+    import launch
+
+    index = tmp_path / 'share' / 'ament_index' / 'resource_index' / 'packages'
+    index.mkdir(parents=True)
+    (index / 'dff_ros').touch()
+    (tmp_path / 'share' / 'dff_ros').symlink_to(ROOT)
+    monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path))
+    names: dict[str, object] = {}
+    exec(compile(example(), 'docs/launch.md', 'exec'), names)
+    (included,) = names['generate_launch_description']().entities
+    context = launch.LaunchContext()
+    *settings, description = included.visit(context)
+    for setting in settings:
+        setting.visit(context)
+    assert context.launch_configurations['namespace'] == 'perception'
+    declared = {argument.name for argument in description.get_launch_arguments()}
+    assert {'image', 'interval', 'rviz'} <= declared
 
 
 def test_a_missing_parameter_file_is_refused_by_name():

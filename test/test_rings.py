@@ -19,6 +19,7 @@ ALLOWED = {  # the runtimes that a module, or all modules of a package, may impo
     'backends.onnx': {'onnxruntime', 'cv2'},
     'backends.torch': {'torch', 'cv2'},
     'bench': {'cv2', 'av'},
+    'compressed': {'cv2'},
     'contenders': {'cv2', 'av'},
     'data': {'cv2'},
     'draw': {'cv2'},
@@ -96,6 +97,7 @@ def test_modules_import_with_the_other_runtimes_blocked(allowed):
 RING_0 = (
     'types',
     'encodings',
+    'image_files',
     'image_layouts',
     'image_limits',
     'yuv',
@@ -106,6 +108,7 @@ RING_0 = (
     'confidence',
     'config',
     'keyframe_config',
+    'diagnostics_config',
     'settings',
     'tasks',
     'model_spec',
@@ -134,7 +137,7 @@ RING_0 += tuple(
     for name in ('base', 'flow', 'graph', 'handles', 'photometric', 'runner', 'size_inputs', 'use')
 )
 RING_1 = ('backends', 'nets', 'data', 'training', 'export', 'onnx_graphs', 'onnx_operators', 'verification')
-RING_1 += ('label_motion',)
+RING_1 += ('label_motion', 'compressed')
 """Modules (and packages with all they hold) of the inner rings; every other one is in ring 2."""
 
 

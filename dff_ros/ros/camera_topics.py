@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import time
 
-from rclpy.event_handler import QoSMessageLostInfo, SubscriptionEventCallbacks, UnsupportedEventTypeError
 from rclpy.node import Node
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
-from dff_ros.config import Parameter
+from dff_ros.config import TRANSPORTS, DffConfig, Parameter
 from dff_ros.ros import qos
 from dff_ros.ros.cameras import topic_of
+from dff_ros.ros.diagnostics import Report, camera_figures, camera_report
+from dff_ros.ros.endpoints import Endpoints
+from dff_ros.ros.health import Level, Limits, judge
+from dff_ros.ros.image_input import image_input, image_topic
 from dff_ros.ros.mailbox import Mailbox
 from dff_ros.ros.pipeline import Pipeline, Received
 from dff_ros.ros.publishers import Publishers
 
-_IMAGE = 'image'
-
 
 def qos_parameters(node: Node, camera: str) -> list[Parameter]:
     """The parameters by which users override the quality of service of a camera's topics."""
-    found = qos.override_parameters(node, 'subscription', topic_of(camera, _IMAGE), qos.newest_image())
+    found: list[Parameter] = []
+    for transport in TRANSPORTS:
+        topic = image_topic(node, camera, transport)
+        found += qos.override_parameters(node, 'subscription', topic, qos.newest_image())
     for topic, profile in Publishers.PROFILES.items():
         found += qos.override_parameters(node, 'publisher', topic_of(camera, topic), profile())
     return found
@@ -30,22 +34,40 @@ def qos_parameters(node: Node, camera: str) -> list[Parameter]:
 class CameraTopics:
     """Publishes from the start, subscribes while active. A message is only stored, in the mailbox."""
 
-    def __init__(self, node: Node, camera: str, mailbox: Mailbox[Received]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        camera: str,
+        mailbox: Mailbox[Received],
+        transport: str,
+        endpoints: Endpoints | None = None,
+    ) -> None:
         self._node = node
         self._camera = camera
         self._mailbox = mailbox
+        self._endpoints = endpoints or Endpoints(node)
+        self._input = image_input(node, camera, transport)
         self._subscription: Subscription | None = None
-        self.publishers = Publishers(node, camera)
-        self.pipeline = Pipeline(camera, mailbox, self.publishers, node.get_logger())
+        self.publishers = Publishers(node, camera, self._endpoints)
+        self.pipeline = Pipeline(
+            camera, mailbox, self.publishers, node.get_logger(), lambda: node.get_clock().now().nanoseconds
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
         """The input, and the outputs that are there."""
-        return (topic_of(self._camera, _IMAGE), *self.publishers.topics)
+        return (self._input.topic, *self.publishers.topics)
 
     def subscribe(self) -> None:
         """Take images from now on."""
-        self._subscription = self._subscribe(SubscriptionEventCallbacks(message_lost=self._count_lost))
+        self.watch()
+        self._subscription = self._endpoints.subscription(
+            self._input.kind,
+            self._input.topic,
+            self._store,
+            qos.newest_image(),
+            self.pipeline.count_lost,
+        )
 
     def unsubscribe(self) -> None:
         """Take no more. Harmless where it was not subscribed."""
@@ -53,26 +75,28 @@ class CameraTopics:
             self._node.destroy_subscription(self._subscription)
             self._subscription = None
 
+    def watch(self) -> None:
+        """Images are due from now on: what `report` judges begins anew."""
+        self.pipeline.health.begin(self._mailbox.counts(self._camera))
+
+    def report(self, config: DffConfig, quiet: str = '') -> Report:
+        """How the camera is doing; `quiet` says why no images are due, if so."""
+        counts = self._mailbox.counts(self._camera)
+        topic, *others = map(self._node.resolve_topic_name, self.names)
+        num_mismatches = sum(self._endpoints.mismatches[name] for name in (topic, *others))
+        values = self.pipeline.counted(counts) | {'qos_mismatches': num_mismatches}
+        figures = self.pipeline.health.figures(counts)
+        if quiet:
+            return camera_report(self._camera, topic, (Level.OK, quiet), values)
+        limits = Limits.of(config.diagnostics, config.budget_ms, figures.rate_in_hz)
+        values = camera_figures(figures, limits) | values
+        return camera_report(self._camera, topic, judge(figures, limits), values)
+
     def destroy(self) -> None:
         """Take all topics down."""
         self.unsubscribe()
         self.publishers.destroy()
 
-    def _subscribe(self, events: SubscriptionEventCallbacks) -> Subscription:
-        try:
-            return self._node.create_subscription(
-                Image,
-                topic_of(self._camera, _IMAGE),
-                self._store,
-                qos.newest_image(),
-                event_callbacks=events,
-                qos_overriding_options=qos.overridable(),
-            )
-        except UnsupportedEventTypeError:  # this middleware does not tell of lost messages
-            return self._subscribe(SubscriptionEventCallbacks())
-
-    def _store(self, message: Image) -> None:
+    def _store(self, message: Image | CompressedImage) -> None:
+        self.pipeline.health.arrived()
         self._mailbox.put(Received(message, time.perf_counter_ns()), self._camera)
-
-    def _count_lost(self, event: QoSMessageLostInfo) -> None:
-        self.pipeline.count_lost(event.total_count_change)

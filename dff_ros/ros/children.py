@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -14,10 +13,10 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from dff_ros.errors import DffError
+from dff_ros.ros.ending import end_with_parent
 
 _TAIL_LINES = 12
 _GRACE_S = 5.0
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Child:
@@ -36,7 +35,7 @@ class Child:
             stdout=self._output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == 'linux' else None,
+            preexec_fn=end_with_parent,
         )
 
     @property
@@ -103,11 +102,3 @@ class Child:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-
-_libc = ctypes.CDLL(None) if sys.platform == 'linux' else None
-
-
-def _die_with_parent() -> None:
-    if _libc is not None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

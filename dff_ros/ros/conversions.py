@@ -9,10 +9,11 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from numpy.typing import NDArray
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, ObjectHypothesisWithPose, VisionClass
 
+from dff_ros.compressed import decode_compressed
 from dff_ros.encodings import DEFAULT_LIMITS, ImageLimits, decode_raw
 from dff_ros.errors import ConversionError
 from dff_ros.types import Detections, Frame
@@ -31,16 +32,23 @@ def ns_to_stamp(stamp_ns: int) -> Time:
     return Time(sec=sec, nanosec=nanosec)
 
 
-def to_frame(message: Image, camera: str = '', limits: ImageLimits = DEFAULT_LIMITS) -> Frame:
-    """An Image message as a Frame. A tight rgb8 image is not copied: the frame is a view of its data.
+def to_frame(
+    message: Image | CompressedImage, camera: str = '', limits: ImageLimits = DEFAULT_LIMITS
+) -> Frame:
+    """An image message as a Frame; of a compressed one, `encoding` is jpeg or png.
 
-    Raises ConversionError as `decode_raw` does, ShapeError on a side below MIN_SIDE.
+    A tight rgb8 image is not copied: the frame is a view of its data. Raises ConversionError as `decode_raw`
+    and `decode_compressed` do, ShapeError on a side below MIN_SIDE.
     """
+    if isinstance(message, CompressedImage):
+        image, encoding = decode_compressed(message, limits)
+    else:
+        image, encoding = decode_raw(message, limits), message.encoding
     return Frame(
-        image_HW3=decode_raw(message, limits),
+        image_HW3=image,
         stamp_ns=stamp_to_ns(message.header.stamp),
         frame_id=message.header.frame_id,
-        encoding=message.encoding,
+        encoding=encoding,
         camera=camera,
     )
 
@@ -123,9 +131,14 @@ def to_diagnostics(
         name=name,
         message=summary,
         hardware_id=header.frame_id,
-        values=[KeyValue(key=key, value=_text(value)) for key, value in values.items()],
+        values=to_key_values(values),
     )
     return DiagnosticArray(header=header, status=[status])
+
+
+def to_key_values(values: Mapping[str, object]) -> list[KeyValue]:
+    """Values as text: floats with three decimals, booleans as true or false."""
+    return [KeyValue(key=key, value=_text(value)) for key, value in values.items()]
 
 
 def _text(value: object) -> str:

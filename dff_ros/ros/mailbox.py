@@ -66,14 +66,15 @@ class Mailbox(Generic[ItemT]):
         self._changed = threading.Condition()
         self._accounts: defaultdict[str, _Account] = defaultdict(_Account)
         self._is_closed = False
+        self._refusal = ''
 
     def put(self, item: ItemT, camera: str = '') -> None:
         """Store the newest item of a camera; an older one still waiting is dropped. Never blocks for long."""
         with self._changed:
             account = self._accounts[camera]
             account.received += 1
-            if self._is_closed:
-                account.dropped['closed'] += 1
+            if self._is_closed or self._refusal:
+                account.dropped['closed' if self._is_closed else self._refusal] += 1
                 return
             if camera in self._slots:
                 account.dropped[SUPERSEDED] += 1
@@ -120,6 +121,17 @@ class Mailbox(Generic[ItemT]):
         with self._changed:
             self._drop_waiting(reason)
             self._changed.wait_for(lambda: self._num_taken() == 0)
+
+    def refuse(self, reason: str) -> None:
+        """Drop what is waiting and what comes from now on, until `accept`; the item in hand is finished."""
+        with self._changed:
+            self._refusal = reason
+            self._drop_waiting(reason)
+
+    def accept(self) -> None:
+        """Take items again."""
+        with self._changed:
+            self._refusal = ''
 
     def close(self) -> None:
         """Wake the taker with None; what is waiting or still comes is dropped as `closed`."""

@@ -7,6 +7,7 @@ The executor's callbacks only store; one engine thread converts, computes and pu
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,8 +16,11 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from dff_ros.config import DffConfig, walk
 from dff_ros.errors import DffError
 from dff_ros.model_spec import ModelSpec
-from dff_ros.ros import process
+from dff_ros.ros import diagnostics, memory, process
 from dff_ros.ros.camera_topics import CameraTopics, qos_parameters
+from dff_ros.ros.diagnostics import Diagnostics, Report
+from dff_ros.ros.endpoints import Endpoints
+from dff_ros.ros.health import Level
 from dff_ros.ros.mailbox import Mailbox, Taken
 from dff_ros.ros.parameters import (
     AUTOSTART,
@@ -31,6 +35,8 @@ from dff_ros.ros.parameters import (
     usage,
 )
 from dff_ros.ros.pipeline import Received
+from dff_ros.ros.services import DISABLED, Services
+from dff_ros.ros.transitions import refuse_impossible_transitions
 from dff_ros.ros.worker import EngineWorker, Model, open_model
 from dff_ros.tasks import plan_tasks
 
@@ -55,6 +61,10 @@ class DffNode(LifecycleNode):
         self._mailbox: Mailbox[Received] = Mailbox()
         self._wants_autostart = bool(declare(self, [AUTOSTART])[AUTOSTART.name])
         self._cameras = declare_cameras(self)
+        self._endpoints = Endpoints(self)
+        self._failure = ''
+        self._begin_s = time.monotonic()
+        declare(self, diagnostics.qos_parameters(self))
         self._qos_parameters = [
             parameter for camera in self._cameras for parameter in qos_parameters(self, camera)
         ]
@@ -67,6 +77,10 @@ class DffNode(LifecycleNode):
             others=self._qos_parameters,
         )
         self._config_applied = self._parameters_now.config
+        self._model: Model | None = None
+        self._operators = Services(self, len(self._cameras), self._lifecycle_state, self._set_enabled)
+        self._diagnostics = Diagnostics(self, self._endpoints, self._reports)
+        refuse_impossible_transitions(self)
 
     def start(self, finish: Callable[[int], None]) -> None:
         """Configure and activate where `autostart` is set; calls `finish(2)` where that fails."""
@@ -85,6 +99,7 @@ class DffNode(LifecycleNode):
             self._log_failure('configured', error)
             self._release()
             return FAILURE
+        self._failure = ''
         return SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -96,6 +111,7 @@ class DffNode(LifecycleNode):
             self._log_failure('activated', error)
             self._unsubscribe()
             return FAILURE
+        self._failure = ''
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -127,13 +143,18 @@ class DffNode(LifecycleNode):
     def _configure(self, config: DffConfig) -> None:
         check_values(self, self._qos_parameters)
         self._mailbox = Mailbox()
+        if not self._operators.is_enabled:
+            self._mailbox.refuse(DISABLED)
+        self._operators.forget()
         for camera in self._cameras:
-            self._topics[camera] = CameraTopics(self, camera, self._mailbox)
+            self._topics[camera] = CameraTopics(
+                self, camera, self._mailbox, config.image_transport, self._endpoints
+            )
         self._config_applied = config
         self._worker = EngineWorker(
             self._mailbox, lambda: self._open_model(config), self._answer, self._tell_failure
         )
-        model = self._worker.start()
+        model = self._model = self._worker.start()
         self._spec = model.spec
         model.engine.spread(self._cameras)
         for topics in self._topics.values():
@@ -146,16 +167,49 @@ class DffNode(LifecycleNode):
         if config != self._config_applied:
             model.engine.configure(config.keyframe, plan_tasks(config, model.spec), config.budget_ms)
         self._config_applied = config
+        self._operators.apply(model.engine)
         self._topics[taken.camera].pipeline.answer(model, config, taken.item)
 
     def _tell_failure(self, taken: Taken[Received], error: BaseException) -> None:
         self._topics[taken.camera].pipeline.fail(taken.item, error)
 
     def _log_failure(self, what: str, error: Exception) -> None:
-        """One fatal line; rclpy would swallow the exception."""
+        """One fatal line, which diagnostics repeat; rclpy would swallow the exception."""
         bundle = self._parameters_now.config.bundle
         text = str(error) if isinstance(error, DffError) else f'with bundle {bundle!r}: {error!r}'
-        self.get_logger().fatal(f'dff_node could not be {what}: {text}')
+        if memory.is_out_of_memory(error):
+            text += f'; {memory.REMEDY}'
+        self._failure = f'could not be {what}: {text}'
+        self.get_logger().fatal(f'dff_node {self._failure}')
+
+    def _lifecycle_state(self) -> str:
+        return str(self._state_machine.current_state[1])  # rclpy has no public accessor
+
+    def _set_enabled(self, is_enabled: bool) -> None:
+        if not is_enabled:
+            self._mailbox.refuse(DISABLED)
+            return
+        for topics in self._topics.values():
+            topics.watch()
+        self._mailbox.accept()
+
+    def _reports(self) -> list[Report]:
+        """Of the node, and of each camera that has topics."""
+        state, config = self._lifecycle_state(), self._parameters_now.config
+        quiet = state if state != 'active' else '' if self._operators.is_enabled else DISABLED
+        facts: dict[str, object] = {
+            'state': state,
+            'enabled': self._operators.is_enabled,
+            'uptime_s': time.monotonic() - self._begin_s,
+            'clock': 'simulated' if self.get_parameter('use_sim_time').value else 'system',
+            'cameras': ','.join(filter(None, self._cameras)) or None,
+            'qos_mismatches': sum(self._endpoints.mismatches.values()),
+            **diagnostics.model_values(self._model, config),
+        }
+        verdict = (Level.ERROR, self._failure) if self._failure else (Level.OK, quiet or state)
+        device = self._model.engine.backend.info.device if self._model else ''
+        cameras = [topics.report(config, quiet) for topics in self._topics.values()]
+        return [diagnostics.node_report(verdict, device, facts), *cameras]
 
     def _check_against_model(self, config: DffConfig) -> None:
         """ConfigError for a task or class that the loaded model lacks; before there is one, anything goes."""
@@ -173,7 +227,7 @@ class DffNode(LifecycleNode):
             self._worker = None
             if failure is not None:
                 self.get_logger().error(f'the model did not close in order: {failure!r}')
-        self._spec = None
+        self._spec = self._model = None
         for topics in self._topics.values():
             topics.destroy()
         self._topics = {}

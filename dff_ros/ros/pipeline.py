@@ -5,25 +5,29 @@ from __future__ import annotations
 import time
 import traceback
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from dff_ros import stream
 from dff_ros.config import DffConfig
 from dff_ros.errors import DffError
-from dff_ros.ros import status
+from dff_ros.ros import memory, status
 from dff_ros.ros.conversions import stamp_to_ns, to_frame
+from dff_ros.ros.health import CameraHealth
 from dff_ros.ros.launching import PROFILES_VARIABLE, SHARED_MEMORY_PROFILE
 from dff_ros.ros.mailbox import Counts, Mailbox
+from dff_ros.ros.memory import is_out_of_memory
 from dff_ros.ros.publishers import Publishers
+from dff_ros.ros.stamps import DUPLICATE, StampWatch
 from dff_ros.ros.worker import INTERNAL_ERROR, Model
 from dff_ros.timing import ms_since
 from dff_ros.types import Frame
 
 CONVERSION, DUPLICATE_STAMP, ENGINE_ERROR = 'conversion', 'duplicate_stamp', 'engine_error'
+OUT_OF_MEMORY = 'out_of_memory'
 DEADLINE = stream.DEADLINE
 """Drop reasons, besides those of the mailbox and the worker."""
 
@@ -34,7 +38,7 @@ _LOG_PERIOD_S = 5.0
 class Received:
     """An image message and when it came, by `time.perf_counter_ns`."""
 
-    message: Image
+    message: Image | CompressedImage
     received_ns: int
 
 
@@ -42,13 +46,20 @@ class Pipeline:
     """Answers the messages of one camera, one at a time, and tells what became of each."""
 
     def __init__(
-        self, camera: str, mailbox: Mailbox[Received], publishers: Publishers, logger: RcutilsLogger
+        self,
+        camera: str,
+        mailbox: Mailbox[Received],
+        publishers: Publishers,
+        logger: RcutilsLogger,
+        clock_ns: Callable[[], int] = lambda: 0,
     ) -> None:
         self._camera = camera
         self._mailbox = mailbox
         self._publishers = publishers
         self._logger = logger
-        self._last_stamp_ns = 0
+        self._clock_ns = clock_ns
+        self._stamps = StampWatch()
+        self.health = CameraHealth()
         self._resets: Counter[str] = Counter()
         self._num_lost = 0
         self._logged_s: dict[str, float] = {}
@@ -63,7 +74,10 @@ class Pipeline:
         except DffError as error:
             self._drop(item, CONVERSION, str(error))
             return
-        if frame.stamp_ns and frame.stamp_ns == self._last_stamp_ns:
+        except MemoryError as error:
+            self._drop_for_memory(item, error)
+            return
+        if self._observe(item, frame.stamp_ns, config):
             self._drop(
                 item,
                 DUPLICATE_STAMP,
@@ -78,9 +92,14 @@ class Pipeline:
         except (
             Exception
         ) as error:  # whatever a runtime raises costs this frame and the key frame, not the node
-            self._drop(item, ENGINE_ERROR, f'{type(error).__name__}: {error}; the next frame starts afresh')
+            if is_out_of_memory(error):
+                self._drop_for_memory(item, error)
+            else:
+                self._drop(
+                    item, ENGINE_ERROR, f'{type(error).__name__}: {error}; the next frame starts afresh'
+                )
             return
-        self._last_stamp_ns = frame.stamp_ns
+        self._stamps.answered(frame.stamp_ns)
         if result.reset_cause:
             self._resets[result.reset_cause.value] += 1
         if result.is_skipped:
@@ -96,8 +115,28 @@ class Pipeline:
         if not result.is_idle:
             self._publishers.publish_overlay(header, frame, result, config.overlay.alpha)
         facts = status.answered(result, convert_ms, latency_ms)
+        self.health.answered(str(facts['state']), latency_ms, result.age_frames, result.age_s)
         facts |= status.setup(config, model.engine.backend.info)
         self._publishers.publish_status(header, facts | self._totals(self._mailbox.done(self._camera)))
+
+    def _observe(self, item: Received, stamp_ns: int, config: DffConfig) -> bool:
+        """Count and note what is peculiar about a stamp; whether it is a duplicate."""
+        clock_ns = self._clock_ns()
+        kinds = self._stamps.observe(stamp_ns, item.received_ns, clock_ns, config.keyframe.max_gap_s)
+        for note in self._stamps.notes(kinds, stamp_ns, clock_ns):
+            self._log(note)
+        return DUPLICATE in kinds
+
+    def _drop_for_memory(self, item: Received, error: Exception) -> None:
+        """The engine has dropped this camera's key frame; those of other cameras serve on."""
+        detail = f'{type(error).__name__}: {error}'
+        error.__traceback__ = None  # its frames hold what was being computed
+        memory.release()
+        self._drop(item, OUT_OF_MEMORY, f'{detail}; {memory.REMEDY}; the next frame starts afresh')
+
+    def counted(self, counts: Counts) -> dict[str, object]:
+        """What happened so far: the camera's counts, as in `dff/status`. From any thread."""
+        return status.totals(counts, dict(self._resets), self._num_lost, dict(self._stamps.counts))
 
     def count_lost(self, num_lost: int) -> None:
         """Count images that the middleware lost before the node; called on the executor's thread."""
@@ -129,11 +168,14 @@ class Pipeline:
         self._publishers.publish_status(item.message.header, told | self._totals(counts))
 
     def _totals(self, counts: Counts) -> dict[str, object]:
-        return {'camera': self._camera} | status.totals(counts, self._resets, self._num_lost)
+        return {'camera': self._camera} | self.counted(counts)
 
     def _warn(self, topic: str, text: str) -> None:
         """Log a warning, at most one on each topic in _LOG_PERIOD_S."""
         now_s = time.monotonic()
         if now_s - self._logged_s.get(topic, -_LOG_PERIOD_S) >= _LOG_PERIOD_S:
             self._logged_s[topic] = now_s
-            self._logger.warning(f'camera {self._camera}: {text}' if self._camera else text)
+            self._log(text)
+
+    def _log(self, text: str) -> None:
+        self._logger.warning(f'camera {self._camera}: {text}' if self._camera else text)

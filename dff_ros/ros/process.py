@@ -23,6 +23,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from dff_ros.errors import DffError
+from dff_ros.ros.ending import is_parent_there
 from dff_ros.ros.interrupts import Interrupts
 
 EXIT_OK, EXIT_FAILURE, EXIT_USER_ERROR = 0, 1, 2
@@ -86,6 +87,8 @@ def run(make_node: Callable[[], Node], args: Sequence[str] | None = None, usage:
     tune_malloc()
     exits: SimpleQueue[int] = SimpleQueue()
     signals_into(exits)
+    if not is_parent_there(os.environ):
+        return EXIT_OK
     try:
         rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:  # rcl's errors on arguments and parameter files

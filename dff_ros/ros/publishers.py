@@ -22,6 +22,7 @@ from dff_ros.overlay import Overlay
 from dff_ros.ros import qos, status
 from dff_ros.ros.cameras import NO_NAME, topic_of
 from dff_ros.ros.conversions import fill_image, to_detection_array, to_diagnostics, to_label_info
+from dff_ros.ros.endpoints import Endpoints
 from dff_ros.tasks import DETECTION, SEGMENTATION
 from dff_ros.types import Detections, Frame, StepResult
 
@@ -44,8 +45,9 @@ class Publishers:
         'dff/status': qos.status_output,
     }
 
-    def __init__(self, node: Node, camera: str = NO_NAME) -> None:
+    def __init__(self, node: Node, camera: str = NO_NAME, endpoints: Endpoints | None = None) -> None:
         self._node = node
+        self._endpoints = endpoints or Endpoints(node)
         self._camera = camera
         self._name = f'dff_node: {camera}' if camera else 'dff_node'
         self._advertised: dict[str, Publisher] = {}
@@ -76,9 +78,7 @@ class Publishers:
 
     def _advertise(self, kind: type, topic: str) -> Publisher:
         profile = self.PROFILES[topic]()
-        publisher = self._node.create_publisher(
-            kind, topic_of(self._camera, topic), profile, qos_overriding_options=qos.overridable()
-        )
+        publisher = self._endpoints.publisher(kind, topic_of(self._camera, topic), profile)
         self._advertised[topic] = publisher
         return publisher
 

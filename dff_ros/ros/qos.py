@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import enum
+
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from dff_ros.config import Parameter
@@ -37,14 +39,28 @@ def history_output() -> QoSProfile:
     return _keep_last(1000, ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)
 
 
+def diagnostics_output() -> QoSProfile:
+    """As every publisher of `/diagnostics` does."""
+    return _keep_last(10, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
+
+
 def latched() -> QoSProfile:
     """Reliable and transient local: a late subscriber gets the last message."""
     return _keep_last(1, ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)
 
 
+OVERRIDABLE = ('history', 'depth', 'reliability', 'durability')
+"""The settings that parameters may override."""
+
+
 def overridable() -> QoSOverridingOptions:
-    """History, depth and reliability may be overridden by parameters."""
-    return QoSOverridingOptions.with_default_policies()
+    """Parameters may override OVERRIDABLE."""
+    return QoSOverridingOptions([QoSPolicyKind[name.upper()] for name in OVERRIDABLE])
+
+
+def in_words(profile: QoSProfile) -> str:
+    """What has to match between two sides: `reliable, transient_local`."""
+    return f'{profile.reliability.name}, {profile.durability.name}'.lower()
 
 
 def override_parameters(node: Node, entity: str, topic: str, profile: QoSProfile) -> list[Parameter]:
@@ -53,20 +69,23 @@ def override_parameters(node: Node, entity: str, topic: str, profile: QoSProfile
     `entity` is `publisher` or `subscription`; the topic is resolved as the node resolves it.
     """
     prefix = f'qos_overrides.{node.resolve_topic_name(topic)}.{entity}'
-    history, reliability = (policy.name.lower() for policy in (profile.history, profile.reliability))
     of = f'of the {entity} of {topic}'
-    return [
-        Parameter(f'{prefix}.history', str, history, f'History {of}', choices=_names(HistoryPolicy)),
-        Parameter(f'{prefix}.depth', int, profile.depth, f'Queue depth {of}', minimum=1, maximum=MAX_DEPTH),
-        Parameter(
-            f'{prefix}.reliability',
-            str,
-            reliability,
-            f'Reliability {of}',
-            choices=_names(ReliabilityPolicy),
-        ),
+    found = [
+        Parameter(f'{prefix}.depth', int, profile.depth, f'Queue depth {of}', minimum=1, maximum=MAX_DEPTH)
     ]
+    for policy in (profile.history, profile.reliability, profile.durability):
+        name = type(policy).__name__.removeprefix('QoS').removesuffix('Policy')
+        found.append(
+            Parameter(
+                f'{prefix}.{name.lower()}',
+                str,
+                policy.name.lower(),
+                f'{name} {of}',
+                choices=_names(type(policy)),
+            )
+        )
+    return found
 
 
-def _names(policies: type[HistoryPolicy] | type[ReliabilityPolicy]) -> tuple[str, ...]:
+def _names(policies: type[enum.IntEnum]) -> tuple[str, ...]:
     return tuple(name.lower() for name in policies.__members__ if name != 'UNKNOWN')

@@ -81,10 +81,13 @@ def setup(config: DffConfig, info: BackendInfo) -> dict[str, object]:
     }
 
 
-def totals(counts: Counts, resets: Mapping[str, int], num_lost: int) -> dict[str, object]:
+def totals(
+    counts: Counts, resets: Mapping[str, int], num_lost: int, stamps: Mapping[str, int]
+) -> dict[str, object]:
     """Counts since the node was configured: `received` = `processed` + `dropped` + `pending`.
 
-    `lost` are images that the middleware lost before the node received them, as far as it tells.
+    `lost` are images that the middleware lost before the node received them, as far as it tells; `stamps` are
+    kinds of stamps (stamps.KINDS).
     """
     facts: dict[str, object] = {
         'lost': num_lost,
@@ -94,4 +97,5 @@ def totals(counts: Counts, resets: Mapping[str, int], num_lost: int) -> dict[str
         'dropped': counts.num_dropped,
     }
     facts |= {f'dropped.{reason}': number for reason, number in counts.dropped.items()}
-    return facts | {f'resets.{cause}': number for cause, number in sorted(resets.items())}
+    facts |= {f'resets.{cause}': number for cause, number in sorted(resets.items())}
+    return facts | {f'stamps.{kind}': number for kind, number in sorted(stamps.items())}

@@ -1,0 +1,63 @@
+"""Memory of the process: how much it has, when an error means that there is none left, and giving it back."""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import sys
+from pathlib import Path
+
+_STATM = Path('/proc/self/statm')
+_SIGNS = (
+    'out of memory',  # CUDA, torch
+    'outofmemory',  # the class names of torch
+    'failed to allocate memory',  # ONNX Runtime
+    'bad_alloc',
+    'bad allocation',
+    'allocate memory',  # torch on the CPU, errno 12
+    'not enough memory',
+    'insufficient memory',  # OpenCV
+    'alloc_failed',  # cuBLAS, cuDNN
+    'cudaerrormemoryallocation',
+)
+
+REMEDY = 'use a smaller image, fewer cameras or tasks, or refresh: inline'
+"""Against too little memory."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, or what it was raised from, says that memory could not be had; runtimes have no
+    common class for it, so its name and text are looked at too.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        text = f'{type(seen).__name__}: {seen}'.lower()
+        if isinstance(seen, MemoryError) or any(sign in text for sign in _SIGNS):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def release() -> None:
+    """Give back what nobody holds any more, in Python and in torch's pool on the GPU."""
+    gc.collect()
+    torch = sys.modules.get('torch')  # never loaded for this
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def resident_mb() -> float:
+    """Physical memory of the process in 10^6 bytes; where the system does not tell, the most it ever had."""
+    if _STATM.is_file():
+        return int(_STATM.read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 1e6
+    unit = 1 if sys.platform == 'darwin' else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def gpu_mb() -> float | None:
+    """What torch holds of the GPU's memory in 10^6 bytes; None where it runs on none."""
+    torch = sys.modules.get('torch')
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    return float(torch.cuda.memory_reserved()) / 1e6

@@ -1,0 +1,200 @@
+"""Raw and compressed images into a real node: topics, remappings, broken files, limits; and no cv_bridge."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+pytest.importorskip('cv2')
+import cv2
+from fake_backend import FakeBackend
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from ros_helpers import fake_model, image_message, ns_to_stamp, stamp, wait_until
+from sensor_msgs.msg import CompressedImage
+from std_msgs.msg import Header
+
+from dff_ros.ros.node import DffNode
+
+SUCCESS = TransitionCallbackReturn.SUCCESS
+
+
+def compressed_message(number: int, text: str = 'rgb8; jpeg compressed bgr8') -> CompressedImage:
+    """The frame of `image_message(number)`, as jpeg or png."""
+    suffix = '.png' if 'png' in text else '.jpg'
+    is_encoded, data = cv2.imencode(suffix, np.full((32, 48, 3), number, np.uint8))
+    assert is_encoded
+    header = Header(stamp=ns_to_stamp(stamp(number)), frame_id='camera')
+    return CompressedImage(header=header, format=text, data=data.tobytes())
+
+
+def test_compressed_images_are_answered_and_broken_ones_dropped_by_name(graph):
+    backend = FakeBackend()
+    graph.start_node(backend, image_transport='compressed')
+    peer = graph.start_peer(transport='compressed')
+    assert peer.ask(compressed_message(1))['state'] == 'key'
+    assert peer.ask(compressed_message(2, 'jpeg'))['state'] == 'propagated'
+
+    cut = compressed_message(3)
+    cut.data = cut.data[: len(cut.data) // 2]
+    depth = compressed_message(4, '16UC1; compressedDepth png')
+    webp = compressed_message(5)
+    webp.data = b'RIFF0000WEBP'
+    for message, detail in (
+        (cut, 'truncated'),
+        (depth, 'compressed depth image'),
+        (webp, 'neither jpeg nor png'),
+    ):
+        dropped = peer.ask(message)
+        assert (dropped['state'], dropped['reason']) == ('dropped', 'conversion')
+        assert detail in dropped['detail']
+    assert dropped['dropped.conversion'] == '3'
+
+    other = peer.ask(compressed_message(6, 'rgb8; png compressed bgr8'))
+    assert (other['state'], other['reset_cause']) == ('key', 'encoding')
+    assert peer.stamps() == [stamp(1), stamp(2), stamp(6)]
+    assert [message.header.frame_id for message in peer.label_maps] == ['camera'] * 3
+
+
+def test_the_largest_image_is_set_while_images_come(graph):
+    node = graph.start_node(FakeBackend())
+    peer = graph.start_peer()
+    assert peer.ask(image_message(1))['state'] == 'key'
+    assert node.set_parameters([Parameter('max_pixels', value=32 * 48 - 1)])[0].successful
+    dropped = peer.ask(image_message(2))
+    assert (dropped['reason'], '48x32 pixels, more than max_pixels (1535)' in dropped['detail']) == (
+        'conversion',
+        True,
+    )
+    assert node.set_parameters([Parameter('max_pixels', value=32 * 48)])[0].successful
+    assert peer.ask(image_message(3))['state'] == 'propagated'
+
+
+def test_levels_are_moved_together_or_not_at_all(graph):
+    node = graph.start_node(FakeBackend())
+    levels = [Parameter('black_level', value=27000), Parameter('white_level', value=33000)]
+    assert node.set_parameters_atomically(levels).successful
+    refused = node.set_parameters_atomically([Parameter('white_level', value=20000)])
+    assert not refused.successful
+    assert 'black_level: got 27000, which must be below white_level (20000)' in refused.reason
+
+
+def started(graph, remaps: tuple[str, ...] = (), **parameters: object) -> tuple[DffNode, list[int]]:
+    """A node with remappings that is not spun, and its exit codes."""
+    codes: list[int] = []
+    node = DffNode(
+        open_model=fake_model(FakeBackend()),
+        context=graph.context,
+        cli_args=['--ros-args', *(word for rule in remaps for word in ('-r', rule))],
+        parameter_overrides=[Parameter(name, value=value) for name, value in parameters.items()],
+    )
+    node.start(codes.append)
+    return node, codes
+
+
+def subscriptions(node: DffNode) -> dict[str, str]:
+    """Types of what the node subscribes to of images, by full topic."""
+    kinds = {'Image', 'CompressedImage'}
+    found = {entity.topic_name: entity.msg_type.__name__ for entity in node.subscriptions}
+    return {topic: kind for topic, kind in found.items() if kind in kinds}
+
+
+TOPICS = [
+    ((), {}, {'/image': 'Image'}),
+    ((), {'image_transport': 'compressed'}, {'/image/compressed': 'CompressedImage'}),
+    (('image:=/cam/image_raw',), {}, {'/cam/image_raw': 'Image'}),
+    (
+        ('image:=/cam/image_raw',),
+        {'image_transport': 'compressed'},
+        {'/cam/image_raw/compressed': 'CompressedImage'},
+    ),
+    (
+        ('image/compressed:=/web/jpeg',),
+        {'image_transport': 'compressed'},
+        {'/web/jpeg': 'CompressedImage'},
+    ),
+    (
+        ('image:=/cam/image_raw', '/cam/image_raw/compressed:=/relayed'),
+        {'image_transport': 'compressed'},
+        {'/relayed': 'CompressedImage'},
+    ),
+    (
+        ('__ns:=/robot', 'front/image:=/zed/left', 'rear/image:=usb/image'),
+        {'image_transport': 'compressed', 'cameras': 'front,rear,side'},
+        {
+            '/zed/left/compressed': 'CompressedImage',
+            '/robot/usb/image/compressed': 'CompressedImage',
+            '/robot/side/image/compressed': 'CompressedImage',
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(('remaps', 'parameters', 'expected'), TOPICS)
+def test_the_topic_is_the_one_that_image_transport_would_take(graph, remaps, parameters, expected):
+    node, _ = started(graph, remaps, **parameters)
+    try:
+        assert subscriptions(node) == expected
+    finally:
+        node.destroy_node()
+
+
+@pytest.mark.parametrize('transport', ['raw', 'compressed'])
+def test_a_remapping_to_the_compressed_topic_itself_is_refused_with_the_remedy(graph, capfd, transport):
+    node, codes = started(graph, ('image:=/cam/image_raw/compressed',), image_transport=transport)
+    try:
+        assert codes == [2]
+        (line,) = [line for line in capfd.readouterr().err.splitlines() if '[FATAL]' in line]
+        assert 'remapped to /cam/image_raw/compressed: remap it to /cam/image_raw and set' in line
+    finally:
+        node.destroy_node()
+
+
+def test_the_transport_changes_while_unconfigured_and_has_a_qos_of_its_own(graph):
+    qos = 'qos_overrides./image/compressed.subscription.reliability'
+    node, _ = started(graph, **{qos: 'reliable'})
+    try:
+        (refused,) = node.set_parameters([Parameter('image_transport', value='compressed')])
+        assert (refused.successful, refused.reason.split(': ')[-1]) == (False, 'deactivate and cleanup first')
+        assert subscriptions(node) == {'/image': 'Image'}
+        node.trigger_deactivate()
+        node.trigger_cleanup()
+        assert node.set_parameters([Parameter('image_transport', value='compressed')])[0].successful
+        (bad,) = node.set_parameters([Parameter('image_transport', value='theora')])
+        assert 'one of raw, compressed' in bad.reason
+        assert (node.trigger_configure(), node.trigger_activate()) == (SUCCESS, SUCCESS)
+        assert subscriptions(node) == {'/image/compressed': 'CompressedImage'}
+
+        def reliabilities() -> list[str]:
+            endpoints = node.get_subscriptions_info_by_topic('/image/compressed')
+            return [endpoint.qos_profile.reliability.name for endpoint in endpoints]
+
+        wait_until(lambda: reliabilities() == ['RELIABLE'], 'one reliable subscription')
+    finally:
+        node.destroy_node()
+
+
+CV_BRIDGE = """
+import importlib, pkgutil, sys
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        assert name.split('.')[0] != 'cv_bridge'
+
+sys.meta_path.insert(0, Watch())
+import dff_ros.ros as package
+names = [module.name for module in pkgutil.iter_modules(package.__path__, 'dff_ros.ros.')]
+for name in names:
+    importlib.import_module(name)
+assert len(names) > 10
+"""
+
+
+def test_nothing_of_ros_imports_cv_bridge():
+    """Built for NumPy 1, that of apt breaks beside a NumPy 2 from pip; conversions do without it."""
+    done = subprocess.run([sys.executable, '-c', CV_BRIDGE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-1500:]
