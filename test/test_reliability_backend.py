@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -17,7 +16,7 @@ from faults import Line, running_line
 from numpy.typing import NDArray
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from ros_helpers import BOX_SPEC, GatedBackend, fake_model, ros_graph, wait_until
+from ros_helpers import BOX_SPEC, GatedBackend, ros_graph, wait_until
 from sensor_msgs.msg import Image
 
 from dff_ros.ros.conversions import fill_image
@@ -216,7 +215,7 @@ def spoil(folder, how: str) -> None:
 
 
 DAMAGE = {
-    'removed': 'is no model',
+    'removed': 'there is no bundle',
     'no manifest': 'manifest.json',
     'manifest cut off': 'manifest.json',
     'weights removed': 'weights.safetensors cannot be read',
