@@ -1,5 +1,5 @@
 # make help lists the targets. Everything runs in .venv, which `make setup` makes and keeps up to date.
-.PHONY: setup test lint demo clean help
+.PHONY: setup test lint fuzz demo clean help
 .DEFAULT_GOAL := help
 
 PY := .venv/bin/python
@@ -22,6 +22,9 @@ lint: setup ## ruff and mypy
 
 test: lint ## lint and the whole default test suite (variable: PYTEST_ARGS)
 	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+
+fuzz: setup ## many random images, whole and broken, into the conversions (variable: PYTEST_ARGS)
+	@$(PY) -m pytest -n auto --maxprocesses 4 --hypothesis-profile fuzz test/test_fuzz_inputs.py $(PYTEST_ARGS)
 
 demo: setup ## camera, node and live table over real DDS (variables: see below)
 	@exec $(PY) -m dff_ros.ros.demo $(DEMO_FLAGS)

@@ -55,6 +55,7 @@ setup(
             'dff = dff_ros.cli:main',
             'dff_node = dff_ros.ros.node:main',
             'dff_camera = dff_ros.ros.camera:main',
+            'dff_mask = dff_ros.ros.mask:main',
         ],
     },
     zip_safe=False,

@@ -14,6 +14,7 @@ import hypothesis
 import pytest
 
 hypothesis.settings.register_profile('dff', deadline=None)  # a machine may be slow
+hypothesis.settings.register_profile('fuzz', deadline=None, max_examples=20_000)  # `make fuzz`
 hypothesis.settings.load_profile('dff')
 
 # Above 101 the ports of a domain reach into the range that Linux hands out to other programs.

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,11 +14,12 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from fake_backend import FakeBackend
 from numpy.typing import NDArray
+from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
@@ -26,6 +27,7 @@ from dff_ros.config import DffConfig
 from dff_ros.engine import Engine
 from dff_ros.model_spec import ModelSpec
 from dff_ros.refresh import RefreshWorker
+from dff_ros.ros import frame_status
 from dff_ros.ros.conversions import diagnostic_values, fill_image, ns_to_stamp, stamp_to_ns
 from dff_ros.ros.node import DffNode
 from dff_ros.ros.process import Spinning
@@ -57,6 +59,20 @@ def image_message(
     return fill_image(
         Image(), Header(stamp=ros_stamp, frame_id=frame_id), np.full((*size, 3), number, np.uint8)
     )
+
+
+def camera_info_message(
+    number: int, *, size: tuple[int, int] = (32, 48), stamp_ns: int | None = None, frame_id: str = 'camera'
+) -> CameraInfo:
+    """The calibration beside `image_message`: focal lengths 40 and 41, centre 23 and 15, baseline -4."""
+    ros_stamp = ns_to_stamp(stamp(number) if stamp_ns is None else stamp_ns)
+    message = CameraInfo(header=Header(stamp=ros_stamp, frame_id=frame_id), distortion_model='plumb_bob')
+    message.height, message.width = size
+    message.d = [-0.25, 0.125, 0.0, 0.0, 0.5]
+    message.k = [40.0, 0.0, 23.0, 0.0, 41.0, 15.0, 0.0, 0.0, 1.0]
+    message.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+    message.p = [38.0, 0.0, 22.0, -4.0, 0.0, 39.0, 14.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    return message
 
 
 class GatedBackend(FakeBackend):
@@ -105,16 +121,26 @@ class Peer(Node):
     ) -> None:
         super().__init__('peer', context=context, namespace=f'{namespace}/{camera}'.strip('/'))
         self.camera_name = camera
+        self.service_clients: dict[str, Client] = {}
         kind, topic = (Image, 'image') if transport == 'raw' else (CompressedImage, 'image/compressed')
         self.camera = self.create_publisher(kind, topic, 10)
+        self.calibration = self.create_publisher(CameraInfo, 'camera_info', 10)
         self.news = threading.Condition()
         self.label_maps: list[Image] = []
+        self.confidences: list[Image] = []
+        self.camera_infos: list[CameraInfo] = []
         self.overlays: list[Image] = []
         self.box_arrays: list[Detection2DArray] = []
         self.statuses: list[DiagnosticArray] = []
+        self.frame_statuses: list[object] = []
         self.label_infos: list[LabelInfo] = []
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self.create_subscription(Image, 'dff/segmentation', self._record(self.label_maps), 100)
+        self.create_subscription(Image, 'dff/confidence', self._record(self.confidences), 100)
+        self.create_subscription(CameraInfo, 'dff/camera_info', self._record(self.camera_infos), 100)
+        if frame_status.FrameStatus is not None:
+            record = self._record(self.frame_statuses)
+            self.create_subscription(frame_status.FrameStatus, 'dff/frame_status', record, 100)
         self.create_subscription(Detection2DArray, 'dff/detections', self._record(self.box_arrays), 100)
         self.create_subscription(DiagnosticArray, 'dff/status', self._record(self.statuses), 100)
         self.create_subscription(LabelInfo, 'dff/label_info', self._record(self.label_infos), latched)
@@ -152,6 +178,18 @@ class Peer(Node):
         self.wait_for(lambda: len(self.statuses) > num_before, f'the status of {message.header}')
         return diagnostic_values(self.statuses[num_before])
 
+    def call(self, kind: type, name: str, **fields: object) -> object:
+        """The response of a service, by its resolved name."""
+        client = self.service_clients.get(name)
+        if client is None:
+            client = self.service_clients[name] = self.create_client(kind, name)
+        assert client.wait_for_service(TIMEOUT_S), f'no service {name}'
+        answered = threading.Event()
+        future = client.call_async(kind.Request(**fields))
+        future.add_done_callback(lambda done: answered.set())
+        assert answered.wait(TIMEOUT_S), f'no response of {name}'
+        return future.result()
+
 
 class Graph:
     """A DffNode and its peers in one process, each with an executor thread."""
@@ -174,6 +212,7 @@ class Graph:
         backend: FakeBackend,
         spec: ModelSpec = SPEC,
         refresh_backend: FakeBackend | None = None,
+        remaps: Sequence[str] = (),
         **parameters: object,
     ) -> DffNode:
         """A started DffNode on fake backends and a model; parameters with `__` for the dot."""
@@ -182,6 +221,7 @@ class Graph:
             open_model=fake_model(backend, spec, refresh_backend),
             context=self.context,
             parameter_overrides=overrides,
+            cli_args=['--ros-args', *(word for rule in remaps for word in ('-r', rule))],
         )
         node.start(self.exit_codes.append)
         self.spin(node)
@@ -192,7 +232,8 @@ class Graph:
         peer = Peer(self.context, overlay=overlay, camera=camera, transport=transport)
         self.spin(peer)
         self._peers.append(peer)
-        wait_until(lambda: peer.camera.get_subscription_count(), 'the node to subscribe')
+        for publisher in (peer.camera, peer.calibration):
+            wait_until(lambda p=publisher: p.get_subscription_count(), 'the node to subscribe')
         wait_until(lambda: self._are_outputs_matched(camera), 'the outputs to match')
         if SEGMENTATION in self._outputs(camera)._spec.tasks:
             peer.wait_for(lambda: peer.label_infos, 'label_info')

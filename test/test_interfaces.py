@@ -1,4 +1,4 @@
-"""The vision_msgs definitions in interfaces/ are wire-compatible with the published package."""
+"""The definitions in interfaces/: vision_msgs as the published package has it, and dff_msgs of our own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from rosbags import typesys
 
-DEFINITIONS = Path(__file__).parents[1] / 'interfaces' / 'vision_msgs' / 'msg'
+INTERFACES = Path(__file__).parents[1] / 'interfaces'
+DEFINITIONS = INTERFACES / 'vision_msgs' / 'msg'
+DFF_MSGS = INTERFACES / 'dff_msgs'
 
 # REP-2011 type hashes of vision_msgs 4.1.1 (ROS 2 Jazzy).
 PUBLISHED_HASHES = {
@@ -87,3 +89,56 @@ def test_label_info_survives_serialization():
     received = deserialize_message(serialize_message(sent), messages.LabelInfo)
     assert {entry.class_id: entry.class_name for entry in received.class_map} == names
     assert received.threshold == 0.25
+
+
+# --- dff_msgs
+
+
+def dff_msgs_hashes() -> dict[str, str]:
+    """Of the definitions, by name."""
+    store = typesys.get_typestore(typesys.Stores.ROS2_JAZZY)
+    names = [path.stem for path in (DFF_MSGS / 'msg').iterdir()]
+    for name in names:
+        text = (DFF_MSGS / 'msg' / f'{name}.msg').read_text()
+        store.register(typesys.get_types_from_msg(text, f'dff_msgs/msg/{name}'))
+    return {name: store.hash_rihs01(f'dff_msgs/msg/{name}') for name in names}
+
+
+def test_dff_msgs_builds_all_of_its_definitions():
+    cmake = (DFF_MSGS / 'CMakeLists.txt').read_text()
+    built = set(re.findall(r'msg/(\w+)\.msg', cmake))
+    assert built == {path.stem for path in (DFF_MSGS / 'msg').iterdir()} == dff_msgs_hashes().keys()
+    assert {'FrameStatus', 'StageTimes', 'Count'} == built
+
+
+def test_colcon_finds_dff_msgs_and_leaves_vision_msgs_to_the_distribution():
+    assert (INTERFACES / 'vision_msgs' / 'COLCON_IGNORE').exists()
+    assert not (DFF_MSGS / 'COLCON_IGNORE').exists()
+    package = pytest.importorskip('catkin_pkg.package').parse_package(str(DFF_MSGS))
+    package.validate()
+    assert package.name == 'dff_msgs'
+    assert [group.name for group in package.member_of_groups] == ['rosidl_interface_packages']
+
+
+def test_every_field_of_dff_msgs_is_explained():
+    """By a comment behind it, or above the lines it belongs to."""
+    for path in (DFF_MSGS / 'msg').iterdir():
+        blocks = path.read_text().split('\n\n')
+        for block in blocks:
+            is_explained = block.startswith('#')
+            fields = [line for line in block.splitlines() if line and not line.startswith('#')]
+            bare = [line for line in fields if '#' not in line]
+            assert is_explained or not bare, f'{path.name}: {bare}'
+
+
+def test_installed_dff_msgs_is_that_of_the_definitions(ros_context):
+    """Built before a definition changed, it would not be understood by others: run make setup again."""
+    messages = pytest.importorskip('dff_msgs.msg')
+    from rclpy.node import Node
+
+    node = Node('dff_announcer', context=ros_context)
+    node.create_publisher(messages.FrameStatus, 'typed', 1)
+    (endpoint,) = node.get_publishers_info_by_topic('/typed')
+    found = f'RIHS01_{bytes(endpoint.topic_type_hash.value).hex()}'
+    node.destroy_node()
+    assert found == dff_msgs_hashes()['FrameStatus']

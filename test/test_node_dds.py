@@ -213,10 +213,10 @@ def test_a_fault_of_the_node_itself_loses_no_count_and_not_the_node(graph, monke
     publish_segmentation = Publishers.publish_segmentation
     publish_status = Publishers.publish_status
 
-    def fail_segmentation(self, header, label_map):
+    def fail_segmentation(self, header, answer):
         if stamp_to_ns(header.stamp) == stamp(1):
             raise OSError('no segmentation')
-        publish_segmentation(self, header, label_map)
+        publish_segmentation(self, header, answer)
 
     def fail_status(self, header, facts):
         if stamp_to_ns(header.stamp) == stamp(2):

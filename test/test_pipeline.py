@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
 import pytest
 
 pytest.importorskip('rclpy')
@@ -17,11 +16,13 @@ from std_msgs.msg import Header
 
 from dff_ros.config import DffConfig, KeyframeConfig, SegmentationConfig
 from dff_ros.engine import Engine
+from dff_ros.frame_facts import FrameFacts
 from dff_ros.ros.conversions import fill_image, ns_to_stamp
 from dff_ros.ros.mailbox import Mailbox
 from dff_ros.ros.pipeline import Pipeline, Received
 from dff_ros.ros.worker import Model
 from dff_ros.tasks import plan_tasks
+from dff_ros.types import Segmentation
 
 NAMES = ('front', 'left')
 
@@ -33,8 +34,8 @@ class Recorder:
     published: list[tuple[str, Header, object]] = field(default_factory=list)
     states: list[str] = field(default_factory=list)
 
-    def publish_segmentation(self, header: Header, label_map_HW: np.ndarray) -> None:
-        self.published.append(('segmentation', header, read_answer(label_map_HW)[1]))
+    def publish_segmentation(self, header: Header, answer: Segmentation) -> None:
+        self.published.append(('segmentation', header, read_answer(answer.label_map_HW)[1]))
 
     def publish_detections(self, header: Header, found: object) -> None:
         self.published.append(('detections', header, read_boxes(found)[1]))
@@ -42,9 +43,9 @@ class Recorder:
     def publish_overlay(self, header: Header, frame: object, result: object, alpha: float) -> None:
         self.published.append(('overlay', header, None))
 
-    def publish_status(self, header: Header, facts: dict[str, object]) -> None:
+    def publish_status(self, header: Header, facts: FrameFacts) -> None:
         self.published.append(('status', header, None))
-        self.states.append(str(facts['state']))
+        self.states.append(facts.state)
 
 
 class Silent:

@@ -96,6 +96,8 @@ def test_modules_import_with_the_other_runtimes_blocked(allowed):
 
 RING_0 = (
     'types',
+    'camera_info',
+    'frame_facts',
     'encodings',
     'image_files',
     'image_layouts',

@@ -1,6 +1,6 @@
 """Make .venv, the environment of every make target; each step runs again only when its inputs changed.
 
-Without ROS 2 the environment holds the ROS 2 Jazzy wheels and a vision_msgs built from interfaces/.
+Without ROS 2 the environment holds the ROS 2 Jazzy wheels and the packages built from interfaces/.
 With a ROS 2 installation sourced it sees that installation's Python packages, and nothing of ROS is
 installed or built. The variable TORCH gives the pip arguments that install torch instead of the default.
 """
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from setup_ros import BUILD_WHEELS, WHEELS, SourcedRos, adapt_constraints, build_interfaces, find_ros
@@ -26,6 +27,7 @@ LOG = VENV / 'setup.log'
 
 TORCH = 'torch==2.13.0'
 EXTRAS = 'onnxruntime,export,video,tools,test,lint'
+INTERFACES = ('vision_msgs', 'dff_msgs')
 INCLUDE = Path(sysconfig.get_path('include'))
 GIB = 2**30
 FREE_GIB = 4
@@ -163,12 +165,12 @@ def update_links(links: dict[Path, Path], directories: list[Path]) -> None:
             path.symlink_to(target)
 
 
-def build_vision_msgs(*, is_ours: bool) -> None:
-    """Build vision_msgs unless the environment already has one that did not come from here."""
-    probe = [str(VENV_PYTHON), '-c', 'import vision_msgs.msg']
+def build_package(name: str, *, is_ours: bool) -> None:
+    """Build an interface package unless the environment already has one that did not come from here."""
+    probe = [str(VENV_PYTHON), '-c', f'import {name}.msg']
     if not is_ours and subprocess.run(probe, capture_output=True, env=clean_environ()).returncode == 0:
         return
-    build_interfaces(ROOT / 'interfaces' / 'vision_msgs', VENV, LOG)
+    build_interfaces(ROOT / 'interfaces' / name, VENV, LOG)
 
 
 def set_up() -> None:
@@ -190,12 +192,11 @@ def set_up() -> None:
     torch = chosen_torch(os.environ, remembered)
     tools = [ROOT / 'tools' / name for name in ('setup_env.py', 'setup_ros.py')]
     package = [ROOT / name for name in ('setup.py', 'setup.cfg', 'pyproject.toml')]
-    vision_msgs = ROOT / 'interfaces' / 'vision_msgs'
     stamps.run('torch', digest(torch), lambda: install_torch(torch, remembered))
     stamps.run('packages', digest(constraints, repr(ros), *package, *tools), lambda: install_packages(ros))
-    if ros is None:
-        is_ours = stamps.knows('vision_msgs')
-        stamps.run('vision_msgs', digest(vision_msgs), lambda: build_vision_msgs(is_ours=is_ours))
+    for name in () if ros else INTERFACES:
+        build = partial(build_package, name, is_ours=stamps.knows(name))
+        stamps.run(name, digest(ROOT / 'interfaces' / name), build)
     update_links(share_links(ROOT, VENV), [VENV / 'share/dff_ros', VENV / 'lib/dff_ros'])
 
 

@@ -6,10 +6,11 @@ import time
 
 from rclpy.node import Node
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from dff_ros.config import TRANSPORTS, DffConfig, Parameter
 from dff_ros.ros import qos
+from dff_ros.ros.camera_infos import camera_info_topic
 from dff_ros.ros.cameras import topic_of
 from dff_ros.ros.diagnostics import Report, camera_figures, camera_report
 from dff_ros.ros.endpoints import Endpoints
@@ -22,7 +23,8 @@ from dff_ros.ros.publishers import Publishers
 
 def qos_parameters(node: Node, camera: str) -> list[Parameter]:
     """The parameters by which users override the quality of service of a camera's topics."""
-    found: list[Parameter] = []
+    info = camera_info_topic(node, camera)
+    found = qos.override_parameters(node, 'subscription', info, qos.sensor_input())
     for transport in TRANSPORTS:
         topic = image_topic(node, camera, transport)
         found += qos.override_parameters(node, 'subscription', topic, qos.newest_image())
@@ -47,7 +49,7 @@ class CameraTopics:
         self._mailbox = mailbox
         self._endpoints = endpoints or Endpoints(node)
         self._input = image_input(node, camera, transport)
-        self._subscription: Subscription | None = None
+        self._subscriptions: list[Subscription] = []
         self.publishers = Publishers(node, camera, self._endpoints)
         self.pipeline = Pipeline(
             camera, mailbox, self.publishers, node.get_logger(), lambda: node.get_clock().now().nanoseconds
@@ -55,25 +57,32 @@ class CameraTopics:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The input, and the outputs that are there."""
-        return (self._input.topic, *self.publishers.topics)
+        """The inputs, and the outputs that are there."""
+        inputs = self._input.topic, camera_info_topic(self._node, self._camera)
+        return (*inputs, *self.publishers.topics)
 
     def subscribe(self) -> None:
-        """Take images from now on."""
+        """Take images and their calibration from now on."""
         self.watch()
-        self._subscription = self._endpoints.subscription(
-            self._input.kind,
-            self._input.topic,
-            self._store,
-            qos.newest_image(),
-            self.pipeline.count_lost,
-        )
+        info = camera_info_topic(self._node, self._camera)
+        subscribe = self._endpoints.subscription
+        self._subscriptions += [
+            subscribe(CameraInfo, info, self.pipeline.camera_infos.store, qos.sensor_input())
+        ]
+        self._subscriptions += [
+            subscribe(
+                self._input.kind,
+                self._input.topic,
+                self._store,
+                qos.newest_image(),
+                self.pipeline.count_lost,
+            )
+        ]
 
     def unsubscribe(self) -> None:
         """Take no more. Harmless where it was not subscribed."""
-        if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
-            self._subscription = None
+        while self._subscriptions:
+            self._node.destroy_subscription(self._subscriptions.pop())
 
     def watch(self) -> None:
         """Images are due from now on: what `report` judges begins anew."""

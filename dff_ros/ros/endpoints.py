@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import (
     IncompatibleTypeInfo,
     PublisherEventCallbacks,
@@ -23,6 +25,16 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from dff_ros.ros import qos
 
 _REPEAT_S = 5.0
+_TURN_S, _MAX_TURNS = 0.2, 10
+_UNKNOWN = '_NODE_NAME_UNKNOWN_'
+
+
+@dataclass(slots=True)
+class _Untold:
+    """A mismatch that is logged as soon as the name of the other node is known: that comes after it."""
+
+    describe: Callable[[], str]
+    num_turns: int = 0
 
 
 class Endpoints:
@@ -33,6 +45,10 @@ class Endpoints:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._logged_s: dict[str, float] = {}
+        self._untold: list[_Untold] = []
+        self._timer = node.create_timer(
+            _TURN_S, self._tell_untold, clock=Clock(clock_type=ClockType.STEADY_TIME), autostart=False
+        )
         self.mismatches: Counter[str] = Counter()
         """Endpoints met that cannot be matched, by resolved topic."""
 
@@ -91,47 +107,69 @@ class Endpoints:
     def _tell_unmatched_publisher(
         self, topic: str, ours: QoSProfile, event: QoSRequestedIncompatibleQoSInfo
     ) -> None:
-        found = self._node.get_publishers_info_by_topic(topic)
-        others = [info for info in found if not _match(info.qos_profile, ours)]
         policy = qos_policy_name_from_kind(event.last_policy_kind).lower()
-        self._tell(
-            topic,
-            event.total_count_change,
-            f'{topic}: {_names(others) or "a publisher"} cannot reach this node ({policy}): '
-            f'it offers {_settings(others)}, the subscription asks for {qos.in_words(ours)}; '
-            f'{_remedy(topic, "subscription", policy, others)}',
-        )
+
+        def describe() -> str:
+            found = self._node.get_publishers_info_by_topic(topic)
+            others = [info for info in found if not _match(info.qos_profile, ours)]
+            return (
+                f'{topic}: {_names(others, "a publisher")} cannot reach this node ({policy}): '
+                f'it offers {_settings(others)}, the subscription asks for {qos.in_words(ours)}; '
+                f'{_remedy(topic, "subscription", policy, others)}'
+            )
+
+        self._tell(topic, event.total_count_change, describe)
 
     def _tell_unmatched_subscription(
         self, topic: str, ours: QoSProfile, event: QoSRequestedIncompatibleQoSInfo
     ) -> None:
-        found = self._node.get_subscriptions_info_by_topic(topic)
-        others = [info for info in found if not _match(ours, info.qos_profile)]
         policy = qos_policy_name_from_kind(event.last_policy_kind).lower()
-        self._tell(
-            topic,
-            event.total_count_change,
-            f'{topic}: {_names(others) or "a subscription"} gets nothing from this node ({policy}): '
-            f'it asks for {_settings(others)}, the publisher offers {qos.in_words(ours)}; '
-            f'{_remedy(topic, "publisher", policy, others)}',
-        )
+
+        def describe() -> str:
+            found = self._node.get_subscriptions_info_by_topic(topic)
+            others = [info for info in found if not _match(ours, info.qos_profile)]
+            return (
+                f'{topic}: {_names(others, "a subscription")} gets nothing from this node ({policy}): '
+                f'it asks for {_settings(others)}, the publisher offers {qos.in_words(ours)}; '
+                f'{_remedy(topic, "publisher", policy, others)}'
+            )
+
+        self._tell(topic, event.total_count_change, describe)
 
     def _tell_other_type(self, topic: str, kind: type, event: IncompatibleTypeInfo) -> None:
         ours = f'{kind.__module__.split(".")[0]}/msg/{kind.__name__}'
-        ends = self._node.get_publishers_info_by_topic(topic)
-        ends = [*ends, *self._node.get_subscriptions_info_by_topic(topic)]
-        others = [info for info in ends if info.topic_type != ours]
-        types = ' and '.join(sorted({info.topic_type for info in others})) or 'another type'
-        self._tell(
-            topic,
-            event.total_count_change,
-            f'{topic}: {_names(others) or "another node"} uses it with {types}, this node with {ours}: no '
-            'message passes between them; remap the topic of one of them',
-        )
 
-    def _tell(self, topic: str, number: int, text: str) -> None:
-        """Count, and log; the same not again at once (an endpoint that comes and goes)."""
+        def describe() -> str:
+            ends = self._node.get_publishers_info_by_topic(topic)
+            ends = [*ends, *self._node.get_subscriptions_info_by_topic(topic)]
+            others = [info for info in ends if info.topic_type != ours]
+            types = ' and '.join(sorted({info.topic_type for info in others})) or 'another type'
+            return (
+                f'{topic}: {_names(others, "another node")} uses it with {types}, this node with {ours}: no '
+                'message passes between them; remap the topic of one of them'
+            )
+
+        self._tell(topic, event.total_count_change, describe)
+
+    def _tell(self, topic: str, number: int, describe: Callable[[], str]) -> None:
         self.mismatches[topic] += number
+        self._untold.append(_Untold(describe))
+        self._timer.reset()
+
+    def _tell_untold(self) -> None:
+        waiting, self._untold = self._untold, []
+        for mismatch in waiting:
+            text = mismatch.describe()
+            mismatch.num_turns += 1
+            if _UNKNOWN in text and mismatch.num_turns < _MAX_TURNS:
+                self._untold.append(mismatch)
+            else:
+                self._log(text)
+        if not self._untold:
+            self._timer.cancel()
+
+    def _log(self, text: str) -> None:
+        """The same not again at once: an endpoint may come and go."""
         now_s = time.monotonic()
         if now_s - self._logged_s.get(text, -_REPEAT_S) >= _REPEAT_S:
             self._logged_s = {text: now_s} if len(self._logged_s) > 100 else {**self._logged_s, text: now_s}
@@ -143,9 +181,10 @@ def _match(offered: QoSProfile, asked: QoSProfile) -> bool:
     return bool(compatibility != QoSCompatibility.ERROR)
 
 
-def _names(ends: list[TopicEndpointInfo]) -> str:
+def _names(ends: list[TopicEndpointInfo], unknown: str) -> str:
+    """Paths of the nodes; `unknown` where they have gone again."""
     paths = (f'{info.node_namespace.rstrip("/")}/{info.node_name}' for info in ends)
-    return ' and '.join(sorted(set(paths)))
+    return ' and '.join(sorted(set(paths))) or unknown
 
 
 def _settings(ends: list[TopicEndpointInfo]) -> str:

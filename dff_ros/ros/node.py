@@ -1,7 +1,8 @@
 """The lifecycle node: images in; label map, class names, boxes, overlay and status out, for each camera.
 
-Topics, relative to the node's namespace and below the name of a camera, if it has one: `image`;
-`dff/segmentation`, `dff/label_info`, `dff/detections`, `dff/overlay`, `dff/status`.
+Topics, relative to the node's namespace and below the name of a camera, if it has one: `image` and
+`camera_info`; `dff/segmentation`, `dff/confidence`, `dff/label_info`, `dff/camera_info`, `dff/detections`,
+`dff/overlay`, `dff/status`, `dff/frame_status` (docs/outputs.md).
 The executor's callbacks only store; one engine thread converts, computes and publishes.
 """
 
@@ -65,9 +66,9 @@ class DffNode(LifecycleNode):
         self._failure = ''
         self._begin_s = time.monotonic()
         declare(self, diagnostics.qos_parameters(self))
-        self._qos_parameters = [
-            parameter for camera in self._cameras for parameter in qos_parameters(self, camera)
-        ]
+        found = (parameter for camera in self._cameras for parameter in qos_parameters(self, camera))
+        # By name: cameras may have one topic in common, as camera_info beside the images of both.
+        self._qos_parameters = list({parameter.name: parameter for parameter in found}.values())
         declare_unchecked(self, self._qos_parameters)
         self._parameters_now = RuntimeParameters(
             self,

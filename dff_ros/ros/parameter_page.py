@@ -13,6 +13,7 @@ from typing import get_type_hints
 from dff_ros.config import DffConfig, Parameter, walk
 from dff_ros.ros import qos
 from dff_ros.ros.camera import CameraConfig
+from dff_ros.ros.mask import MaskConfig
 from dff_ros.ros.parameters import NODE_PARAMETERS, when_allowed
 from dff_ros.ros.publishers import Publishers
 
@@ -70,6 +71,9 @@ def to_markdown() -> str:
         sections.append(_section(f'`{name}.*`', doc, group))
     camera = 'Parameters of `dff_camera`, which plays the simulated street, a video or images.'
     sections.append(_section('dff_camera', camera, walk(CameraConfig), is_read_only=True))
+    sections.append(
+        _section('dff_mask', 'Parameters of `dff_mask` ([nvblox.md](nvblox.md)).', walk(MaskConfig))
+    )
     return '\n'.join([_INTRODUCTION, *sections, _QOS + '\n'.join(_qos_rows()) + '\n'])
 
 

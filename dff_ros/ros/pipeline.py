@@ -5,16 +5,20 @@ from __future__ import annotations
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 
-from dff_ros import stream
+from dff_ros import camera_info, stream
+from dff_ros.camera_info import CameraInfoError
 from dff_ros.config import DffConfig
 from dff_ros.errors import DffError
-from dff_ros.ros import memory, status
+from dff_ros.frame_facts import DROPPED, FrameFacts, Setup, Totals, state_of
+from dff_ros.ros import memory
+from dff_ros.ros.camera_infos import CameraInfos, to_camera_info
 from dff_ros.ros.conversions import stamp_to_ns, to_frame
 from dff_ros.ros.health import CameraHealth
 from dff_ros.ros.launching import PROFILES_VARIABLE, SHARED_MEMORY_PROFILE
@@ -24,7 +28,7 @@ from dff_ros.ros.publishers import Publishers
 from dff_ros.ros.stamps import DUPLICATE, StampWatch
 from dff_ros.ros.worker import INTERNAL_ERROR, Model
 from dff_ros.timing import ms_since
-from dff_ros.types import Frame
+from dff_ros.types import Frame, Segmentation, StepResult
 
 CONVERSION, DUPLICATE_STAMP, ENGINE_ERROR = 'conversion', 'duplicate_stamp', 'engine_error'
 OUT_OF_MEMORY = 'out_of_memory'
@@ -63,6 +67,9 @@ class Pipeline:
         self._resets: Counter[str] = Counter()
         self._num_lost = 0
         self._logged_s: dict[str, float] = {}
+        self.camera_infos = CameraInfos()
+        self._camera_info = camera_info.NONE
+        self._num_infos_refused = 0
 
     def answer(self, model: Model, config: DffConfig, item: Received) -> None:
         """Publish what the tasks answer to a message, overlay and status, or drop it with a reason. `config`
@@ -104,20 +111,51 @@ class Pipeline:
             self._resets[result.reset_cause.value] += 1
         if result.is_skipped:
             late = f'frames take more than {config.budget_ms:g} ms (budget_ms) even at the longest interval'
-            self._drop(item, DEADLINE, late, status.skipped(result, late))
+            self._drop(item, DEADLINE, late, result)
             return
+        latency_ms = self._publish(item, frame, result, config)
+        facts = FrameFacts(
+            state=state_of(result),
+            reason=result.reason,
+            camera=self._camera,
+            result=result,
+            convert_ms=convert_ms,
+            latency_ms=latency_ms,
+            setup=Setup(config=config, backend=model.engine.backend.info),
+            camera_info=self._camera_info,
+            totals=self._totals(self._mailbox.done(self._camera)),
+        )
+        self.health.answered(facts.state, latency_ms, result.age_frames, result.age_s)
+        self._publishers.publish_status(item.message.header, facts)
+
+    def _publish(self, item: Received, frame: Frame, result: StepResult, config: DffConfig) -> float:
+        """Publish the answers, then the overlay; the milliseconds from the image's receipt to its answers."""
         header = item.message.header
         if result.segmentation is not None:
-            self._publishers.publish_segmentation(header, result.segmentation.label_map_HW)
+            self._publishers.publish_segmentation(header, result.segmentation)
+            self._publish_camera_info(header, frame, result.segmentation)
         if result.detections is not None:
             self._publishers.publish_detections(header, result.detections)
         latency_ms = ms_since(item.received_ns)
         if not result.is_idle:
             self._publishers.publish_overlay(header, frame, result, config.overlay.alpha)
-        facts = status.answered(result, convert_ms, latency_ms)
-        self.health.answered(str(facts['state']), latency_ms, result.age_frames, result.age_s)
-        facts |= status.setup(config, model.engine.backend.info)
-        self._publishers.publish_status(header, facts | self._totals(self._mailbox.done(self._camera)))
+        return latency_ms
+
+    def _publish_camera_info(self, header: Header, frame: Frame, answer: Segmentation) -> None:
+        """Tell the calibration of a label map, or why there is none."""
+        info = self.camera_infos.at(header.stamp)
+        if info is None:
+            return
+        height, width = answer.label_map_HW.shape
+        try:
+            message = to_camera_info(header, info, frame.size, (height, width))
+        except CameraInfoError as error:
+            self._camera_info = error.state
+            self._num_infos_refused += 1
+            self._warn(error.state, f'no dff/camera_info with the label map: {error}')
+            return
+        self._publishers.publish_camera_info(message)
+        self._camera_info = camera_info.PUBLISHED
 
     def _observe(self, item: Received, stamp_ns: int, config: DffConfig) -> bool:
         """Count and note what is peculiar about a stamp; whether it is a duplicate."""
@@ -136,7 +174,7 @@ class Pipeline:
 
     def counted(self, counts: Counts) -> dict[str, object]:
         """What happened so far: the camera's counts, as in `dff/status`. From any thread."""
-        return status.totals(counts, dict(self._resets), self._num_lost, dict(self._stamps.counts))
+        return self._totals(counts).values()
 
     def count_lost(self, num_lost: int) -> None:
         """Count images that the middleware lost before the node; called on the executor's thread."""
@@ -155,20 +193,35 @@ class Pipeline:
             INTERNAL_ERROR, f'image {stamp_ns} ns was not answered in full; please report this:\n{trace}'
         )
 
-    def _drop(
-        self, item: Received, reason: str, detail: str, facts: Mapping[str, object] | None = None
-    ) -> None:
-        """Count, warn and tell; `facts` in place of the usual ones of a dropped frame."""
+    def _drop(self, item: Received, reason: str, detail: str, result: StepResult | None = None) -> None:
+        """Count, warn and tell; `result` is the engine's, of a frame that it skipped."""
         counts = self._mailbox.drop(reason, self._camera)
         stamp_ns = stamp_to_ns(item.message.header.stamp)
         self._warn(
             reason, f'image {stamp_ns} ns dropped ({reason}, {counts.dropped[reason]} so far): {detail}'
         )
-        told = dict(facts or status.dropped(reason, detail))
-        self._publishers.publish_status(item.message.header, told | self._totals(counts))
+        facts = FrameFacts(
+            state=DROPPED if result is None else state_of(result),
+            reason=reason,
+            detail=detail,
+            camera=self._camera,
+            result=result,
+            camera_info=self._camera_info,
+            totals=self._totals(counts),
+        )
+        self._publishers.publish_status(item.message.header, facts)
 
-    def _totals(self, counts: Counts) -> dict[str, object]:
-        return {'camera': self._camera} | self.counted(counts)
+    def _totals(self, counts: Counts) -> Totals:
+        return Totals(
+            received=counts.received,
+            processed=counts.processed,
+            pending=counts.pending,
+            dropped=counts.dropped,
+            lost=self._num_lost,
+            resets=dict(self._resets),
+            stamps=dict(self._stamps.counts),
+            camera_infos_refused=self._num_infos_refused,
+        )
 
     def _warn(self, topic: str, text: str) -> None:
         """Log a warning, at most one on each topic in _LOG_PERIOD_S."""

@@ -5,26 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
-from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from dff_ros.draw import mark_key
+from dff_ros.frame_facts import DROPPED, FrameFacts
 from dff_ros.model_spec import ModelSpec
 from dff_ros.overlay import Overlay
-from dff_ros.ros import qos, status
+from dff_ros.ros import frame_status, qos
 from dff_ros.ros.cameras import NO_NAME, topic_of
 from dff_ros.ros.conversions import fill_image, to_detection_array, to_diagnostics, to_label_info
 from dff_ros.ros.endpoints import Endpoints
 from dff_ros.tasks import DETECTION, SEGMENTATION
-from dff_ros.types import Detections, Frame, StepResult
+from dff_ros.types import Detections, Frame, Segmentation, StepResult
 
 TASK_TOPICS = {SEGMENTATION: 'dff/segmentation', DETECTION: 'dff/detections'}
 """Where the answers of each task are published."""
@@ -39,10 +38,13 @@ class Publishers:
 
     PROFILES: ClassVar[Mapping[str, Callable[[], QoSProfile]]] = {
         TASK_TOPICS[SEGMENTATION]: qos.image_output,
+        'dff/confidence': qos.image_output,
         'dff/label_info': qos.latched,
+        'dff/camera_info': qos.image_output,
         TASK_TOPICS[DETECTION]: qos.image_output,
         'dff/overlay': qos.image_output,
         'dff/status': qos.status_output,
+        'dff/frame_status': qos.status_output,
     }
 
     def __init__(self, node: Node, camera: str = NO_NAME, endpoints: Endpoints | None = None) -> None:
@@ -54,10 +56,12 @@ class Publishers:
         try:
             self._overlay = self._advertise(Image, 'dff/overlay')
             self._status = self._advertise(DiagnosticArray, 'dff/status')
+            kind = frame_status.FrameStatus
+            self._frame_status = None if kind is None else self._advertise(kind, 'dff/frame_status')
         except Exception:
             self.destroy()
             raise
-        self._segmentation_message = Image()
+        self._segmentation_message, self._confidence_message = Image(), Image()
         self._overlay_message = Image()
 
     @property
@@ -71,6 +75,8 @@ class Publishers:
         self._painter = Overlay(spec)
         if SEGMENTATION in spec.tasks:
             self._segmentation = self._advertise(Image, TASK_TOPICS[SEGMENTATION])
+            self._confidence = self._advertise(Image, 'dff/confidence')
+            self._camera_info = self._advertise(CameraInfo, 'dff/camera_info')
             self._label_info = self._advertise(LabelInfo, 'dff/label_info')
             self._label_info.publish(to_label_info(spec.class_names, stamp))
         if DETECTION in spec.tasks:
@@ -82,9 +88,15 @@ class Publishers:
         self._advertised[topic] = publisher
         return publisher
 
-    def publish_segmentation(self, header: Header, label_map_HW: NDArray[np.uint8]) -> None:
-        """The label map as mono8 class ids."""
-        self._segmentation.publish(fill_image(self._segmentation_message, header, label_map_HW))
+    def publish_segmentation(self, header: Header, answer: Segmentation) -> None:
+        """The label map as mono8 class ids, and its confidence as mono8 while someone listens."""
+        self._segmentation.publish(fill_image(self._segmentation_message, header, answer.label_map_HW))
+        if self._confidence.get_subscription_count():
+            self._confidence.publish(fill_image(self._confidence_message, header, answer.confidence_HW))
+
+    def publish_camera_info(self, message: CameraInfo) -> None:
+        """The calibration of the label map whose header it has."""
+        self._camera_info.publish(message)
 
     def publish_detections(self, header: Header, found: Detections) -> None:
         """The boxes, in pixels of the image with this header; an empty array where there are none."""
@@ -101,10 +113,12 @@ class Publishers:
             mark_key(picture)
         self._overlay.publish(fill_image(self._overlay_message, header, picture))
 
-    def publish_status(self, header: Header, facts: Mapping[str, object]) -> None:
+    def publish_status(self, header: Header, facts: FrameFacts) -> None:
         """The facts of one frame, stamped like its outputs."""
-        state = str(facts['state'])
-        self._status.publish(to_diagnostics(header, self._name, state, state == status.DROPPED, facts))
+        is_fault = facts.state == DROPPED
+        self._status.publish(to_diagnostics(header, self._name, facts.state, is_fault, facts.values()))
+        if self._frame_status is not None:
+            self._frame_status.publish(frame_status.to_frame_status(header, facts))
 
     def destroy(self) -> None:
         """Take the topics down."""

@@ -24,6 +24,11 @@ def newest_image() -> QoSProfile:
     return _keep_last(1, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
 
 
+def sensor_input() -> QoSProfile:
+    """Sensor data that is small: none of the last few is missed, and both kinds of publisher match."""
+    return _keep_last(5, ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
+
+
 def image_output() -> QoSProfile:
     """Reliable and shallow: both kinds of subscriber match, and a slow one holds few images."""
     return _keep_last(5, ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
