@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,9 @@ from sensor_msgs.msg import Image
 
 from dff_ros.model_spec import ModelSpec
 from dff_ros.ros.node import DffNode
+
+_NAMESPACES = (f'line{number}' for number in itertools.count())
+"""Lines may run side by side: each hears its own camera only."""
 
 ANSWERED = ('key', 'propagated', 'degraded')
 
@@ -111,7 +115,7 @@ def running_line(
     **parameters: object,
 ) -> Iterator[Line]:
     """A line whose node and peer have found each other."""
-    with ros_graph() as graph:
+    with ros_graph(next(_NAMESPACES)) as graph:
         backend = make_backend()
         node = graph.start_node(backend, spec, refresh_backend, **parameters)
         yield Line(graph, node, graph.start_peer(), backend)

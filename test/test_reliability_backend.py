@@ -166,7 +166,7 @@ def test_a_warm_up_that_raises_leaves_a_node_that_can_be_configured_again(monkey
     def fail(size: tuple[int, int]) -> None:
         raise MemoryError('no memory to warm up')
 
-    with ros_graph() as graph:
+    with ros_graph('warm_up') as graph:
         with monkeypatch.context() as patch:
             patch.setattr(backend, 'warm_up', fail)
             node = graph.start_node(backend)
@@ -231,9 +231,9 @@ def files(dis_bundle, tmp_path_factory) -> Iterator[tuple[Line, object]]:
     folder = tmp_path_factory.mktemp('bundle') / 'bundle'
     shutil.copytree(dis_bundle.path, folder)
     overrides = {'bundle': str(folder), 'num_threads': 1}
-    with ros_graph() as graph:
+    with ros_graph('files') as graph:
         parameters = [Parameter(name, value=value) for name, value in overrides.items()]
-        node = DffNode(context=graph.context, parameter_overrides=parameters)
+        node = DffNode(context=graph.context, namespace='files', parameter_overrides=parameters)
         node.start(graph.exit_codes.append)
         graph.spin(node)
         yield Line(graph, node, graph.start_peer(), FakeBackend()), folder
