@@ -231,7 +231,7 @@ class DffConfig(Validated):
         if self.black_level >= self.white_level:
             raise ConfigError(
                 f'black_level: got {self.black_level}, which must be below white_level ({self.white_level}); '
-                'set both at once to move both'
+                'raise white_level or lower black_level first'
             )
 
     @property

@@ -7,6 +7,7 @@ import pytest
 from dff_ros import config as cfg
 from dff_ros.config import DffConfig, KeyframeConfig
 from dff_ros.errors import ConfigError
+from dff_ros.image_limits import ImageLimits
 
 
 def test_walk_lists_every_setting_with_dotted_name_default_and_range():
@@ -62,3 +63,13 @@ def test_bad_value_names_parameter_and_range(changes, message):
 def test_constructor_checks_too():
     with pytest.raises(ConfigError, match='interval: got -1'):
         KeyframeConfig(interval=-1)
+
+
+def test_black_level_is_below_white_level():
+    config = cfg.replace(DffConfig(), {'black_level': 27000, 'white_level': 33000})
+    assert config.image_limits == ImageLimits(black_level=27000, white_level=33000)
+    with pytest.raises(
+        ConfigError, match=r'black_level: got 27000, .* \(27000\); raise white_level or lower'
+    ):
+        cfg.replace(config, {'white_level': 27000})
+    assert DffConfig().image_limits == ImageLimits()

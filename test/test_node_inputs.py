@@ -18,6 +18,8 @@ from ros_helpers import fake_model, image_message, ns_to_stamp, stamp, wait_unti
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
+from dff_ros.errors import BackendUnavailableError
+from dff_ros.ros import image_input
 from dff_ros.ros.node import DffNode
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
@@ -150,6 +152,21 @@ def test_a_remapping_to_the_compressed_topic_itself_is_refused_with_the_remedy(g
         assert codes == [2]
         (line,) = [line for line in capfd.readouterr().err.splitlines() if '[FATAL]' in line]
         assert 'remapped to /cam/image_raw/compressed: remap it to /cam/image_raw and set' in line
+    finally:
+        node.destroy_node()
+
+
+def test_compressed_images_without_opencv_fail_the_configure_with_what_to_install(graph, capfd, monkeypatch):
+    def missing() -> None:
+        raise BackendUnavailableError('compressed images need OpenCV: install python3-opencv')
+
+    monkeypatch.setattr(image_input, 'require_opencv', missing)
+    node, codes = started(graph, image_transport='compressed')
+    try:
+        assert codes == [2]
+        assert 'could not be configured: compressed images need OpenCV' in capfd.readouterr().err
+        assert node.set_parameters([Parameter('image_transport', value='raw')])[0].successful
+        assert (node.trigger_configure(), node.trigger_activate()) == (SUCCESS, SUCCESS)
     finally:
         node.destroy_node()
 
