@@ -17,5 +17,5 @@ SHARE = Path(__file__).absolute().parent.parent
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Arguments, camera and node, and RViz where asked for; it ends with the camera."""
+    """Arguments, camera and node, and RViz where asked for; it ends with the camera or the node."""
     return describe(SHARE, launch_plans.demo_arguments(SHARE), launch_plans.demo)

@@ -180,6 +180,7 @@ BAD = [
         'jpeg',
         'jpeg image is truncated or damaged .4 bytes.: check the publisher and the net',
     ),
+    (JPEG[: JPEG.index(b'\xff\xda')] + b'\xff\xd9', 'jpeg', 'jpeg image is truncated or damaged'),
     (PNG[:33] + PNG[-12:], 'png', 'png image is truncated or damaged'),
     (size_of_jpeg(65535, 65535), '', r'claims 65535x65535 pixels, more than max_pixels \(67108864\)'),
     (size_of_png(2**31 - 1, 2**31 - 1), '', r'claims 2147483647x2147483647 pixels, more than max_pixels'),

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip('rclpy')
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from dff_ros.encodings import ImageLimits
@@ -62,6 +62,19 @@ def test_limits_reach_the_conversion():
     message.encoding, message.width, message.step = 'mono16', 18, 69
     limits = ImageLimits(black_level=65534)
     assert set(np.unique(to_frame(message, limits=limits).image_HW3)) <= {0, 255}
+
+
+def test_a_compressed_image_becomes_a_frame_within_the_limits():
+    cv2 = pytest.importorskip('cv2')
+    data = cv2.imencode('.png', np.ascontiguousarray(RGB[..., ::-1]))[1].tobytes()
+    header = Header(stamp=Time(sec=12, nanosec=34), frame_id='camera_optical')
+    message = CompressedImage(header=header, format='rgb8; png compressed bgr8', data=data)
+    frame = to_frame(message, 'front', ImageLimits(max_pixels=414))
+    np.testing.assert_array_equal(frame.image_HW3, RGB)
+    assert (frame.stamp_ns, frame.frame_id) == (12_000_000_034, 'camera_optical')
+    assert (frame.encoding, frame.camera) == ('png', 'front')
+    with pytest.raises(ConversionError, match=r'max_pixels \(413\)'):
+        to_frame(message, limits=ImageLimits(max_pixels=413))
 
 
 def test_an_image_below_one_cell_is_refused():

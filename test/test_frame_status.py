@@ -137,3 +137,11 @@ def test_without_dff_msgs_the_node_has_the_texts_alone():
     )
     done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, check=True)
     assert done.stdout == 'dff_msgs is not installed: build interfaces/dff_msgs\n'
+
+
+def test_messages_whose_libraries_are_missing_are_as_good_as_not_installed(monkeypatch):
+    from dff_ros.ros import frame_status
+
+    assert frame_status._load() is not None
+    monkeypatch.setitem(sys.modules, 'dff_msgs.dff_msgs_s__rosidl_typesupport_c', None)  # its import fails
+    assert frame_status._load() is None

@@ -275,15 +275,16 @@ def test_a_signal_ends_the_node_with_code_0_and_no_traceback(numbers):
     assert code == 0
     assert 'Traceback' not in output
     assert 'bundle fake, fake (none) on cpu, 1 threads: asked for by a test; flow dis; key' in output
-    assert 'topics /image, /dff/segmentation, /dff/label_info, /dff/overlay, /dff/status' in output
+    assert 'topics /image, /camera_info, /dff/segmentation, /dff/confidence, /dff/label_info, ' in output
+    assert '/dff/label_info, /dff/camera_info, /dff/overlay, /dff/status' in output
 
 
 @pytest.mark.parametrize(
     ('given', 'topics'),
     [
-        ('[front, left]', 'topics /front/image, /front/dff/segmentation, '),
-        ('front,left', '/front/dff/status, /left/image, /left/dff/segmentation, '),
-        ('[]', 'topics /image, /dff/segmentation, '),
+        ('[front, left]', 'topics /front/image, /front/camera_info, /front/dff/segmentation, '),
+        ('front,left', ', /left/image, /left/camera_info, /left/dff/segmentation, '),
+        ('[]', 'topics /image, /camera_info, /dff/segmentation, '),
     ],
 )
 def test_a_parameter_file_names_the_cameras(tmp_path, given, topics):

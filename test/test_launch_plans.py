@@ -105,7 +105,7 @@ def test_a_wrong_argument_is_named(file, given, complaint):
         start(file, **given)
 
 
-def test_the_demo_is_camera_and_node_in_one_namespace_and_ends_with_the_camera():
+def test_the_demo_is_camera_and_node_in_one_namespace_and_ends_with_either():
     camera, node = start('demo', source='drive.mp4', rate='15', duration='2.5', seed='3', namespace='demo')
     assert (camera.executable, camera.namespace, camera.is_last) == ('dff_camera', 'demo', True)
     assert parameters(camera) == {
@@ -115,7 +115,7 @@ def test_the_demo_is_camera_and_node_in_one_namespace_and_ends_with_the_camera()
         'seed': 3,
         'use_sim_time': False,
     }
-    assert (node.executable, node.namespace, node.is_last) == ('dff_node', 'demo', False)
+    assert (node.executable, node.namespace, node.is_last) == ('dff_node', 'demo', True)
     assert node.remappings == [('image', 'image')]
     assert parameters(node)['autostart'] is True
     assert camera.environment == node.environment

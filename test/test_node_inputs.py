@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import subprocess
 import sys
 
@@ -15,7 +16,7 @@ from fake_backend import FakeBackend
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from ros_helpers import fake_model, image_message, ns_to_stamp, stamp, wait_until
-from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from dff_ros.errors import BackendUnavailableError
@@ -60,6 +61,38 @@ def test_compressed_images_are_answered_and_broken_ones_dropped_by_name(graph):
     assert (other['state'], other['reset_cause']) == ('key', 'encoding')
     assert peer.stamps() == [stamp(1), stamp(2), stamp(6)]
     assert [message.header.frame_id for message in peer.label_maps] == ['camera'] * 3
+
+
+def raw_message(encoding: str, number: int, rows: np.ndarray, is_bigendian: int = 0) -> Image:
+    """An image of 32x48 of these bytes, each row followed by three of padding."""
+    padded = np.pad(rows, ((0, 0), (0, 3)), constant_values=0xEE)
+    header = Header(stamp=ns_to_stamp(stamp(number)), frame_id='camera')
+    message = Image(header=header, height=32, width=48, encoding=encoding, step=padded.shape[1])
+    message.is_bigendian = is_bigendian
+    message.data = array.array('B', padded.tobytes())
+    return message
+
+
+def test_images_of_many_encodings_reach_the_networks_as_rgb(graph):
+    """Grey 20 in each kind of layout; the fake network answers with the grey value."""
+    graph.start_node(FakeBackend())
+    peer = graph.start_peer()
+    luma, chroma = np.full((32, 48), 33, np.uint8), np.full((16, 48), 128, np.uint8)  # 20 of 0..255
+    messages = {
+        'mono8': (np.full((32, 48), 20, np.uint8), 0),
+        'bgra8': (np.full((32, 48 * 4), 20, np.uint8), 0),
+        'mono16': (np.full((32, 48), 20 * 257, '>u2').view(np.uint8), 1),
+        'rgb16': (np.full((32, 48 * 3), 20 * 257, '<u2').view(np.uint8), 0),
+        'bayer_grbg8': (np.full((32, 48), 20, np.uint8), 0),
+        'uyvy': (np.stack([np.full_like(luma, 128), luma], axis=-1).reshape(32, 96), 0),
+        'nv12': (np.concatenate([luma, chroma]), 0),
+        '8UC3': (np.full((32, 48 * 3), 20, np.uint8), 0),
+    }
+    for number, (encoding, (rows, is_bigendian)) in enumerate(messages.items()):
+        facts = peer.ask(raw_message(encoding, number, rows, is_bigendian))
+        assert (facts['state'], facts['reset_cause']) == ('key', 'encoding' if number else ''), encoding
+    peer.wait_for(lambda: len(peer.label_maps) == len(messages), 'the label maps')
+    assert [set(message.data) for message in peer.label_maps] == [{20}] * len(messages)
 
 
 def test_the_largest_image_is_set_while_images_come(graph):
@@ -116,6 +149,11 @@ TOPICS = [
     ),
     (
         ('image/compressed:=/web/jpeg',),
+        {'image_transport': 'compressed'},
+        {'/web/jpeg': 'CompressedImage'},
+    ),
+    (
+        ('image:=/cam/image_raw', 'image/compressed:=/web/jpeg'),
         {'image_transport': 'compressed'},
         {'/web/jpeg': 'CompressedImage'},
     ),

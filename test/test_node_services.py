@@ -29,10 +29,10 @@ def test_reset_begins_afresh_and_refresh_makes_a_key_frame(graph):
     answers = [peer.ask(image_message(n)) for n in range(2)]
     assert trigger(peer, 'reset') == (
         True,
-        'the key frames of 1 camera are dropped: the next image of each begins afresh',
+        '1 camera: key frames are dropped, the next image of each begins afresh',
     )
     answers += [peer.ask(image_message(n)) for n in (2, 3)]
-    assert trigger(peer, 'refresh') == (True, 'the next image of each of 1 camera becomes a key frame')
+    assert trigger(peer, 'refresh') == (True, '1 camera: the next image of each becomes a key frame')
     answers += [peer.ask(image_message(n)) for n in (4, 5)]
     told = [(a['state'], a['reason'], a['reset_cause']) for a in answers]
     within = ('propagated', 'within_interval', '')
@@ -46,7 +46,7 @@ def test_refresh_is_for_every_camera_and_does_not_wait_for_the_worker(graph):
     front, rear = graph.start_peer(camera='front'), graph.start_peer(camera='rear')
     for peer in (front, rear):
         peer.ask(image_message(0))
-    assert trigger(front, 'refresh')[1] == 'the next image of each of 2 cameras becomes a key frame'
+    assert trigger(front, 'refresh')[1] == '2 cameras: the next image of each becomes a key frame'
     for peer in (front, rear):
         answer = peer.ask(image_message(1))
         assert (answer['state'], answer['reason'], answer['age_frames']) == ('key', 'requested', '0')
@@ -63,7 +63,7 @@ def test_a_disabled_node_drops_at_once_computes_nothing_and_goes_on_afresh(graph
     assert backend.entered.acquire(timeout=20)
     peer.camera.publish(image_message(2))  # waits behind 1
     wait_until(lambda: node._mailbox.counts().pending == 2, 'image 2 to come')
-    assert enable(peer, False) == (True, 'disabled for 1 camera')
+    assert enable(peer, False) == (True, '1 camera: disabled')
     assert node._mailbox.counts().dropped == {'disabled': 1}
     backend.gate.set()
     peer.wait_for(lambda: len(peer.statuses) == 2, 'the answer to the image in hand')
@@ -71,13 +71,13 @@ def test_a_disabled_node_drops_at_once_computes_nothing_and_goes_on_afresh(graph
     for number in (3, 4):
         peer.camera.publish(image_message(number))
         wait_until(lambda n=number: node._mailbox.counts().received == n + 1, f'image {number}')
-    assert enable(peer, False) == (True, 'is disabled already')
+    assert enable(peer, False) == (True, '1 camera: disabled already')
     assert trigger(peer, 'reset') == (
         False,
         'nothing was done: the node is disabled (~/enable), and goes on afresh anyway',
     )
     assert (backend.calls, len(peer.statuses)) == (calls, 2)
-    assert enable(peer, True) == (True, 'enabled for 1 camera')
+    assert enable(peer, True) == (True, '1 camera: enabled')
     answer = peer.ask(image_message(5))
     assert (answer['state'], answer['reset_cause']) == ('key', 'requested')
     assert (answer['received'], answer['processed'], answer['dropped.disabled']) == ('6', '3', '3')
@@ -105,8 +105,8 @@ def test_every_state_has_an_answer(graph):
         assert answers() == [
             f'nothing was done: the node is {state}, not active',
             f'nothing was done: the node is {state}, not active',
-            f'disabled for 1 camera{holds}',
-            f'enabled for 1 camera{holds}',
+            f'1 camera: disabled{holds}',
+            f'1 camera: enabled{holds}',
         ]
 
 

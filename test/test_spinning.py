@@ -75,3 +75,23 @@ def test_an_error_of_a_callback_is_told(node, ros_context, capfd):
     assert failed.wait(LIMIT_S)
     spinning.end()
     assert 'ZeroDivisionError' in capfd.readouterr().err
+
+
+def test_a_callback_that_fails_now_and_then_costs_itself_alone(node, ros_context, capfd):
+    ended, went_on = threading.Event(), threading.Event()
+    spinning = Spinning(node, ended.set, ros_context)
+    calls: list[int] = []
+
+    def fail_every_other_time() -> None:
+        calls.append(len(calls))
+        if len(calls) > 40:
+            went_on.set()
+        elif len(calls) % 2:
+            raise ValueError(f'bad request {len(calls)}')
+
+    node.create_timer(0.001, fail_every_other_time)
+    spinning.start()
+    assert went_on.wait(LIMIT_S)
+    spinning.end()
+    assert not ended.is_set()
+    assert capfd.readouterr().err.count('ValueError: bad request') == 20

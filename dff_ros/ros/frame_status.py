@@ -23,10 +23,12 @@ _STATES = (
 )  # fmt: skip
 _CAMERA_INFOS = (camera_info.NONE, camera_info.PUBLISHED, camera_info.UNFIT, camera_info.UNCALIBRATED)
 _S_PER_MS = 1e-3
+_LIBRARY = 'dff_msgs.dff_msgs_s__rosidl_typesupport_c'
 
 
 def _load() -> ModuleType | None:
     try:
+        importlib.import_module(_LIBRARY)  # not there where dff_msgs was built for another ROS or Python
         return importlib.import_module('dff_msgs.msg')
     except ImportError:
         return None

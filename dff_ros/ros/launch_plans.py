@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
@@ -93,7 +93,7 @@ def demo_arguments(share: Path) -> list[Argument]:
 
 
 def demo(values: Mapping[str, str], around: Surroundings) -> list[Process]:
-    """demo.launch.py: camera, node, and RViz where asked for; it ends with the camera."""
+    """demo.launch.py: camera, node, and RViz where asked for; it ends with the camera or the node."""
     values = {**{name: _argument(around.share, name).default for name in ('image', 'camera_info')}, **values}
     values |= {CAMERAS.name: '', 'autostart': 'true'}
     camera = Process(
@@ -112,7 +112,7 @@ def demo(values: Mapping[str, str], around: Surroundings) -> list[Process]:
         environment=_environment(values, around),
         is_last=True,
     )
-    return [camera, *node(values, around)]
+    return [camera, replace(_dff_node(values, around), is_last=True), *_rviz(values, around)]
 
 
 def _dff_node(values: Mapping[str, str], around: Surroundings) -> Process:

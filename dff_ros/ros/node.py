@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter as RosParameter
 
 from dff_ros.config import DffConfig, walk
 from dff_ros.errors import DffError
@@ -32,6 +34,7 @@ from dff_ros.ros.parameters import (
     declare_cameras,
     declare_unchecked,
     read_config,
+    unknown_names,
     unknown_overrides,
     usage,
 )
@@ -135,6 +138,13 @@ class DffNode(LifecycleNode):
         """Free everything, so that the node can be configured again."""
         self._release()
         return SUCCESS
+
+    def set_parameters_atomically(self, parameter_list: list[RosParameter]) -> SetParametersResult:
+        """As in rclpy, but an unknown parameter is refused by its name."""
+        unknown = unknown_names(self, (parameter.name for parameter in parameter_list))
+        if unknown:
+            return SetParametersResult(successful=False, reason='; '.join(unknown))
+        return super().set_parameters_atomically(parameter_list)
 
     def destroy_node(self) -> None:
         """Join the engine thread, then destroy the node."""

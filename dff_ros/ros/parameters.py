@@ -128,14 +128,22 @@ def check_values(node: Node, parameters: Iterable[Parameter]) -> None:
 
 def unknown_overrides(node: Node) -> list[str]:
     """One line for each parameter given that the node does not have: ROS ignores them silently."""
+    given = node._parameter_overrides  # rclpy has no public accessor
+    return unknown_names(
+        node, (name for name in given if not name.startswith(_FOREIGN)), 'unknown and ignored'
+    )
+
+
+def unknown_names(node: Node, names: Iterable[str], what: str = 'unknown') -> list[str]:
+    """One line for each name of which the node has no parameter, with one that is nearly so."""
+    known = [parameter.name for parameter in (*NODE_PARAMETERS, *walk(DffConfig))]
     lines = []
-    for name in node._parameter_overrides:  # rclpy has no public accessor
-        if node.has_parameter(name) or name.startswith(_FOREIGN):
+    for name in names:
+        if node.has_parameter(name):
             continue
-        known = [parameter.name for parameter in (*NODE_PARAMETERS, *walk(DffConfig))]
         near = difflib.get_close_matches(name, known, n=1)
         hint = f'did you mean {near[0]!r}?' if near else 'ros2 param list shows the known ones'
-        lines.append(f'parameter {name!r} is unknown and ignored: {hint}')
+        lines.append(f'parameter {name!r} is {what}: {hint}')
     return lines
 
 

@@ -33,6 +33,8 @@ USAGE = """arguments: [--help] [--ros-args [-p NAME:=VALUE]... [--params-file FI
 """
 
 _TURN_S = 0.2
+_MAX_FAILURES = 10
+"""So many callbacks in a row that raise are no bad requests."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _MMAP_THRESHOLD_BYTES = 32 << 20
@@ -150,12 +152,18 @@ class Spinning:
         self._executor.shutdown()
 
     def _spin(self) -> None:
-        try:
-            while rclpy.ok(context=self._context) and not self._is_over.is_set():
+        """An error in one callback, as of a malformed request, costs that callback alone."""
+        num_failed = 0
+        while rclpy.ok(context=self._context) and not self._is_over.is_set():
+            try:
                 self._executor.spin_once()
-        except BaseException:
-            traceback.print_exc()
-            self._on_error()
+                num_failed = 0
+            except BaseException as error:
+                traceback.print_exc()
+                num_failed += 1
+                if num_failed == _MAX_FAILURES or not isinstance(error, Exception):
+                    self._on_error()
+                    return
 
 
 def _wait_for(exits: SimpleQueue[int]) -> int:

@@ -47,11 +47,11 @@ class Services:
         self._requests.clear()
 
     def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        done = f'the key frames of {self._cameras} are dropped: the next image of each begins afresh'
+        done = f'{self._cameras}: key frames are dropped, the next image of each begins afresh'
         return self._ask(response, lambda engine: engine.reset(), done)
 
     def _refresh(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        done = f'the next image of each of {self._cameras} becomes a key frame'
+        done = f'{self._cameras}: the next image of each becomes a key frame'
         return self._ask(response, lambda engine: engine.refresh(), done)
 
     def _ask(self, response: Trigger.Response, request: Request, done: str) -> Trigger.Response:
@@ -74,7 +74,7 @@ class Services:
             self._set_enabled(request.data)
         word = 'enabled' if request.data else DISABLED
         response.success = True
-        response.message = f'{word} for {self._cameras}' if is_change else f'is {word} already'
+        response.message = f'{self._cameras}: {word}' + ('' if is_change else ' already')
         state = self._state()
         if state != 'active':
             response.message += f'; the node is {state}: it holds once it is active'
