@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What pip and colcon install, and the commands of the Makefile."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Adds the lines of copyright and licence to the source files that lack them; prints their names."""
 
 from __future__ import annotations
