@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """`dff calibrate`: writes numbers into the manifest and nothing else, measures them, refuses other data."""
 
 from __future__ import annotations

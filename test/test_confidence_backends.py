@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Confidence of real networks: what comes from outside, both runtimes, what is not finite, output sizes."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """`dff run` over made videos and data sets: every frame once, figures by hand, nothing lost at the end."""
 
 from __future__ import annotations
