@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,10 +50,23 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ['ROS_LOG_DIR'] = logs.name
     # Several workers share the cores; a process alone takes two, as many as a small machine has.
     os.environ.setdefault('OMP_NUM_THREADS', '1' if _is_worker() else '2')
+    os.environ.setdefault('OMP_WAIT_POLICY', 'passive')  # threads that spin take the cores from each other
 
 
 def _is_worker() -> bool:
     return 'PYTEST_XDIST_WORKER' in os.environ
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before() -> Iterator[None]:
+    """What a backend or a training sets for the whole process must not slow what comes after it."""
+    torch, cv2 = (sys.modules.get(name) for name in ('torch', 'cv2'))
+    num_torch, num_cv2 = torch and torch.get_num_threads(), cv2 and cv2.getNumThreads()
+    yield
+    if torch:
+        torch.set_num_threads(num_torch)
+    if cv2:
+        cv2.setNumThreads(num_cv2)
 
 
 @pytest.fixture(scope='session')

@@ -192,9 +192,10 @@ class Peer(Node):
 
 
 class Graph:
-    """A DffNode and its peers in one process, each with an executor thread."""
+    """A DffNode and its peers in one process and namespace, each with an executor thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, namespace: str = '') -> None:
+        self.namespace = namespace
         self.context = Context()
         rclpy.init(context=self.context, domain_id=int(os.environ['ROS_DOMAIN_ID']))
         self._running: list[tuple[Node, Spinning]] = []
@@ -220,6 +221,7 @@ class Graph:
         node = DffNode(
             open_model=fake_model(backend, spec, refresh_backend),
             context=self.context,
+            namespace=self.namespace,
             parameter_overrides=overrides,
             cli_args=['--ros-args', *(word for rule in remaps for word in ('-r', rule))],
         )
@@ -229,7 +231,9 @@ class Graph:
 
     def start_peer(self, *, overlay: bool = False, camera: str = '', transport: str = 'raw') -> Peer:
         """A peer that has found the node in both directions."""
-        peer = Peer(self.context, overlay=overlay, camera=camera, transport=transport)
+        peer = Peer(
+            self.context, overlay=overlay, namespace=self.namespace, camera=camera, transport=transport
+        )
         self.spin(peer)
         self._peers.append(peer)
         for publisher in (peer.camera, peer.calibration):
@@ -266,9 +270,9 @@ def stamp(number: int) -> int:
 
 
 @contextmanager
-def ros_graph() -> Iterator[Graph]:
+def ros_graph(namespace: str = '') -> Iterator[Graph]:
     """A graph that is always closed."""
-    graph = Graph()
+    graph = Graph(namespace)
     try:
         yield graph
     finally:

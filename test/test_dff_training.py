@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -55,12 +54,8 @@ def config_of(run: Path | str = 'run', **changes: object) -> DffTrainConfig:
 
 
 @pytest.fixture(autouse=True)
-def _threads_as_before():
-    before = torch.get_num_threads(), cv2.getNumThreads()
+def _one_thread():
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before[0])
-    cv2.setNumThreads(before[1])
 
 
 def pair(number: int, offset: int, labelled: bool = True, exact: bool = True) -> PairSample:

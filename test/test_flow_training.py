@@ -50,14 +50,6 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / 'images'
 
 
-@pytest.fixture(autouse=True)
-def _threads_as_before():
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    yield
-    torch.set_num_threads(before[0])
-    cv2.setNumThreads(before[1])
-
-
 def config_of(run: Path, **changes: object) -> FlowTrainConfig:
     settings = {
         'run': str(run), 'steps': 6, 'batch': 2, 'height': SIZE[0], 'width': SIZE[1], 'warmup': 0,

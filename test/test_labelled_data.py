@@ -44,13 +44,6 @@ SIZE = (48, 80)
 CROP = (32, 48)
 
 
-@pytest.fixture(autouse=True)
-def _threads_as_before() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def yard(tmp_path: Path) -> Path:
     """Ten frames for training and three for validation; each third is labelled: lawn left, path right."""

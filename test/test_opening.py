@@ -114,15 +114,11 @@ def test_frames_propagated_from_a_workers_key_frame_are_those_of_inline(request,
 
 def test_torch_gives_each_thread_its_own_share(dis_bundle):
     torch = pytest.importorskip('torch')
-    before = torch.get_num_threads()
     settings = config(backend='torch', num_threads=3, refresh='worker', flow='zero')
-    try:
-        with closing(open_engine(dis_bundle, settings)) as engine:
-            engine.warm_up(SIZE)
-            of_worker = engine.worker._executor.submit(torch.get_num_threads).result()
-            assert (torch.get_num_threads(), of_worker) == (2, 1)
-    finally:
-        torch.set_num_threads(before)
+    with closing(open_engine(dis_bundle, settings)) as engine:
+        engine.warm_up(SIZE)
+        of_worker = engine.worker._executor.submit(torch.get_num_threads).result()
+        assert (torch.get_num_threads(), of_worker) == (2, 1)
 
 
 @pytest.mark.parametrize(('refresh', 'spinning'), [('inline', '1'), ('worker', '0')])

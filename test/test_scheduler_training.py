@@ -37,11 +37,8 @@ TINY = {
 
 
 @pytest.fixture(autouse=True)
-def _threads_as_before():
-    before = torch.get_num_threads()
+def _one_thread():
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def write_run(folder: Path, flow_source: str = 'correlation', **changes: object) -> Path:

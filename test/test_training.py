@@ -68,11 +68,8 @@ def made_sources(config: TrainConfig) -> sources.TrainingData:
 
 @pytest.fixture(autouse=True)
 def made_data(monkeypatch: pytest.MonkeyPatch):
-    """The loop's data are the made frames; torch's thread count is put back."""
+    """The loop's data are the made frames."""
     monkeypatch.setattr(loop, 'open_sources', made_sources)
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def weights_of(run: Path) -> dict[str, torch.Tensor]:
