@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Cameras on an engine, driven by generated events, and a second opinion on what each answer must be.
 
 The rig keeps its own books: which frames a camera may still use, which key frames were ready before a frame,

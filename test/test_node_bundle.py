@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The node with a real bundle over real DDS: what it publishes is what the engine answers without ROS."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """`/diagnostics` over real DDS: once a second in every state, with what happened to each camera."""
 
 from __future__ import annotations

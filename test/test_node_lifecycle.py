@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The lifecycle of the node: configure, activate, deactivate, cleanup, and failures on the way."""
 
 from __future__ import annotations

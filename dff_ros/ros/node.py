@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The lifecycle node: images in; label map, class names, boxes, overlay and status out, for each camera.
 
 Topics, relative to the node's namespace and below the name of a camera, if it has one: `image` and

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The engine thread: it alone opens, warms up, uses and closes the model."""
 
 from __future__ import annotations
