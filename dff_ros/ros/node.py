@@ -153,6 +153,7 @@ class DffNode(LifecycleNode):
         """Join the engine thread, then destroy the node."""
         self._release()
         super().destroy_node()
+        self._state_machine = None  # it keeps the node in the graph, until it is collected
 
     def _configure(self, config: DffConfig) -> None:
         check_values(self, self._qos_parameters)
