@@ -174,8 +174,8 @@ class DffNode(LifecycleNode):
         for topics in self._topics.values():
             topics.publishers.open_tasks(model.spec, self.get_clock().now().to_msg())
         names = (name for topics in self._topics.values() for name in topics.names)
-        topics = ', '.join(map(self.resolve_topic_name, names))
-        self.get_logger().info(f'{in_words(model, config)}; topics {topics}')
+        resolved = ', '.join(map(self.resolve_topic_name, names))
+        self.get_logger().info(f'{in_words(model, config)}; topics {resolved}')
 
     def _answer(self, model: Model, taken: Taken[Received]) -> None:
         """Answer an image by the config of now; runs on the engine thread."""
