@@ -38,6 +38,7 @@ from dff_ros.ros.parameters import (
     unknown_overrides,
     usage,
 )
+from dff_ros.ros.namesakes import Namesakes
 from dff_ros.ros.pipeline import Received
 from dff_ros.ros.services import DISABLED, Services
 from dff_ros.ros.transitions import refuse_impossible_transitions
@@ -83,6 +84,7 @@ class DffNode(LifecycleNode):
         self._config_applied = self._parameters_now.config
         self._model: Model | None = None
         self._operators = Services(self, len(self._cameras), self._lifecycle_state, self._set_enabled)
+        self._namesakes = Namesakes(self)
         self._diagnostics = Diagnostics(self, self._endpoints, self._reports)
         refuse_impossible_transitions(self)
 
@@ -208,6 +210,7 @@ class DffNode(LifecycleNode):
         """Of the node, and of each camera that has topics."""
         state, config = self._lifecycle_state(), self._parameters_now.config
         quiet = state if state != 'active' else '' if self._operators.is_enabled else DISABLED
+        num_namesakes = self._namesakes.look()
         facts: dict[str, object] = {
             'state': state,
             'enabled': self._operators.is_enabled,
@@ -215,9 +218,14 @@ class DffNode(LifecycleNode):
             'clock': 'simulated' if self.get_parameter('use_sim_time').value else 'system',
             'cameras': ','.join(filter(None, self._cameras)) or None,
             'qos_mismatches': sum(self._endpoints.mismatches.values()),
+            'namesakes': num_namesakes,
             **diagnostics.model_values(self._model, config),
         }
-        verdict = (Level.ERROR, self._failure) if self._failure else (Level.OK, quiet or state)
+        verdict = (Level.OK, quiet or state)
+        if self._failure:
+            verdict = (Level.ERROR, self._failure)
+        elif num_namesakes:
+            verdict = (Level.WARN, self._namesakes.describe(num_namesakes))
         device = self._model.engine.backend.info.device if self._model else ''
         cameras = [topics.report(config, quiet) for topics in self._topics.values()]
         return [diagnostics.node_report(verdict, device, facts), *cameras]
