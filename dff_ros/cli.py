@@ -11,7 +11,7 @@ from typing import Protocol, cast
 
 from dff_ros.errors import DffError
 
-COMMANDS = ('run', 'eval', 'bench', 'info', 'export', 'train', 'data', 'complexity')
+COMMANDS = ('run', 'eval', 'bench', 'info', 'export', 'train', 'calibrate', 'data', 'complexity')
 """Subcommands in the order of the help; each is a module of `dff_ros.commands`."""
 
 _EXTRA_OF_MODULE = {

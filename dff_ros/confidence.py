@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dff_ros.backends.photometric import MAX_RESIDUAL
 from dff_ros.config import SegmentationConfig, named_size
 from dff_ros.errors import ConfigError, ShapeError
-from dff_ros.geometry import grid_size, network_size, upsample_matrix
+from dff_ros.geometry import grid_size, network_size, upsample_taps
 from dff_ros.types import UNLABELED, FeatureT, Propagation, Segmentation
 
 Cells = NDArray[np.float32]
@@ -72,6 +72,11 @@ class ConfidenceCalibration:
         """As a manifest has it."""
         return dataclasses.asdict(self)
 
+    @staticmethod
+    def shares() -> NDArray[np.float64]:
+        """The probability (256,) that each value of a head stands for: 0 and 1 are not reached."""
+        return np.clip(np.arange(256) / 255, _END / 255, 1 - _END / 255)
+
     @property
     def table_256(self) -> Table:
         """255 x the calibrated probability, by 255 x the head's; nothing is made of 0."""
@@ -92,7 +97,7 @@ class ConfidenceCalibration:
 
 @lru_cache(maxsize=16)
 def _table(gain: float, offset: float) -> Table:
-    share = np.clip(np.arange(256) / 255, _END / 255, 1 - _END / 255)
+    share = ConfidenceCalibration.shares()
     table = np.round(255 / (1 + np.exp(-gain * np.log(share / (1 - share)) - offset)), 6).astype(np.float32)
     table[0] = 0.0
     table.setflags(write=False)  # shared by every caller
@@ -144,7 +149,9 @@ class ConfidenceRule:
         table = self.calibration.table_256
         if kept_hw.min() == kept_hw.max():
             return np.take(_rounded(table * kept_hw.flat[0]), head_HW)
-        return _rounded(np.take(table, head_HW) * self._sampled(kept_hw, head_HW.shape, source))
+        scaled = np.take(table, head_HW)
+        scaled *= self.at_pixels(kept_hw, head_HW.shape, source)
+        return _rounded(scaled)
 
     def _unknown(
         self,
@@ -162,19 +169,19 @@ class ConfidenceRule:
         validity_hw = np.nan_to_num(validity_hw, nan=0.0)
         least = wanted.min_validity - _SLACK
         if validity_hw.min() < least:
-            is_unknown |= self._sampled(validity_hw, confidence.shape, source) < least
+            is_unknown |= self.at_pixels(validity_hw, confidence.shape, source) < least
         return is_unknown
 
-    def _sampled(self, cells_hw: Cells, output: tuple[int, ...], source: tuple[int, int]) -> Cells:
-        """Cells at the output's pixels, bilinear."""
+    def at_pixels(self, cells_hw: Cells, output: tuple[int, ...], source: tuple[int, int]) -> Cells:
+        """Cells at the pixels of a map of `output` size, bilinear; ShapeError if they are not the image's."""
         network = self._network(source)
         if cells_hw.shape != grid_size(network, self.stride):
             raise ShapeError(
                 f'{cells_hw.shape} cells; an image of {source} has {grid_size(network, self.stride)}'
             )
-        rows, columns = (upsample_matrix(output[axis], network[axis], self.stride) for axis in (0, 1))
-        sampled: Cells = rows @ cells_hw.astype(np.float32) @ columns.T
-        return sampled
+        rows, columns = (upsample_taps(output[axis], network[axis], self.stride) for axis in (0, 1))
+        # No matrix products, which NumPy shares among threads: these would wait for those of the networks.
+        return _between(_between(cells_hw.astype(np.float32).T, *columns).T, *rows)
 
     def _network(self, source: tuple[int, int]) -> tuple[int, int]:
         return source if self.nominal_size is None else network_size(source, self.nominal_size)
@@ -195,7 +202,20 @@ def summary(answer: Segmentation) -> tuple[float, float]:
     return total / (255 * num_pixels), 1 - np.count_nonzero(values) / num_pixels
 
 
+def _between(
+    cells_hx: Cells, taps_2H: NDArray[np.int64], weights_2H: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Rows of cells at the places of taps: (H, x)."""
+    sampled = np.take(cells_hx, taps_2H[0], axis=0)
+    sampled *= weights_2H[0, :, None]
+    other = np.take(cells_hx, taps_2H[1], axis=0)
+    other *= weights_2H[1, :, None]
+    sampled += other
+    return sampled
+
+
 def _rounded(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """To the nearest of 1..255; the values are lost."""
     values += np.float32(0.5)
     np.maximum(values, 1, out=values)
     return values.astype(np.uint8)

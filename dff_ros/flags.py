@@ -102,6 +102,11 @@ def positive(text: str) -> int:
     return _whole(text, 1, None)
 
 
+def intervals(text: str) -> tuple[int, ...]:
+    """Key intervals, separated by commas, as a flag's `type`; ascending."""
+    return tuple(sorted({positive(part) for part in text.split(',')}))
+
+
 def seed(text: str) -> int:
     """The seed of the simulated street as a flag's `type`: what every generator takes."""
     return _whole(text, 0, _MAX_SEED)

@@ -69,8 +69,8 @@ def resample_taps(num_out: int, num_in: int) -> tuple[NDArray[np.int64], NDArray
 
 
 @lru_cache(maxsize=64)
-def upsample_matrix(num_out: int, num_net: int, stride: int) -> NDArray[np.float32]:
-    """Matrix (num_out, ceil(num_net / stride)) that bilinearly samples cells at output pixels; rows sum to 1.
+def upsample_taps(num_out: int, num_net: int, stride: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Where output pixels lie between cells: the two cells (2, num_out) and the weight of each.
 
     Output pixel y lies on network pixel `(y + 0.5) * num_net / num_out - 0.5` and that on cell `/ stride`,
     clamped to the first and last cell.
@@ -85,10 +85,16 @@ def upsample_matrix(num_out: int, num_net: int, stride: int) -> NDArray[np.float
     low = np.minimum(cell.astype(np.int64), max(num_cells - 2, 0))
     high = np.minimum(low + 1, num_cells - 1)
     fraction = (cell - low).astype(np.float32)
-    matrix = np.zeros((num_out, num_cells), np.float32)
-    rows = np.arange(num_out)
-    np.add.at(matrix, (rows, low), 1 - fraction)
-    np.add.at(matrix, (rows, high), fraction)
+    return _frozen(np.stack([low, high]), np.stack([1 - fraction, fraction]))
+
+
+@lru_cache(maxsize=64)
+def upsample_matrix(num_out: int, num_net: int, stride: int) -> NDArray[np.float32]:
+    """`upsample_taps` as a matrix (num_out, ceil(num_net / stride)); rows sum to 1."""
+    cells, weights = upsample_taps(num_out, num_net, stride)
+    matrix = np.zeros((num_out, math.ceil(num_net / stride)), np.float32)
+    for cell, weight in zip(cells, weights, strict=True):
+        np.add.at(matrix, (np.arange(num_out), cell), weight)
     matrix.setflags(write=False)
     return matrix
 

@@ -20,6 +20,7 @@ ALLOWED = {  # the runtimes that a module, or all modules of a package, may impo
     'backends.torch': {'torch', 'cv2'},
     'bench': {'cv2', 'av'},
     'compressed': {'cv2'},
+    'confidence_pass': {'cv2', 'av'},
     'contenders': {'cv2', 'av'},
     'data': {'cv2'},
     'draw': {'cv2'},

@@ -11,7 +11,7 @@ from dff_ros.commands.scheduler_flags import KEY_RATIOS, add_scheduler_flags, ch
 from dff_ros.config import DffConfig, replace
 from dff_ros.errors import ConfigError
 from dff_ros.evaluation.table import METHODS
-from dff_ros.flags import add_flags, given_flags, positive, seed
+from dff_ros.flags import add_flags, given_flags, intervals, positive, seed
 from dff_ros.model_spec import TASKS
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--intervals',
-        type=_intervals,
+        type=intervals,
         metavar='L,L,...',
         help=f'key intervals (default: {",".join(map(str, _INTERVALS))})',
     )
@@ -218,10 +218,6 @@ def _frames(text: str) -> FrameRange:
 
 def _in_words(frames: FrameRange | None) -> str | None:
     return None if frames is None else f'{frames.first}-{frames.last}'
-
-
-def _intervals(text: str) -> tuple[int, ...]:
-    return tuple(sorted({positive(part) for part in text.split(',')}))
 
 
 def _methods(text: str) -> tuple[str, ...]:

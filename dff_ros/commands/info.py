@@ -73,6 +73,7 @@ def _model_table(bundle: Bundle) -> Table:
         'tasks': ', '.join(spec.tasks),
         'detects': ', '.join(spec.box_class_names) or 'nothing',
         **_detection_rows(spec),
+        'confidence': _confidence(bundle),
         'nominal size': f'{spec.nominal_size[1]}x{spec.nominal_size[0]} (width x height)',
         'graphs': ', '.join(bundle.graphs),
         'created by': bundle.created_by,
@@ -80,6 +81,12 @@ def _model_table(bundle: Bundle) -> Table:
     for name, value in rows.items():
         table.add_row(name, value)
     return table
+
+
+def _confidence(bundle: Bundle) -> str:
+    if bundle.confidence is None:
+        return 'not calibrated (dff calibrate): gain 1, disagreement_weight 1, the rest 0'
+    return ', '.join(f'{name} {value:g}' for name, value in bundle.confidence.to_dict().items())
 
 
 def _detection_rows(spec: ModelSpec) -> dict[str, str]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -65,19 +68,9 @@ class CameraTopics:
         """Take images and their calibration from now on."""
         self.watch()
         info = camera_info_topic(self._node, self._camera)
-        subscribe = self._endpoints.subscription
-        self._subscriptions += [
-            subscribe(CameraInfo, info, self.pipeline.camera_infos.store, qos.sensor_input())
-        ]
-        self._subscriptions += [
-            subscribe(
-                self._input.kind,
-                self._input.topic,
-                self._store,
-                qos.newest_image(),
-                self.pipeline.count_lost,
-            )
-        ]
+        self._subscribe(CameraInfo, info, self.pipeline.camera_infos.store, qos.sensor_input())
+        count_lost = self.pipeline.count_lost
+        self._subscribe(self._input.kind, self._input.topic, self._store, qos.newest_image(), count_lost)
 
     def unsubscribe(self) -> None:
         """Take no more. Harmless where it was not subscribed."""
@@ -105,6 +98,17 @@ class CameraTopics:
         """Take all topics down."""
         self.unsubscribe()
         self.publishers.destroy()
+
+    def _subscribe(
+        self,
+        kind: type,
+        topic: str,
+        callback: Callable[[Any], None],
+        profile: QoSProfile,
+        on_lost: Callable[[int], None] | None = None,
+    ) -> None:
+        """Each is remembered at once: the next one may fail."""
+        self._subscriptions.append(self._endpoints.subscription(kind, topic, callback, profile, on_lost))
 
     def _store(self, message: Image | CompressedImage) -> None:
         self.pipeline.health.arrived()
