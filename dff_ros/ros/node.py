@@ -25,6 +25,7 @@ from dff_ros.ros.diagnostics import Diagnostics, Report
 from dff_ros.ros.endpoints import Endpoints
 from dff_ros.ros.health import Level
 from dff_ros.ros.mailbox import Mailbox, Taken
+from dff_ros.ros.namesakes import Namesakes
 from dff_ros.ros.parameters import (
     AUTOSTART,
     NODE_PARAMETERS,
@@ -38,7 +39,6 @@ from dff_ros.ros.parameters import (
     unknown_overrides,
     usage,
 )
-from dff_ros.ros.namesakes import Namesakes
 from dff_ros.ros.pipeline import Received
 from dff_ros.ros.services import DISABLED, Services
 from dff_ros.ros.transitions import refuse_impossible_transitions
