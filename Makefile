@@ -1,3 +1,5 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
 # make help lists the targets. Everything runs in .venv, which `make setup` makes and keeps up to date.
 .PHONY: setup test lint fuzz demo clean help
 .DEFAULT_GOAL := help

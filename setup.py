@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Package description for colcon (ament_python) and pip."""
 
 from glob import glob

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Train the paper's ablations with equal budgets, several seeds each, and collect what they reach.
 
     python benchmarks/ablations.py --runs out/ablations --seeds 0,1 --out benchmarks/ablations.json -- \

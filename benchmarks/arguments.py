@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Arguments that a script passes on to `dff train dff`, and the command as its results tell it."""
 
 from __future__ import annotations

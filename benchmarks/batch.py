@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What a batch of key frames would gain in `extract` on ONNX Runtime: time per image by batch size.
 
     python benchmarks/batch.py --bundle road-r18 --num_threads 1 --out benchmarks/batch.json

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What the correction branch is worth at each cost, with learned, DIS and copied (zero) flow.
 
     python benchmarks/correction_cost.py --start road-r18 --runs out/correction --data camvid:PATH \

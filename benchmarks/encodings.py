@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What it takes to make RGB of an image in each encoding, raw and compressed.
 
     python benchmarks/encodings.py --size 1280x720 --out benchmarks/encodings.json

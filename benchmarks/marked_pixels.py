@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """How right the pixels are that a label map leaves without an answer, when the camera turns.
 
     python benchmarks/marked_pixels.py --data camvid:camvid --split val --out benchmarks/marked_pixels.json

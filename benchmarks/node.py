@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The node over real DDS in two hard cases: a machine slowed to half its speed, and four cameras at once.
 
     python benchmarks/node.py load --cores 2 --out benchmarks/node_load.json --plot docs/images/node_load.png

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What a frame costs with either task and with both: a key frame, and one that is propagated to.
 
     python benchmarks/tasks.py --bundle road-r18 --data mot:PATH --threads 1,2,4 --out benchmarks/tasks.json

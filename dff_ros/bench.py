@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Latency of an engine that is fed at a camera's rate: every frame counts from when it was due."""
 
 from __future__ import annotations

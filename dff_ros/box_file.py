@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Detections written to a file, frame by frame: JSON lines, or the result JSON of COCO's tools."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """A scheduler that holds a mean share of key frames, or a mean of compute per second, over another's rule."""
 
 from __future__ import annotations

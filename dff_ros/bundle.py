@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """A model directory: the manifest, what may stand in it, and how it is found, checked and read.
 
 A bundle holds graphs and weights, never code. `manifest.json` names each file with its size and SHA-256; a

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The files of a bundle that somebody else made: which names, which kinds, and where a graph may read from.
 
 Newer versions of ONNX Runtime check much of this too; a bundle is to be refused with any version, and with a

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The key frame of one camera, and the rules by which it is dropped."""
 
 from __future__ import annotations

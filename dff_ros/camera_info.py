@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The calibration of an image from that of its camera: region of interest, binning and output size taken in.
 
 `CameraInfo` tells of a whole, unbinned image; the image beside it may be a part of it (`roi`), binned, or

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The `dff` command: runs a subcommand and turns errors into one line and an exit code."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Compressed images to RGB: jpeg and png, as image_transport and camera drivers send them. Needs OpenCV.
 
 The structure of the file is read first (`image_files`): what is cut off, too large, or of another kind is

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """How sure each pixel is, and which pixels have no answer: the rule behind a published label map.
 
 docs/confidence.md states the rule; this module is all of it. In numpy, from two numbers per feature cell,

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What `dff calibrate` does: confidence against labels, per frame and from every earlier key frame."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """A calibration, or how far confidence can be believed, in words and as a picture."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """All settings, defined once: ROS parameters, command-line flags and docs are derived from these dataclasses.
 
 `dff_ros.settings` says what a setting is; its names are to be had here too.

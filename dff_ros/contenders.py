@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The contenders of an evaluation: the backends behind its methods, and how long they take."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Keeps the mean time per frame of a stream within a budget: by a longer interval, then by skipping frames.
 
 It is fed with measured times and knows nothing else. Let P be the time of a plain frame and E what a refresh

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Colour from a Bayer mosaic by bilinear interpolation, as OpenCV does it inside the image."""
 
 from __future__ import annotations

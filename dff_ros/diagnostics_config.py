@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """When the node warns on `/diagnostics`: the settings `diagnostics.*`; dff_ros.config has them too."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Pictures for people: class colours, the overlay, and the panel image | overlay with its captions."""
 
 from __future__ import annotations

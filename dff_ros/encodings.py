@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Raw images to RGB: the encodings of sensor_msgs/Image and what becomes of each. Needs numpy alone.
 
 A picture is refused before anything of its size is allocated. docs/inputs.md is the table for users.

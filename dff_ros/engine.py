@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Deep Feature Flow without tensors: one backend, and a stream for each camera."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The exceptions of the package: every message says what was given, what is allowed and what to do."""
 
 

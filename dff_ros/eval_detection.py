@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Evaluation of boxes: average precision of the classes that bundle and data have in common."""
 
 from __future__ import annotations

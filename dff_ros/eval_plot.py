@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Pictures of an evaluation: accuracy against offset and against speed."""
 
 from __future__ import annotations

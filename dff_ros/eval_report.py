@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """How an evaluation is shown on a terminal: accuracy and cost of each method and interval."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Evaluation of label maps: accuracy, agreement with per-frame inference, temporal consistency."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The seam between an evaluation and the tasks of a bundle: what is predicted and what is counted of it."""
 
 from __future__ import annotations

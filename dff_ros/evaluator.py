@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What `dff eval` does: every frame is a key frame in its turn, propagated to those after it and scored."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Write a bundle from a training run, and verify it against torch before it gets its name."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Command-line flags derived from the config dataclasses; shared by `dff run`, `dff train` and the demo."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What is told about one image: the record behind `dff/status` and `dff/frame_status`."""
 
 from __future__ import annotations

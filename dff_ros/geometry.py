@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The one place that knows how image pixels, network pixels and feature cells relate.
 
 * Source and network image are related by half-pixel centres: `source = (net + 0.5) * N_src / N_net - 0.5`.

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The heads of the tasks that are due on a frame, and how long each took."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What a JPEG or PNG file is, read from its structure without decoding it; one that is cut is refused."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """How the pixels of each image encoding lie in memory, and what makes RGB of them."""
 
 from __future__ import annotations

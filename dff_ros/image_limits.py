@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What images are taken, by size and by the range of 16-bit samples. No numpy: the settings need it."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """When key frames are made: the settings `keyframe.*`; dff_ros.config has them too."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Follows labels from one frame to the next by DIS flow of the images, for the temporal consistency."""
 
 from __future__ import annotations

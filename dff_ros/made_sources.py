@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Frame sources made of others: stop-and-go motion, and hard cuts between scenes; the files behind a name."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The methods of an evaluation: what is behind each name, and which a bundle and a task have."""
 
 from __future__ import annotations

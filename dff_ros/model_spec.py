@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What a model is made of: enough to rebuild its networks, written into checkpoints and bundles."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The graphs of a model as ONNX files: dynamic in every size, their weights in the bundle's safetensors file.
 
 ONNX allows a tensor to lie in another file of the same directory, at an offset. So the weights exist once, in

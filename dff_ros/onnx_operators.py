@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What the exporter makes of operators that are the package's own."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """From a bundle and a config to an engine: backends, the split of the threads, the tasks."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What a command may write, checked before the work begins, so that no input is lost; whole files."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What the tasks answered, over its image: class colours, and boxes with class name and score."""
 
 from __future__ import annotations

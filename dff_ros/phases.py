@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Streams that begin together make their key frames at different times: pure functions of a signal."""
 
 from __future__ import annotations

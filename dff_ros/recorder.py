@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Panels to a video on a thread of their own, so that drawing and encoding do not hold up who measures."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Who computes a key frame, and when it is ready: at once, or in the background by a second backend."""
 
 from __future__ import annotations

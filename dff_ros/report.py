@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What a run or a demo tells at its end: statistics of the answered frames, tables, the JSON file, the live
 view.
 """

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The rules by which schedulers ask for a key frame: age, time, motion, photometric error, disagreement."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The engine over a frame source, without ROS: every frame is answered in order."""
 
 from __future__ import annotations

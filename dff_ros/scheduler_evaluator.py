@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What `dff eval --schedulers` does: every pair of a key frame and a later frame is measured once, then the
 schedulers are played over them.
 """

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """How an evaluation of schedulers is shown: a table for each method, and accuracy against key ratio."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The key-frame scheduler that a config asks for, and whether a bundle can serve it."""
 
 from __future__ import annotations

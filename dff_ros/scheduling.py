@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What a key-frame scheduler may look at and what it may answer.
 
 Decisions depend on image stamps and content only, so a replay at any rate makes the same key frames.

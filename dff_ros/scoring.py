@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Accuracy of spooled label maps against the ground truth of their source."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What a setting is: name, type, default, range; dataclasses of them, listed and changed by dotted names.
 
 A field made by `param` carries its description, range, unit and whether it may change while the node runs.

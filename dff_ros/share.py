@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Where the files that come with the package are: config/, launch/, models/."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """One pass over the frames of a source, in sequences as a stream would have them: what evaluations share."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Where frames come from: the simulated street, a video, a folder of images, a data set, or a camera."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Label maps kept for later scoring, compressed in a temporary file: memory stays flat on long runs."""
 
 from __future__ import annotations

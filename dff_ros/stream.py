@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """One camera's stream: when to compute, and which cached feature to use."""
 
 from __future__ import annotations

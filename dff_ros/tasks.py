@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Which tasks are on, on which frames each is due, and which of the boxes found are told."""
 
 from __future__ import annotations

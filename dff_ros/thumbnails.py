@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Thumbnails: what tells a cut from motion before any network has run.
 
 A thumbnail is the picture on a coarse grid, with mean colour and contrast taken out, so that a change of

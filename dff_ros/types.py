@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Frozen records that pass between the rings. Suffixes: H, W image rows and columns; h, w feature cells."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Torch against ONNX Runtime on the frames of a clip: what a bundle must pass before it gets its name."""
 
 from __future__ import annotations

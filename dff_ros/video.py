@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Video files by PyAV: read as RGB frames with stamps, write as H.264 (MPEG-4 where the build lacks it)."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Data sets as frame sources, and a range of a source's frames."""
 
 from __future__ import annotations

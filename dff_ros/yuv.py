@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """YUV to RGB: BT.601, limited range (16..235), the fixed-point arithmetic of OpenCV bit by bit."""
 
 from __future__ import annotations

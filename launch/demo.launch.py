@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Start a camera and dff_node: the simulated street, a video, a folder of images or a webcam.
 
 `ros2 launch dff_ros demo.launch.py rviz:=true`

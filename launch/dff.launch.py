@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Start dff_node on one camera or many.
 
 `ros2 launch dff_ros dff.launch.py image:=/camera/image_raw`

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Start dff_node on several cameras: one node for all of them, or a process for each.
 
 `ros2 launch dff_ros multi_camera.launch.py cameras:=front,left`

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What may happen to cameras on an engine: images, resets, errors, new settings, late jobs."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Cameras on an engine, driven by generated events, and a second opinion on what each answer must be.
 
 The rig keeps its own books: which frames a camera may still use, which key frames were ready before a frame,
@@ -259,6 +262,12 @@ class Rig:
             due = ()
         assert (result.segmentation is not None) == ('segmentation' in due)
         assert (result.detections is not None) == ('detection' in due)
+        if result.segmentation is not None:
+            no_class, no_confidence = (
+                result.segmentation.label_map_HW == 255,
+                result.segmentation.confidence_HW == 0,
+            )
+            np.testing.assert_array_equal(no_class, no_confidence)
         key = self._key_of(camera, result, ready_keys) if due else max(ready_keys, default=None)
         assert result.is_key == (bool(due) and key == camera.number)
         assert (result.reason == 'requested') == (bool(due) and camera.is_refresh_asked)

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Fixtures for all tests. Each test process claims a ROS domain of its own before any node is made."""
 
 from __future__ import annotations

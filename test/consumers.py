@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What nodes that read the outputs do with them: subscribe as they do, pair by stamps as they do."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The demo with dff_node on the fake backend, as a process of its own; takes the demo's arguments.
 
 DFF_TEST_NODE names another module than fake_node for the node.

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Sources in memory and backends that tell what was asked of them, for tests of evaluations."""
 
 from __future__ import annotations

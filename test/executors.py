@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Executors without a thread of their own: the test says when a background job runs."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """A backend whose feature is the number of its image: what the engine did can be read off the label map."""
 
 from __future__ import annotations

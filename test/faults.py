@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """A running node that faults are tried on: after each, the next good frame must be answered."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """A backend whose features and answers name camera and frame: what was computed from what can be read off."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """One picture as each encoding stores it, made apart from the code under test."""
 
 from __future__ import annotations

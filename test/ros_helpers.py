@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Real nodes over real DDS: a context with its own domain, a peer that records messages."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """dff_node on a fake backend that takes its time, as a process of its own."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Clips of the simulated street at changing speed, with cuts, and a backend that sees their exact motion.
 
 `python test/street_clip.py` writes the traces that test_schedulers.py compares with.

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The backends over real bundles: torch against ONNX Runtime, handles, sizes, flow, and the choice."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """`dff bench` on a clock of its own: latencies, ages and misses worked out by hand."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """ImageNet VID and the instances of Cityscapes on small made files in the true layout."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Boxes under crop, scale and flip, between lists of classes, and in batches."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The budget scheduler: what it holds, by simulated streams that answer its decisions."""
 
 from __future__ import annotations

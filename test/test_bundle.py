@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Bundles: what is written is read back, and everything that is not as it was is refused naming the file."""
 
 from __future__ import annotations

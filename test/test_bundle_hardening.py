@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Bundles that somebody else made: nothing outside the directory is read, nothing is executed, nothing hangs,
 and a few bytes do not ask for all memory.
 """

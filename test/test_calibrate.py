@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """`dff calibrate`: writes numbers into the manifest and nothing else, measures them, refuses other data."""
 
 from __future__ import annotations
@@ -148,3 +151,15 @@ def test_flags_that_do_not_fit_are_refused(folder, clip, capsys, words, message)
 def test_an_age_out_of_range_is_refused(folder, clip):
     with pytest.raises(SystemExit):
         calibrate(folder, '--max-age', '0')
+
+
+@pytest.mark.data
+def test_the_shipped_model_is_surer_of_itself_than_it_should_be_only_without_its_calibration(
+    shared_data, capsys
+):
+    data = ['--data', f'camvid:{shared_data / "camvid"}', '--split', 'val']
+    words = ['--measure', '--intervals', '1,4', '--json', '--num_threads', '2']
+    assert cli.main(['calibrate', 'road-r18', *data, *words]) == 0
+    for row in json.loads(capsys.readouterr().out)['rows']:
+        assert row['head']['mean'] > row['head']['accuracy'] + 0.005
+        assert row['calibrated']['error'] < 0.007 < 0.012 < row['head']['error']

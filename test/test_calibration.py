@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Predicted against true disagreement: means, bins, correlation and errors by hand."""
 
 import numpy as np

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The camera node over real DDS: order, stamps, lock-step, end."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The calibration of a label map: pixels of any output, of a part of an image and of a binned one."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Names of cameras: what may be one, and what becomes of the forms in which ROS gives them."""
 
 from __future__ import annotations

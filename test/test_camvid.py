@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The CamVid reader on small made files in the true layout."""
 
 from pathlib import Path

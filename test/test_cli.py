@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The `dff` command: subcommands, exit codes, one-line errors, and a quick help."""
 
 from __future__ import annotations

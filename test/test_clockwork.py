@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Stage reuse: what is fresh, what is the key frame's, what it costs; the backend against torch's."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Multiply-add counts: the paper's ratios, hand-counted layers, and the command."""
 
 import dataclasses

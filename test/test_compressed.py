@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Compressed images to RGB by value: what image_transport and drivers send, and what is refused of it."""
 
 from __future__ import annotations

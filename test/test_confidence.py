@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The rule behind a published label map: what lowers confidence, what is left without an answer, its size."""
 
 from __future__ import annotations

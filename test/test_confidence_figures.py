@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Expected calibration error by hand, and fits that find the numbers that the pixels were made with."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What lies in config/: every file loads, and names topics, parameters and classes that there are."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What Nav2's semantic segmentation layer makes of the outputs, by its own rules, over real DDS.
 
 The rules are those of kiwicampus/semantic_segmentation_layer, the plugin of Nav2's tutorial "Navigating with

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What isaac_ros_nvblox makes of the outputs, by its own rules, over real DDS.
 
 NVIDIA-ISAAC-ROS/isaac_ros_nvblox: nvblox_ros/src/lib/nvblox_node.cpp (`subscribeToTopics`: ExactTime over

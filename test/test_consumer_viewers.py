@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What RViz and Foxglove make of the outputs, by their own rules, over real DDS.
 
 ros2/rviz: rviz_default_plugins/displays/image/ros_image_texture.cpp (`update` hands the bytes of 8-bit images

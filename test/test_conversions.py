@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Message <-> record by value; what the encodings become is in test_encodings.py."""
 
 from __future__ import annotations

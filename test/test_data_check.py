@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """`dff data check` on sets that were spoilt on purpose, and `dff data render-street`."""
 
 from __future__ import annotations

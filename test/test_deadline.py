@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The deadline controller, fed with made times: machines of constant and changing speed, with hiccups."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The demo from outside: real processes over real DDS on the fake backend; accounts, results, no one left."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Bundles with a detection head: both runtimes against the torch model and each other, at any source size."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Joint training: its loss by value, what learns, parts and processes, resume, files, evaluation, errors."""
 
 import json

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """DIS flow on the feature grid: direction, units, cell centres, edges and small images, by value."""
 
 from __future__ import annotations

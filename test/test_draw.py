@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Overlays and panels, by pixel value."""
 
 from __future__ import annotations
@@ -7,7 +10,7 @@ import pytest
 from PIL import Image
 
 from dff_ros.data.classes import CAMVID_CLASSES, CAMVID_COLOURS
-from dff_ros.draw import Caption, Panel, blend, colourise, mark_key, write_png
+from dff_ros.draw import Caption, Panel, blend, colourise, mark_key, shown_at, write_png
 from dff_ros.errors import DffError, ShapeError
 from dff_ros.model_spec import ModelSpec
 from dff_ros.overlay import Overlay
@@ -33,6 +36,14 @@ def test_colourise_knows_all_256_ids():
     colours = np.random.default_rng(0).integers(0, 255, (255, 3), np.uint8)
     labels = np.arange(256, dtype=np.uint8).reshape(16, 16)
     np.testing.assert_array_equal(colourise(labels, colours).reshape(256, 3)[:255], colours)
+
+
+def test_a_label_map_of_another_size_is_shown_by_the_nearest_centre():
+    labels = np.array([[1, 2, 3], [4, 5, 255]], np.uint8)
+    np.testing.assert_array_equal(shown_at(labels, (4, 6)), labels.repeat(2, 0).repeat(2, 1))
+    np.testing.assert_array_equal(shown_at(labels.repeat(3, 0).repeat(3, 1), (2, 3)), labels)
+    np.testing.assert_array_equal(shown_at(labels, (1, 2)), [[4, 255]])
+    assert shown_at(labels, (2, 3)) is labels
 
 
 @pytest.mark.parametrize(

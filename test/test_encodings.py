@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Raw images to RGB by value: every encoding, padding and byte order, against OpenCV where that is right."""
 
 from __future__ import annotations

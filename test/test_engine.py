@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The engine against a fake backend: a table of frames gives the expected trace."""
 
 from __future__ import annotations

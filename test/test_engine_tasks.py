@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Tasks in the engine: which are due on which frame, what is then computed, and which boxes are told."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """`dff eval`: each key extracted once, each pair propagated once, figures by hand and as of the engine."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """`dff eval --task detection`: what is asked of the backend, which boxes count, figures, the command."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The numbers of an evaluation by hand: offsets, consistency, costs, and the metric against torchmetrics."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Export: a run becomes a verified bundle or nothing; graphs hold no sizes, paths or second weights."""
 
 from __future__ import annotations

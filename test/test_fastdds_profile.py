@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """config/fastdds_shm.xml is accepted by Fast DDS and does what it says."""
 
 from __future__ import annotations

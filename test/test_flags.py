@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Flags made from DffConfig, and the files that may set the same values."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The loss of flow nets: targets on the cells and the multi-scale end-point error, by hand."""
 
 import numpy as np

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What is told about a frame: its state, and the texts made of it."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """dff/frame_status over real DDS: the typed form of the facts, beside the texts of dff/status."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Random images, whole and broken, into the conversions: the right picture or a named refusal, nothing else.
 
 A few examples each here, 20,000 with `make fuzz`.

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Resampling and upsampling against their definitions, written out as loops."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The torch backend and training on a CUDA device, against the CPU."""
 
 from __future__ import annotations

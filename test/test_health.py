@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """How a camera is judged: rules of `/diagnostics` as functions of figures, and figures of what happened."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The definitions in interfaces/: vision_msgs as the published package has it, and dff_msgs of our own."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What holds whatever happens: images, cuts, resets, errors, new settings and key frames that come late.
 
 The table in docs/architecture.md says which test stands for which invariant.

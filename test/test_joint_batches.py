@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The pairs of joint training: sources, ranges, what is held out, labels and flow that fit the frames."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """A model that learns something else is held to what an earlier one answers."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Frames shrunk and kept, and the parts that are held out."""
 
 from __future__ import annotations

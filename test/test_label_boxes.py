@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Boxes of label maps: drawn things are found to the pixel; what touches, pieces and specks are ignored."""
 
 from __future__ import annotations

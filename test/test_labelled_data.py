@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """From a user's folder of frames to a model: classes, colours, sizes, start weights, broken files."""
 
 from __future__ import annotations

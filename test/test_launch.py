@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The launch arguments, the launch file, and the life of the process: start, signals, exit codes."""
 
 from __future__ import annotations

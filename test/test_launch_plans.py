@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What each launch file starts, without launch; and that it ends with who started it."""
 
 from __future__ import annotations

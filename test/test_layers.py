@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Textured layers: the flow is exact, validity ends where something else is seen or the image does."""
 
 import numpy as np

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Every layout on small made files: which frames belong together, their stamps, labels and boxes."""
 
 from __future__ import annotations

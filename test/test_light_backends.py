@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Bundles with a light net: both runtimes against the torch model, with every flow, corrected and not."""
 
 from __future__ import annotations

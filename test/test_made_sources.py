@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Stop-and-go and cut sources: what each frame shows, its stamp, labels and noise."""
 
 from __future__ import annotations

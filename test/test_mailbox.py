@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The mailbox: newest wins, everything is accounted for. Threads only where waiting is the point."""
 
 from __future__ import annotations

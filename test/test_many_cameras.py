@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Many cameras in one engine: whatever happens to any of them, none is answered from another's feature."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """dff_mask: which pixels it masks, and that it answers label maps over DDS with their own header."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Too little memory is recognised in the words of every runtime, and in nothing else."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Confusion matrix against hand examples and a slow loop; percentiles."""
 
 import math

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The demo's monitor pairs the parts of a frame's answer, whichever tasks ran; the recorder draws them."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Made pairs: a pure function of seed and index, magnitudes as configured, exact flow, mirroring."""
 
 import math

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Boxes against hand-made values, and suppression against a plain loop."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The model and its graphs against direct computations; weights and specs from files."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Flow nets: the layer table, the forward pass against one written out, start values, units, ONNX."""
 
 import numpy as np

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Operators of the light net's users against their definitions, cell by cell."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Position-sensitive pooling against slow loops."""
 
 from __future__ import annotations

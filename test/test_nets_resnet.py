@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Feature nets: grid, structure, options and batch-norm folding, by value."""
 
 import pytest

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The detection head: layout of its outputs, proposals and boxes against slow computations, bad numbers."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Segmentation head: scores, upsampling by matrices, loss and decoding, by value."""
 
 import math

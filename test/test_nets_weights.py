@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Start weights: any mix of folded and unfolded file and network gives the same; bad files are named."""
 
 from pathlib import Path

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The node with a real bundle over real DDS: what it publishes is what the engine answers without ROS."""
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 from PIL import Image as Picture
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from ros_helpers import Peer, ros_graph
 from sensor_msgs.msg import Image
@@ -155,3 +159,25 @@ def test_a_broken_detection_head_costs_no_frame(detection_bundle, tmp_path, valu
     assert [fact['state'] for fact in facts] == ['key', 'propagated', 'propagated']
     assert all(int(fact['num_detections']) in allowed for fact in facts), facts
     assert len(set(bytes(peer.label_maps[0].data))) > 1  # segmentation goes on
+
+
+def test_a_file_that_goes_between_two_configures_is_named_and_may_come_back(dis_bundle, tmp_path, capfd):
+    bundle = tmp_path / 'bundle'
+    shutil.copytree(dis_bundle.path, bundle)
+    weights = next(bundle.glob('*.safetensors'))
+    overrides = [Parameter('bundle', value=str(bundle)), Parameter('num_threads', value=1)]
+    with ros_graph() as graph:
+        node = DffNode(context=graph.context, parameter_overrides=overrides)
+        node.start(graph.exit_codes.append)
+        graph.spin(node)
+        node.trigger_deactivate()
+        node.trigger_cleanup()
+        weights.rename(tmp_path / 'away')
+        assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+        (line,) = [line for line in capfd.readouterr().err.splitlines() if '[FATAL]' in line]
+        assert weights.name in line
+        (tmp_path / 'away').rename(weights)
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+        message = fill_image(Image(), Header(stamp=ns_to_stamp(10**9)), clip(1)[0])
+        assert graph.start_peer().ask(message)['state'] == 'key'

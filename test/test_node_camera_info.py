@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """dff/camera_info over real DDS: where it is expected, what is republished with each label map."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Many cameras in one node over real DDS, on a backend whose answers name camera, key frame and frame."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The node over real DDS, on a backend whose answers tell which frame they come from."""
 
 from __future__ import annotations

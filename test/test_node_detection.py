@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Detection of the node over real DDS: boxes and headers, silence and emptiness, changes while it runs."""
 
 from __future__ import annotations

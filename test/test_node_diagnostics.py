@@ -1,6 +1,11 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """`/diagnostics` over real DDS: once a second in every state, with what happened to each camera."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +19,7 @@ from ros_helpers import GatedBackend, Peer, image_message, stamp, wait_until
 from dff_ros.ros import diagnostics
 from dff_ros.ros.health import Level
 from dff_ros.ros.node import DffNode
+from dff_ros.ros.stamps import KINDS
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 
@@ -199,3 +205,19 @@ def test_a_report_that_fails_is_logged_and_the_node_goes_on(graph, often, monkey
     monkeypatch.setattr(node._diagnostics, '_reports', fail_once)
     peer.wait_for(lambda: arrays, 'diagnostics after the failure')
     assert 'no diagnostics:' in capfd.readouterr().err
+
+
+def test_the_page_for_operators_has_every_key(graph):
+    node = graph.start_node(FakeBackend(fail_on={1}), cameras='front', refresh_backend=FakeBackend())
+    peer = graph.start_peer(camera='front')
+    for number in (2, 1, 0):
+        peer.ask(image_message(number))
+    page = (Path(__file__).parents[1] / 'docs' / 'operations.md').read_text()
+    families = {'dropped': 'REASON', 'dropped_last_s': 'REASON', 'resets': 'CAUSE', 'stamps': 'KIND'}
+    keys = {key for report in node._reports() for key in report.values}
+    assert {'dropped.engine_error', 'resets.error', 'stamps.backward', 'refresh_threads'} <= keys
+    for key in keys:
+        family, _, member = key.partition('.')
+        name = f'{family}.{families[family]}' if member and family in families else key
+        assert f'`{name}`' in page, key
+    assert all(f'`{kind}`' in page for kind in KINDS)

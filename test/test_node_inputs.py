@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Raw and compressed images into a real node: topics, remappings, broken files, limits; and no cv_bridge."""
 
 from __future__ import annotations

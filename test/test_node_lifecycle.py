@@ -1,13 +1,19 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The lifecycle of the node: configure, activate, deactivate, cleanup, and failures on the way."""
 
 from __future__ import annotations
+
+import gc
 
 import pytest
 
 pytest.importorskip('rclpy')
 from fake_backend import FakeBackend
 from rclpy.lifecycle import TransitionCallbackReturn
-from ros_helpers import image_message, wait_until
+from rclpy.node import Node
+from ros_helpers import image_message, ros_graph, wait_until
 
 from dff_ros.errors import BundleError, ConfigError
 from dff_ros.ros.node import DffNode
@@ -101,3 +107,16 @@ def test_a_failing_warm_up_closes_the_backend_and_fails_the_configure(graph, mon
 def test_parameters_that_do_not_fit_stop_the_node_from_being_made(graph):
     with pytest.raises(ConfigError, match='keyframe.interval'):
         graph.start_node(FakeBackend(), keyframe__interval=0)
+
+
+def test_a_destroyed_node_leaves_the_graph_at_once(ros_context):
+    gc.disable()  # a node is part of reference cycles
+    try:
+        with ros_graph() as graph:
+            graph.start_node(FakeBackend())
+        probe = Node('probe', context=ros_context)
+        wait_until(lambda: 'probe' in probe.get_node_names(), 'the probe itself')
+        wait_until(lambda: 'dff_node' not in probe.get_node_names(), 'the node to go')
+        probe.destroy_node()
+    finally:
+        gc.enable()

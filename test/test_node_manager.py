@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Driven over DDS as lifecycle managers do: change_state, then get_state, in and out of turn."""
 
 from __future__ import annotations

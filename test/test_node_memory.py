@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Too little memory: the frame is dropped as such, what was held is let go, the next one is answered."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Endpoints that cannot be matched are told with both sides' settings and the remedy, once, and counted."""
 
 from __future__ import annotations

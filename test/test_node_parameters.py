@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Parameters over DDS: refusals that say why, sets that are whole or not at all, dumps that load back."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Overrides of quality of service: a bad one is named, and set right without a restart."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """`~/reset`, `~/refresh`, `~/enable` over real DDS: what is done, what is said, and in which states."""
 
 from __future__ import annotations

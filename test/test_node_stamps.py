@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Stamps over real DDS: growing within a sequence; a backward stamp (a bag that loops) begins another."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Time: simulated, looping, jumping, standing still, or none at all; the schedule follows stamps alone."""
 
 from __future__ import annotations

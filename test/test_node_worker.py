@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The engine thread goes on whatever answering an item raises; its end is never silent."""
 
 from __future__ import annotations

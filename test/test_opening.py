@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Engines from bundles and configs: who gets which threads, and the same answers with a worker as without."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Overlays with boxes, by pixel value."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What pip and colcon install, and the commands of the Makefile."""
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from xml.etree import ElementTree
 
+import copyright_lines
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -96,11 +100,56 @@ def test_share_holds_every_launch_config_and_model_file(data_files):
                 assert directory == f'share/dff_ros/{Path(file).parent}'
 
 
+def test_every_source_file_tells_copyright_and_licence():
+    assert copyright_lines.files_without(ROOT) == [], 'run: python tools/copyright_lines.py'
+
+
+@pytest.mark.parametrize(
+    ('text', 'marked'),
+    [
+        ('"""Doc."""\n', f'{copyright_lines.HEADER}\n"""Doc."""\n'),
+        ('import os\n', f'{copyright_lines.HEADER}import os\n'),
+        ('#!/bin/sh\necho\n', f'#!/bin/sh\n{copyright_lines.HEADER}echo\n'),
+    ],
+)
+def test_the_lines_go_first_but_for_the_interpreter(text, marked):
+    assert copyright_lines.add_header(text) == marked
+
+
+PAGES = [*ROOT.glob('*.md'), *ROOT.glob('docs/*.md'), *ROOT.glob('models/*/*.md')]
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda path: path.name)
+def test_every_link_between_pages_leads_somewhere(page):
+    links = re.findall(r'\]\(([^)\s]+)\)', page.read_text())
+    for link in links:
+        path, _, anchor = link.partition('#')
+        if re.match(r'[a-z]+:', link):
+            continue
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        if anchor:
+            titles = re.findall(r'^#+ (.*)$', target.read_text(), re.M)
+            assert anchor in {re.sub(r'[^\w -]', '', title).lower().replace(' ', '-') for title in titles}, (
+                link
+            )
+
+
+def test_the_quality_declaration_is_of_this_version():
+    version = package_xml().findtext('version')
+    declared = (ROOT / 'QUALITY_DECLARATION.md').read_text()
+    assert f'| {version}: not released yet |' in declared
+    for element in package_xml().iter('exec_depend'):
+        name = element.text or ''
+        assert name in declared or name.startswith('python3-'), name
+
+
 def test_commands_are_registered():
     scripts = {script.name: script.value for script in entry_points(group='console_scripts')}
     assert scripts['dff'] == 'dff_ros.cli:main'
     assert scripts['dff_node'] == 'dff_ros.ros.node:main'
     assert scripts['dff_camera'] == 'dff_ros.ros.camera:main'
+    assert scripts['dff_mask'] == 'dff_ros.ros.mask:main'
 
 
 def test_every_requirement_is_pinned():

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Paired transforms: after them, the key warped by the flow is still the current frame; labels stay on it."""
 
 from __future__ import annotations

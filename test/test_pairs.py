@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Pairs as the paper draws them: limits, distribution, purity, spacing in frames and in seconds."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """docs/parameters.md is what the definitions of the parameters say."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """ROS parameters are the config dataclass: same names, defaults, ranges; sets are checked as a whole."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Phases: key frames of cameras that began together are spread, and no limit on the age is exceeded."""
 
 from __future__ import annotations

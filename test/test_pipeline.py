@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """From message to answer without DDS: each message ends once, in order, and its answers have its header."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Average precision against a slow one and by hand: ignored regions, motion, offsets."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The quality net: its values by hand, its place in propagation, both runtimes, every flow and setting."""
 
 from contextlib import closing

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Key frames made in the background: when they come into use, what is discarded, none mixed up."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """`refresh`: the next frame that is answered becomes a key frame; the one in use serves until then."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Faults of the backend, of publishing and of the model's files: each row of docs/reliability.md on them."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Bad stamps, one after the other, to one running node: each row of docs/reliability.md on stamps."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Statistics by hand, the JSON file, and the views."""
 
 from __future__ import annotations

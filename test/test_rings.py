@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The import rule: a module imports only inner rings; the other runtimes are blocked while it is checked."""
 
 from __future__ import annotations

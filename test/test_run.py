@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """`dff run` over made videos and data sets: every frame once, figures by hand, nothing lost at the end."""
 
 from __future__ import annotations
@@ -106,6 +109,24 @@ def test_accuracy_against_labels(backend, camvid, tmp_path):
     }  # fmt: skip
     assert report['iou_per_class'] == expected
     assert report['miou'] == pytest.approx(500 / 7, abs=0.01)
+
+
+def test_label_maps_of_another_size_are_written_as_they_are_drawn_and_not_scored(backend, camvid, tmp_path):
+    labels, out, report = tmp_path / 'labels', tmp_path / 'o.mp4', tmp_path / 'r.json'
+    size = ('--segmentation.output_size', '24x20')
+    assert run(camvid, *size, '--labels-out', labels, '--out', out, '--report', report) == 0
+    with Image.open(labels / '000003.png') as image:
+        assert image.size == (24, 20)
+    assert json.loads(report.read_text())['miou'] is None
+    with VideoReader(out) as reader:
+        assert len(list(reader)) == 6
+
+
+@pytest.mark.parametrize('size', ['0x10', '24', '24x20x3', '5000x10'])
+def test_a_size_that_is_none_is_refused(backend, video, capsys, size):
+    assert run(video, '--segmentation.output_size', size) == 2
+    error = capsys.readouterr().err
+    assert f"segmentation.output_size: got '{size}', allowed is source, network or WIDTHxHEIGHT" in error
 
 
 def test_key_frames_of_a_worker_are_counted_and_frames_go_on_without_them(backend, video, capsys):

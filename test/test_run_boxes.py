@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """`dff run` with detection: boxes in the files and the report, tasks switched off, cadence."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """`dff eval --schedulers`: each pair measured once, rows as of engines, command and plot."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Training of the quality net: targets by hand, what is frozen, learning, resume, files, errors."""
 
 import json

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Schedulers in the engine, over clips of the simulated street with their exact flow."""
 
 from __future__ import annotations

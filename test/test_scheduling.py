@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Schedulers, decision by decision, and which of them a bundle can serve."""
 
 from __future__ import annotations

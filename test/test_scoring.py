@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Spooled label maps and their score, in one process and in several."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """config/sros2_policy.xml allows what the node has, and nothing else."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Set-up: which steps run again, which ROS is used, and what is said when something is missing."""
 
 from __future__ import annotations

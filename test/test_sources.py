@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Frame sources: order, stamps, labels, and errors that name the file."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The executor thread of a node process ends, wherever it is when it is asked to."""
 
 from __future__ import annotations

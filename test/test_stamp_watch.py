@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Kinds of stamps: each told from the others, counted, and noted once."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Start weights of models with other heads: what fits is loaded, the rest starts afresh and is told."""
 
 from __future__ import annotations

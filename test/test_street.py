@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The simulated street: determinism, exactness of labels, ids, boxes and flow; variety; errors."""
 
 import cv2

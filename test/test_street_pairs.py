@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Rendered pairs of the simulated street: flow as the street tells it, to 1/128 px, and key frames before."""
 
 from pathlib import Path

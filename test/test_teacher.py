@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """A teacher's boxes: how raw outputs are read, what is taken of them, and the file they are kept in."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Training: batches, class weights, checkpoints, resume, stop and the errors a user meets."""
 
 import json

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Paired transforms: values of image and labels under scale, crop, flip and colour changes."""
 
 import numpy as np

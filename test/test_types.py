@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Frames refuse images that nothing behind them could take."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Unlabelled video: what a path means, ranges of frames, video files unpacked once, broken ones named."""
 
 from __future__ import annotations

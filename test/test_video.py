@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Video files: what is written comes back with its stamps; damage and full disks are named."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Equations (1) to (3) by value: identity, shifts, borders, a slow reference, gradients, ONNX."""
 
 import itertools

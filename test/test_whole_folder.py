@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Folders that appear as a whole or not at all."""
 
 from pathlib import Path

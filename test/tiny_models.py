@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Small models with random weights whose label maps show many classes, and moving textures to run them on."""
 
 from __future__ import annotations

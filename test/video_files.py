@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Small data sets in the true layouts, for tests."""
 
 from __future__ import annotations

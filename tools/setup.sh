@@ -1,4 +1,6 @@
 #!/bin/sh
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
 # Find a Python that the project supports and hand over to setup_env.py.
 # PYTHON=... names the interpreter; otherwise the first suitable one is taken, and with a ROS 2
 # installation sourced the first one that can import its rclpy.

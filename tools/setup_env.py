@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Make .venv, the environment of every make target; each step runs again only when its inputs changed.
 
 Without ROS 2 the environment holds the ROS 2 Jazzy wheels and the packages built from interfaces/.

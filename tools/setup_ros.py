@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Which ROS 2 the environment uses: a sourced installation, or the wheels with interfaces built here."""
 
 import os

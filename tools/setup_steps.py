@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The bookkeeping of set-up: steps that run again only when their inputs changed, and logged commands."""
 
 import hashlib

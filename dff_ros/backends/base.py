@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The seam between the engine and everything numeric, and the choice of what stands behind it."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Stage reuse (nets/clockwork.py) as a backend, in eager torch: a baseline of `dff eval`."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """DIS optical flow (Kroeger et al., ECCV 2016) as a flow source: hand-made flow, the paper's SFF of today."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Flow sources that are no networks: the seam, and the length of a flow."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The backend over the graphs of a bundle, whatever runs them: geometry, flow source, checks, timing."""
 
 from __future__ import annotations

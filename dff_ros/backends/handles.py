@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What the backend hands out and takes back: opaque to the engine."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The graphs of a bundle in ONNX Runtime, on the CPU."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The photometric error of a warp: how well the key image, moved along the flow, explains the current one.
 
 In numpy, from brightness at the feature grid: 0.1 ms, the same for every flow source and runtime, and bundles

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What runs the graphs of a bundle, and the inputs that are known from image sizes alone."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The inputs of graphs that follow from image sizes alone, kept where the runtime takes them."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The graphs of a bundle in eager torch, on the CPU or a CUDA device, from the safetensors weights."""
 
 from __future__ import annotations

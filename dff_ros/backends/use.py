@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Which of a model's graphs the settings need."""
 
 from __future__ import annotations

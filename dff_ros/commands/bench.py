@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """`dff bench`: latency of frames at a camera's rate, for each kind of refresh."""
 
 from __future__ import annotations

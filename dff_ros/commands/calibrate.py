@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """`dff calibrate`: fits a bundle's confidence to labelled data, or measures how far it can be believed."""
 
 from __future__ import annotations

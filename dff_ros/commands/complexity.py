@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """`dff complexity`: multiply-adds of the networks and the paper's table of 1/r."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """`dff data`: check a data set, render the simulated street as one, find boxes in video with a teacher."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """`dff eval`: accuracy and speed of propagation at any key interval, beside its baselines."""
 
 from __future__ import annotations

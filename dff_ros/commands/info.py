@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """`dff info`: what a bundle contains and whether its files match its manifest, which itself is not signed."""
 
 from __future__ import annotations

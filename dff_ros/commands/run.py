@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """`dff run`: answer a video, a folder, a data set or the simulated street, without ROS."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The flags of `dff eval` that are about key-frame schedulers."""
 
 from __future__ import annotations

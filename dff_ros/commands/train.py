@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """`dff train`: train a model; one subcommand for each kind of training."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """How far training samples are changed at random; apart from the transforms, so that flags need no OpenCV."""
 
 from __future__ import annotations

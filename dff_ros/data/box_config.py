@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Which boxes training takes, and which it leaves undecided; apart, so that flags need no data set."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Boxes of videos in a file of their own (JSON), as a teacher finds them or another program writes them.
 
 {"format": "dff-boxes-1", "classes": ["car", "pedestrian"], "videos": [VIDEO, ...]}, with a VIDEO for each

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Boxes of a frame: made, chosen from, and moved as the frame is.
 
 Edges are in pixels, x to the right and y down; pixel i spans i to i + 1.

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """CamVid in its 11-class layout: `images/SPLIT/NAME.jpg`, `labels/SPLIT/NAME.png` and `splits/SPLIT.txt`.
 
 Brostow, Fauqueur, Cipolla, "Semantic object classes in video: A high-definition ground truth database", 2009.

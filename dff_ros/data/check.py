@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Looks through all files of a data set: what is wrong with them, and what is in them."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The 11 CamVid classes: names in id order and the colours for drawing them; colours for any others. Numpy
 only.
 """

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Video sets that are files: what a layout finds in its folders, and the reader of all layouts."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What can be wrong with the files of a data set, and what mends it."""
 
 from __future__ import annotations

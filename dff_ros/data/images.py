@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Image files: which there are in a folder, in which order, and their pixels."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The boxes of a frame of Cityscapes in its map of instances."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Video sets as one, with frames shrunk to what training needs and kept in memory; and parts of them."""
 
 from __future__ import annotations

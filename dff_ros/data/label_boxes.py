@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Boxes from a label map that does not tell instances: one for each connected part of a class.
 
 A part that may be several things that touch, a piece of one, or of a few pixels only, is marked as to be

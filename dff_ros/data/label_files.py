@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Reading label maps from files; what their values mean."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Textured layers and their exact flow: the picture that two moments of moving layers give.
 
 A layer is a texture on the key image's plane, `place`, and a motion that tells for every pixel of the current

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Made image pairs with exact flow: layers of real images under random motion.
 
 A background and patches of other images, each under its own homography (shift, zoom, rotation, perspective)

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """How far the layers of made image pairs move; apart from the renderer, so that flags need no OpenCV."""
 
 from __future__ import annotations

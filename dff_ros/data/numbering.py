@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Frame numbers in file names: their order, their step, and the uninterrupted runs among them."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The order in which training goes through a data set: a pure function of seed and position."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """How pairs of frames are drawn; apart from the sampler, so that flags need no data set."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """A current and a key frame, and what is known about them."""
 
 from __future__ import annotations

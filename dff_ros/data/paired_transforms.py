@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Seeded changes of a pair of frames: one placement for both frames, labels, boxes and flow, then colours."""
 
 from __future__ import annotations

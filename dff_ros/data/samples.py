@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What every labelled data set gives: samples by index."""
 
 from __future__ import annotations

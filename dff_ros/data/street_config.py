@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Settings of the simulated street as a video set; apart from it, so that flags need no OpenCV."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Image pairs of the simulated street with exact flow and labels, rendered once and mapped from a folder."""
 
 from __future__ import annotations

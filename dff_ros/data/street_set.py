@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Training sets of the simulated street: frames of many streets, rendered once and mapped from a folder.
 
 Kept as plain arrays (.npy): a batch then costs a few page reads, where decoding PNG would cost more than

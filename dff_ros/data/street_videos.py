@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The simulated street as a video set: made when asked for, with exact labels, boxes and flow."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What a teacher finds in a video, as a table of boxes."""
 
 from __future__ import annotations

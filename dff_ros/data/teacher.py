@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Boxes that another detector finds: a YOLOX of the 80 COCO classes, as an ONNX file with raw grid outputs.
 
 Ge, Liu, Wang, Li, Sun, "YOLOX: Exceeding YOLO Series in 2021", arXiv 2107.08430. The network takes one image

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Which of a teacher's boxes are taken; apart from the teacher, so that flags need no runtime."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The frames of videos as textures of made pairs."""
 
 from __future__ import annotations

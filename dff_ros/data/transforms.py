@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Seeded changes of an image and its label map: one affine map for both, then colours of the image."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Video without labels: files, folders of frames, folders of such folders."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Video files as folders of images, unpacked once: a video decodes in order only, training reads anywhere."""
 
 from __future__ import annotations

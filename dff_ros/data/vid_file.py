@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The boxes of a frame of ImageNet VID in their XML file."""
 
 from __future__ import annotations

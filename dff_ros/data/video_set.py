@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What every video data set gives: sequences of frames with stamps, some with labels, boxes or flow."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Writes the simulated street as a data set of the folder layout."""
 
 from __future__ import annotations

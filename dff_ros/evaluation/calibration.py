@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """How far a predicted disagreement can be believed: predicted against true, of frames and of cells."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """How far confidence can be believed: its expected calibration error, and the numbers that make it small."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Temporal consistency: does a pixel keep its label along the sequence that would be published?"""
 
 from __future__ import annotations

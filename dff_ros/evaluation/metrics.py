@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Accuracy of label maps and percentiles of latencies. Accuracies are in percent, as they are published."""
 
 from __future__ import annotations

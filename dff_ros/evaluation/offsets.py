@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Accuracy by offset, the number of frames since the key frame, and what it says about a key interval."""
 
 from __future__ import annotations

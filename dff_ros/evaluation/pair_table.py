@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What every pair of a key frame and a later frame gives, measured once: any schedule can be read off it."""
 
 from __future__ import annotations

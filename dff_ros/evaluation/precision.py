@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Average precision of boxes by pycocotools: COCO's, and by how fast the objects move."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The table of a scheduler evaluation: each scheduler at each wanted mean key ratio, beside `fixed`."""
 
 from __future__ import annotations

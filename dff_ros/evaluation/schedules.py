@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Schedulers over a table of pairs: their key frames, and how good the labels are that they lead to."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What a frame costs at a key interval, from the costs of the stages or from measured times."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The table of an evaluation: what the rows of all tasks have in common, one for each method and interval."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The objects that an evaluation looks for, and how fast they move."""
 
 from __future__ import annotations

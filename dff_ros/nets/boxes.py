@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Boxes: anchors, overlap, encoding, clipping and suppression.
 
 Boxes are (..., 4) edges x1, y1, x2, y2 in pixels of the network image, x right, y down; pixel i spans

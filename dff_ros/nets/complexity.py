@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Multiply-adds of feature and flow nets and the paper's ratio 1/r (equation 6), counted without any data."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The correction branch: a new feature where the warped one is wrong or was never seen.
 
 The paper has none: whatever flow cannot explain (what comes into view, what the flow net gets wrong) stays

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """A flow net that compares light features of two frames instead of reading both images: coarse to fine.
 
 FlowNet-S must learn to match from nothing; a correlation layer (FlowNetC) with warping between the levels

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Flow nets (the paper's F): FlowNet-S, its half-width variant and one of inception blocks."""
 
 from __future__ import annotations

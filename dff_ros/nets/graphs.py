@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The graphs of a bundle: what torch runs and what is exported to ONNX, with pre- and post-processing inside.
 
 `extract`, `propagate` and the tasks' (nets/task_graphs.py) are those of the paper. A model with a light net

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The light net: what every frame is looked at with, key frame or not, at a small part of the feature net's
 cost.
 """

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What every frame is looked at with before anything is propagated, and the flow between two looks."""
 
 from __future__ import annotations

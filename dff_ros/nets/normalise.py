@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Base of the models: their spec, and the images' normalisation that it states."""
 
 from __future__ import annotations

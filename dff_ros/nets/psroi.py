@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Position-sensitive RoI pooling and vote (R-FCN) as products of matrices.
 
 The mean over a bin is a product of a mean over rows and one over columns. So pooling all bins of all boxes,

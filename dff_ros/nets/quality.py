@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """How far propagation can be trusted: where its label will differ from that of per-frame inference.
 
 The paper leaves the schedule of key frames as future work. A scheduler that knows this share makes a key

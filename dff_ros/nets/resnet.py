@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Feature nets (the paper's N_feat): ResNet v1 at output stride 16, dilated stage 5, 3x3 reduction conv.
 
 Stages are numbered as in the paper: stage 1 is `conv1`, stages 2 to 5 are torchvision's `layer1` to `layer4`.

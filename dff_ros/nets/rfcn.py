@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The detection task: R-FCN (Dai et al., NeurIPS 2016) on the feature that segmentation shares.
 
 One half of the channels proposes boxes (the RPN of Faster R-CNN), the other scores them: k x k maps for each

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The segmentation task: class scores per feature cell, their bilinear upsampling, loss and decoding."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The last graph of a bundle for each task: `predict` for segmentation, `detect` for detection."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Feature warping and propagation (the paper's equations 1 to 3).
 
 The grid convention, for the whole project:

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Start weights of the feature nets: numpy archives (.npz) with torchvision's names, loaded strictly."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What became of every image, from the counts that camera, node and monitor each keep themselves."""
 
 from __future__ import annotations

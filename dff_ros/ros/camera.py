@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """A camera from the simulated street, a video, a folder of images or a CamVid split: publishes `image`.
 
 With `rate` above 0 it is a live camera: that many frames a second, stamped when they are published. With

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The camera_info beside a camera's images: its topic, what is kept of it, and the message made of it."""
 
 from __future__ import annotations

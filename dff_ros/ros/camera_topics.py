@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What the node has of one camera: its subscription, its publishers and its pipeline."""
 
 from __future__ import annotations

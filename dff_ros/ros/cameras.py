@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The cameras of a node: their names, and the topics that follow from a name. No rclpy."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Processes that the demo starts: each in a group of its own, its output kept, ended for certain."""
 
 from __future__ import annotations

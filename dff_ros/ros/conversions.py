@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Message <-> record: functions only, no state, no node."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """`make demo`: camera and node as two processes over real DDS, watched by a third that writes video and
 figures.
 """

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What the node tells about itself on `/diagnostics`, once a second.
 
 The array is made here and not by diagnostic_updater, which is not everywhere ROS is, asks each task in turn

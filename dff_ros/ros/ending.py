@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """A process that ends with the one that started it, however that ends (Linux)."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Publishers and subscriptions of the node: overridable, and heard when the other side cannot be matched."""
 
 from __future__ import annotations

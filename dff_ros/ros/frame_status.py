@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The typed form of the facts, `dff_msgs/FrameStatus`, where that package is installed.
 
 The package is built beside this one (interfaces/dff_msgs) and has no key in rosdep, so it is no dependency

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """How a camera of the node is doing: figures over a window, and the rules that judge them. No rclpy."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Where a camera's images come from, by `image_transport`: raw on `image`, or jpeg and png beside it."""
 
 from __future__ import annotations

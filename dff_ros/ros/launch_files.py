@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What the launch files share: arguments declared, processes as actions. Imports launch when called."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The processes that each launch file starts. No rclpy, no launch: `launch_files` makes actions of them."""
 
 from __future__ import annotations

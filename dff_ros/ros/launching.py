@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The arguments of the launch files, and the parameters, topics and environment that follow. No rclpy."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The newest item per camera between a callback that may only store and a thread that takes its time."""
 
 from __future__ import annotations

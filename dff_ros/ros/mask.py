@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """A mask of some classes: 255 where the label map has one of them, 0 elsewhere, with the label map's header.
 
 For consumers that take every number but 0 as masked (nvblox). Topics, relative

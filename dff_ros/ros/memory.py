@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Memory of the process: how much it has, when an error means that there is none left, and giving it back."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Follows camera and node from outside: pairs what belongs to one frame by its stamp, keeps the figures."""
 
 from __future__ import annotations

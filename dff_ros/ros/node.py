@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The lifecycle node: images in; label map, class names, boxes, overlay and status out, for each camera.
 
 Topics, relative to the node's namespace and below the name of a camera, if it has one: `image` and
@@ -18,7 +21,6 @@ from rclpy.parameter import Parameter as RosParameter
 
 from dff_ros.config import DffConfig, walk
 from dff_ros.errors import DffError
-from dff_ros.model_spec import ModelSpec
 from dff_ros.ros import diagnostics, memory, process
 from dff_ros.ros.camera_topics import CameraTopics, qos_parameters
 from dff_ros.ros.diagnostics import Diagnostics, Report
@@ -42,7 +44,7 @@ from dff_ros.ros.parameters import (
 from dff_ros.ros.pipeline import Received
 from dff_ros.ros.services import DISABLED, Services
 from dff_ros.ros.transitions import refuse_impossible_transitions
-from dff_ros.ros.worker import EngineWorker, Model, open_model
+from dff_ros.ros.worker import EngineWorker, Model, in_words, open_model
 from dff_ros.tasks import plan_tasks
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -61,7 +63,7 @@ class DffNode(LifecycleNode):
         super().__init__('dff_node', **options)
         self._open_model = open_model
         self._worker: EngineWorker[Received] | None = None
-        self._spec: ModelSpec | None = None
+        self._model: Model | None = None
         self._topics: dict[str, CameraTopics] = {}
         self._mailbox: Mailbox[Received] = Mailbox()
         self._wants_autostart = bool(declare(self, [AUTOSTART])[AUTOSTART.name])
@@ -82,7 +84,6 @@ class DffNode(LifecycleNode):
             others=self._qos_parameters,
         )
         self._config_applied = self._parameters_now.config
-        self._model: Model | None = None
         self._operators = Services(self, len(self._cameras), self._lifecycle_state, self._set_enabled)
         self._namesakes = Namesakes(self)
         self._diagnostics = Diagnostics(self, self._endpoints, self._reports)
@@ -104,6 +105,7 @@ class DffNode(LifecycleNode):
         except Exception as error:
             self._log_failure('configured', error)
             self._release()
+            memory.release()
             return FAILURE
         self._failure = ''
         return SUCCESS
@@ -128,6 +130,7 @@ class DffNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the model and the publishers."""
+        self._failure = ''
         self._release()
         return super().on_cleanup(state)
 
@@ -152,6 +155,7 @@ class DffNode(LifecycleNode):
         """Join the engine thread, then destroy the node."""
         self._release()
         super().destroy_node()
+        self.__dict__.pop('_state_machine', None)  # it keeps the node in the graph until it is collected
 
     def _configure(self, config: DffConfig) -> None:
         check_values(self, self._qos_parameters)
@@ -168,11 +172,12 @@ class DffNode(LifecycleNode):
             self._mailbox, lambda: self._open_model(config), self._answer, self._tell_failure
         )
         model = self._model = self._worker.start()
-        self._spec = model.spec
         model.engine.spread(self._cameras)
         for topics in self._topics.values():
             topics.publishers.open_tasks(model.spec, self.get_clock().now().to_msg())
-        self._log_start(model, config)
+        names = (name for topics in self._topics.values() for name in topics.names)
+        resolved = ', '.join(map(self.resolve_topic_name, names))
+        self.get_logger().info(f'{in_words(model, config)}; topics {resolved}')
 
     def _answer(self, model: Model, taken: Taken[Received]) -> None:
         """Answer an image by the config of now; runs on the engine thread."""
@@ -232,8 +237,8 @@ class DffNode(LifecycleNode):
 
     def _check_against_model(self, config: DffConfig) -> None:
         """ConfigError for a task or class that the loaded model lacks; before there is one, anything goes."""
-        if self._spec is not None:
-            plan_tasks(config, self._spec)
+        if self._model is not None:
+            plan_tasks(config, self._model.spec)
 
     def _unsubscribe(self) -> None:
         for topics in self._topics.values():
@@ -246,27 +251,10 @@ class DffNode(LifecycleNode):
             self._worker = None
             if failure is not None:
                 self.get_logger().error(f'the model did not close in order: {failure!r}')
-        self._spec = self._model = None
+        self._model = None
         for topics in self._topics.values():
             topics.destroy()
         self._topics = {}
-
-    def _log_start(self, model: Model, config: DffConfig) -> None:
-        info = model.engine.backend.info
-        flow = model.spec.flow_in_use(config.flow)
-        names = (name for topics in self._topics.values() for name in topics.names)
-        topics = ', '.join(map(self.resolve_topic_name, names))
-        self.get_logger().info(
-            f'bundle {model.name}, {info.name} ({info.runtime}) on {info.device}, '
-            f'{info.num_threads} threads: {info.choice}; flow {flow}; '
-            f'key frame {config.keyframe.in_words}, {_describe_refresh(model)}; '
-            f'tasks {", ".join(plan_tasks(config, model.spec).tasks)}; topics {topics}'
-        )
-
-
-def _describe_refresh(model: Model) -> str:
-    worker = model.engine.worker
-    return 'inline' if worker is None else f'by a worker on {worker.info.num_threads} threads of its own'
 
 
 def main(args: Sequence[str] | None = None) -> int:

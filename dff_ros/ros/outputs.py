@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What the demo writes: video, still, figures and accuracy."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The page docs/parameters.md, from the definitions of the parameters.
 
 `python -m dff_ros.ros.parameter_page > docs/parameters.md`

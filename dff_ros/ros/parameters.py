@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """ROS parameters from the config dataclass: declared, read, checked and changed by walking it.
 
 `python -m dff_ros.ros.parameters` prints the parameter file of the package, config/dff.yaml.

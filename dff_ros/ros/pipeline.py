@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """One image message to its answer, on the engine thread: convert, step, publish, account."""
 
 from __future__ import annotations

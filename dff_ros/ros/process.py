@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What every node process does around its node: memory settings, signals, spinning, exit code."""
 
 from __future__ import annotations

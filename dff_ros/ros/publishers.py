@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The output topics of one camera and the messages that are reused on them."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Quality of service of every topic; users override it by `qos_overrides.<topic>...` parameters."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The services of the node: `~/reset`, `~/refresh`, `~/enable`.
 
 Callbacks only store: what is asked for is done on the engine thread, before the next image.

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """One run of the demo: starts camera and node, follows them until the end, and accounts for every frame."""
 
 from __future__ import annotations

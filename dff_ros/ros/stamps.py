@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What the stamps of one camera's images look like, counted by kind. No rclpy.
 
 Nothing here decides anything but which image is a duplicate: key frames depend on stamps by the rules of the

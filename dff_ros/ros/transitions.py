@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """A request for a transition that the lifecycle does not have is refused: rclpy raises, and the node ends."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The engine thread: it alone opens, warms up, uses and closes the model."""
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from dff_ros.engine import Engine
 from dff_ros.model_spec import ModelSpec
 from dff_ros.opening import open_engine
 from dff_ros.ros.mailbox import Mailbox, Taken
+from dff_ros.tasks import plan_tasks
 
 ItemT = TypeVar('ItemT')
 
@@ -34,6 +38,18 @@ def open_model(config: DffConfig) -> Model:
     """The model a config asks for; BundleError, BackendUnavailableError or ConfigError say what is wrong."""
     bundle = open_bundle(config.bundle)
     return Model(config.bundle, open_engine(bundle, config), bundle.spec)
+
+
+def in_words(model: Model, config: DffConfig) -> str:
+    """What runs where and when, for the log."""
+    info, worker = model.engine.backend.info, model.engine.worker
+    refresh = 'inline' if worker is None else f'by a worker on {worker.info.num_threads} threads of its own'
+    return (
+        f'bundle {model.name}, {info.name} ({info.runtime}) on {info.device}, '
+        f'{info.num_threads} threads: {info.choice}; flow {model.spec.flow_in_use(config.flow)}; '
+        f'key frame {config.keyframe.in_words}, {refresh}; '
+        f'tasks {", ".join(plan_tasks(config, model.spec).tasks)}'
+    )
 
 
 class EngineWorker(Generic[ItemT]):

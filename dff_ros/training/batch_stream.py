@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Batches prepared ahead by threads.
 
 Decoding, affine maps and colour changes run outside Python's lock, so threads are enough, and data sets that

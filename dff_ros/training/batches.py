@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Batches of single frames as a pure function of seed and step."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What the detection head should have said: boxes assigned to anchors and to proposals.
 
 Ren et al., "Faster R-CNN", NeurIPS 2015, for anchors; Girshick, "Fast R-CNN", ICCV 2015, for proposals.

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Files of a run directory, each replaced as a whole: a crash or a full disk leaves the last good one."""
 
 from __future__ import annotations

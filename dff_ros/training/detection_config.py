@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The settings of a detection head that is trained; what the model keeps of them is in its ModelSpec."""
 
 from __future__ import annotations

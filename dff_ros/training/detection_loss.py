@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The loss of the detection head: proposals and final boxes (R-FCN, Dai et al., NeurIPS 2016).
 
 Nothing is drawn at random, so that runs are exactly repeatable: where the paper's code draws 256 anchors,

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """How good a jointly trained model is: propagated against direct label maps on a labelled video."""
 
 from __future__ import annotations

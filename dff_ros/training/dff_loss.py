@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The loss of joint training: labels, self-distillation and exact flow, through warp and correction.
 
 Gradients pass through equation (3) to flow, scale map and key feature, as equation (4) has it. Each term is

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Joint training: what learns, one step over the parts of a batch and all processes, held-out pairs."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What the quality net learns from: where the propagated label is not the per-frame one. No labels needed."""
 
 from __future__ import annotations

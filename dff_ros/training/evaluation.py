@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Per-frame accuracy of a model on a data set, one scale, no flip: the geometry of inference."""
 
 from __future__ import annotations

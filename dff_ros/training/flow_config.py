@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The settings of `dff train flow`; its flags are derived from them."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """How good a flow is: end-point error on exact pairs, photometric error on videos without any truth."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """`dff train flow`: the pairs of a run, and its closing evaluation."""
 
 from __future__ import annotations

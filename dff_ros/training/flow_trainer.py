@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Flow pre-training: the model of a run and its loss."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The pairs of joint training: labelled and unlabelled video, pairs made of images, the simulated street."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What joint training is fed with; its flags are derived from it."""
 
 from __future__ import annotations

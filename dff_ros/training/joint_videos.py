@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The videos of joint training: opened, put together by kind, divided into training and held-out parts."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What a model knew before: its per-frame scores hold back those of the model that learns something new.
 
 Learning without forgetting (Li and Hoiem, ECCV 2016), with frames of any kind and no labels.

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The labelled data sets of a run: opened, and found to have labels of the same classes."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """One optimiser step, the moving average of the weights, and the state that a checkpoint holds."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The training loop with checkpoints and log, and `dff train segmentation`, which runs in it."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What the sums of the joint loss are divided by."""
 
 from __future__ import annotations

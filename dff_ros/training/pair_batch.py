@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """A batch of pairs of current and key frame."""
 
 from __future__ import annotations

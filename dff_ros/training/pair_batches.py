@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Batches of pairs of current and key frame as a pure function of seed and step.
 
 A batch is put together from kinds of pairs: frames of videos, pairs made of images, rendered pairs.

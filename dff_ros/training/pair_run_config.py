@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The settings of every training on the pairs of joint training's data."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The data of a run on pairs, and its held-out pairs: the same at every measurement."""
 
 from __future__ import annotations

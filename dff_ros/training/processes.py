@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Several processes that train one model together, as torchrun starts them: gloo on the CPU, NCCL on CUDA."""
 
 from __future__ import annotations

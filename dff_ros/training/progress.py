@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Progress on the terminal: a bar with the time left, or now and then a line where the output is a file."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The log of a run: one JSON object per line, and a plot of it."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """How well a model knows its own disagreement on whole videos, at every offset from the key frame."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """`dff train scheduler`: the data of a run, held-out measurements, and its closing evaluation."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Training of the quality net: everything else of the model is frozen, so nothing but it needs a gradient."""
 
 from __future__ import annotations

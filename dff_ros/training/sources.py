@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The data sets of a run, and how often its classes occur in them."""
 
 from __future__ import annotations

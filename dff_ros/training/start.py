@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Models that start with weights of earlier runs and bundles, loaded part by part."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """A first SIGINT or SIGTERM asks a run to stop after its step; a second one does not wait."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The pairs of the simulated street that a run is trained and measured on."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """How data sets lie in folders: one module for each layout; `open_videos` reads a split of any of them."""
 
 from __future__ import annotations

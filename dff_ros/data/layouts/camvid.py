@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """CamVid as video: its recordings, cut where frames are not evenly spaced.
 
 Boxes of cars, pedestrians and bicyclists are made of its label maps, which tell no instances: `label_boxes`.

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The user's own video, as docs/data.md describes it.
 
 ROOT/classes.yaml                       classes, and optionally void and fps

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The layout of MOTChallenge: `img1/000001.jpg` ..., `gt/gt.txt` and `seqinfo.ini` for each sequence.
 
 The root is a sequence, or holds sequences (both are the split `all`), or holds splits of sequences.

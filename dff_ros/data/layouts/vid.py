@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """ImageNet VID as it is distributed: a JPEG for each frame of a video and an XML file of its boxes.
 
 `Data/VID/train/ILSVRC2015_VID_train_0000/VIDEO/000000.JPEG` (in `val` and `test` without the folder between),

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Fills a zone of the street with everything that stands still."""
 
 from dff_ros.data.street import furniture, plots

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """From the rendered colours to what a camera would give: haze, blur, vignetting, response, noise."""
 
 import cv2

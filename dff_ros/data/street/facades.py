@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Painted fronts, gables and roofs of buildings, walls, hedges and fences."""
 
 import cv2

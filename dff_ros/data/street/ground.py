@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The painted ground in pieces of 10 m: asphalt, markings, kerbs, pavement, plots, cast shadows."""
 
 import math

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Random numbers addressed by content: the same keys give the same numbers, whatever was asked before."""
 
 from functools import lru_cache

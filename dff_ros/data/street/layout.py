@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What stands still: zones of 80 m with buildings, gardens, trees, poles, signs, fences and parked cars."""
 
 from collections.abc import Callable, Iterator

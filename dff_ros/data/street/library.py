@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Painted things that several objects share, made once per seed and variant."""
 
 from functools import lru_cache

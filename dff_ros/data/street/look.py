@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What differs between seeds besides the lay-out: light, weather, camera, cross-section of the road."""
 
 import math

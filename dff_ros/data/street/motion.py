@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The course of the road and the drive of the camera along it.
 
 World: x east, y up, z north, metres. Road coordinates: s along the centre line, d to the right of it.

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What lines the street: plots with houses, gardens, boundaries, parks; the backs behind them."""
 
 import math

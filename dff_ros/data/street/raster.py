@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Drawing textured parallelograms into colour, surface and depth buffers."""
 
 from dataclasses import dataclass, field

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The simulated street: frames with exact labels, instances, boxes and backward flow."""
 
 import math

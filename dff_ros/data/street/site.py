@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Placing walls, cut-outs, posts and trees in a zone of the street."""
 
 import itertools

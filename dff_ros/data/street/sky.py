@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What is infinitely far: sky, clouds, and a skyline of trees and houses, as a panorama around the camera."""
 
 import math

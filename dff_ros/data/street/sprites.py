@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Painted cut-outs: trees, people, cyclists, poles, signs and traffic lights."""
 
 import math

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Textures filtered for each axis apart (walls and roads are seen at a slant), and noise."""
 
 from collections.abc import Callable

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """What moves by itself: vehicles, pedestrians and cyclists, each a function of time only."""
 
 import math

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Cars, vans and buses: a side profile extruded across, every face painted."""
 
 from dataclasses import dataclass
