@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """dff_node on the fake backend, whose model opens only when standard input ends, as a process of its own."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Faults of what surrounds the node: cameras, subscribers, parameters, services, the graph itself."""
 
 from __future__ import annotations

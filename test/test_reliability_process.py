@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """The node as a process: signals in every state of its lifecycle, and what a kill leaves."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# Copyright 2026 dff_ros maintainers
+# SPDX-License-Identifier: Apache-2.0
+
 """Other nodes with this node's name: ROS lets them run, and gives each of them a part of what comes."""
 
 from __future__ import annotations
