@@ -32,6 +32,36 @@ def test_every_runtimes_words_are_known(text):
     assert memory.is_out_of_memory(RuntimeError(text))
 
 
+def spend_torch() -> None:
+    pytest.importorskip('torch').empty(10**15)
+
+
+def spend_onnxruntime() -> None:
+    onnx, runtime = pytest.importorskip('onnx'), pytest.importorskip('onnxruntime')
+    helper, kinds = onnx.helper, onnx.TensorProto
+    graph = helper.make_graph(
+        [helper.make_node('ConstantOfShape', ['size'], ['zeros'])],
+        'spender',
+        [helper.make_tensor_value_info('size', kinds.INT64, [2])],
+        [helper.make_tensor_value_info('zeros', kinds.FLOAT, None)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)
+    session = runtime.InferenceSession(model.SerializeToString())
+    session.run(None, {'size': np.array([10**7, 10**7])})
+
+
+def spend_opencv() -> None:
+    cv2 = pytest.importorskip('cv2')
+    cv2.resize(np.zeros((2, 2, 3), np.uint8), (2**30, 2**20))
+
+
+@pytest.mark.parametrize('spend', [spend_torch, spend_onnxruntime, spend_opencv])
+def test_what_the_installed_runtimes_raise_is_known(spend):
+    with pytest.raises(Exception, match=r'(?i)memory') as raised:
+        spend()
+    assert memory.is_out_of_memory(raised.value)
+
+
 def test_a_memory_error_is_known_by_its_class_and_as_a_cause():
     with pytest.raises(MemoryError) as numpys:
         np.zeros((2**40, 2**20), np.uint8)
@@ -46,6 +76,22 @@ def test_a_memory_error_is_known_by_its_class_and_as_a_cause():
 )
 def test_other_errors_are_not(error):
     assert not memory.is_out_of_memory(error)
+
+
+@pytest.mark.gpu
+def test_the_pool_on_the_gpu_is_given_back_and_its_error_is_known():
+    torch = pytest.importorskip('torch')
+    if not torch.cuda.is_available():
+        pytest.skip('needs a CUDA device')
+    held = torch.zeros(100_000_000, dtype=torch.uint8, device='cuda')
+    assert memory.gpu_mb() >= 100
+    with pytest.raises(RuntimeError) as raised:
+        torch.zeros(10**13, dtype=torch.uint8, device='cuda')
+    assert memory.is_out_of_memory(raised.value)
+    del held
+    before = memory.gpu_mb()
+    memory.release()
+    assert memory.gpu_mb() <= before - 100
 
 
 def test_resident_memory_is_what_the_system_says():

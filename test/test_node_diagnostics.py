@@ -203,7 +203,9 @@ def test_a_report_that_fails_is_logged_and_the_node_goes_on(graph, often, monkey
         return reports()
 
     monkeypatch.setattr(node._diagnostics, '_reports', fail_once)
-    peer.wait_for(lambda: arrays, 'diagnostics after the failure')
+    wait_until(lambda: not failing, 'the failure')
+    number = len(arrays)
+    peer.wait_for(lambda: len(arrays) > number, 'diagnostics after the failure')
     assert 'no diagnostics:' in capfd.readouterr().err
 
 

@@ -9,6 +9,7 @@ where one look at the node gives all, and times itself by the node's clock, whic
 
 from __future__ import annotations
 
+import math
 import platform
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -92,8 +93,8 @@ def camera_figures(figures: Figures, limits: Limits) -> dict[str, object]:
         'rate_out_hz': figures.rate_out_hz,
         'latency_p50_ms': figures.latency_p50_ms,
         'latency_p99_ms': figures.latency_p99_ms,
-        'latency_warn_ms': limits.latency_warn_ms,
-        'latency_error_ms': limits.latency_error_ms,
+        'latency_warn_ms': _finite(limits.latency_warn_ms),
+        'latency_error_ms': _finite(limits.latency_error_ms),
         'silence_s': figures.silence_s,
         'unanswered_s': figures.unanswered_s,
         'stale_s': limits.stale_s,
@@ -104,6 +105,10 @@ def camera_figures(figures: Figures, limits: Limits) -> dict[str, object]:
         'dropped_last_s': sum(figures.drops.values()),
         **{f'dropped_last_s.{reason}': number for reason, number in figures.drops.items()},
     }
+
+
+def _finite(limit: float) -> float | None:
+    return limit if math.isfinite(limit) else None
 
 
 def model_values(model: Model | None, config: DffConfig) -> dict[str, object]:
