@@ -124,20 +124,15 @@ class DffNode(LifecycleNode):
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe, finish the frame in hand, keep the model."""
-        self._unsubscribe()
-        self._mailbox.clear('inactive')
-        return super().on_deactivate(state)
+        return self._go('deactivated', self._pause)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the model and the publishers."""
-        self._failure = ''
-        self._release()
-        return super().on_cleanup(state)
+        return self._go('cleaned up', self._release)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything, from any state."""
-        self._release()
-        return super().on_shutdown(state)
+        return self._go('shut down', self._release)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything, so that the node can be configured again."""
@@ -156,6 +151,20 @@ class DffNode(LifecycleNode):
         self._release()
         super().destroy_node()
         self.__dict__.pop('_state_machine', None)  # it keeps the node in the graph until it is collected
+
+    def _go(self, where: str, step: Callable[[], None]) -> TransitionCallbackReturn:
+        """Leave the state; after an error, which is logged, `on_error` frees everything."""
+        self._failure = ''
+        try:
+            step()
+        except Exception as error:
+            self._log_failure(where, error)
+            return TransitionCallbackReturn.ERROR
+        return SUCCESS
+
+    def _pause(self) -> None:
+        self._unsubscribe()
+        self._mailbox.clear('inactive')
 
     def _configure(self, config: DffConfig) -> None:
         check_values(self, self._qos_parameters)
