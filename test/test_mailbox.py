@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dff_ros.ros.mailbox import SUPERSEDED, Mailbox, Taken
+from dff_ros.mailbox import SUPERSEDED, Mailbox, Taken
 
 TIMEOUT_S = 10.0
 

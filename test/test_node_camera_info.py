@@ -14,7 +14,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_helpers import Graph, Peer, camera_info_message, image_message, stamp, wait_until
 from sensor_msgs.msg import CameraInfo
 
-from dff_ros.ros.conversions import stamp_to_ns
+from dff_ros.messages import stamp_to_ns
 from dff_ros.ros.node import DffNode
 
 

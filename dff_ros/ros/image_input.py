@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 
+from dff_ros.cameras import topic_of
 from dff_ros.compressed import require_opencv
 from dff_ros.errors import ConfigError
-from dff_ros.ros.cameras import topic_of
 
 IMAGE = 'image'
 COMPRESSED = 'compressed'

@@ -19,14 +19,17 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
 
+from dff_ros import memory
 from dff_ros.config import DffConfig, walk
 from dff_ros.errors import DffError
-from dff_ros.ros import diagnostics, memory, process
+from dff_ros.health import Level
+from dff_ros.mailbox import Mailbox, Taken
+from dff_ros.model import Model, in_words, open_model
+from dff_ros.pipeline import Received
+from dff_ros.ros import diagnostics, process
 from dff_ros.ros.camera_topics import CameraTopics, qos_parameters
 from dff_ros.ros.diagnostics import Diagnostics, Report
 from dff_ros.ros.endpoints import Endpoints
-from dff_ros.ros.health import Level
-from dff_ros.ros.mailbox import Mailbox, Taken
 from dff_ros.ros.namesakes import Namesakes
 from dff_ros.ros.parameters import (
     AUTOSTART,
@@ -41,10 +44,9 @@ from dff_ros.ros.parameters import (
     unknown_overrides,
     usage,
 )
-from dff_ros.ros.pipeline import Received
 from dff_ros.ros.services import DISABLED, Services
 from dff_ros.ros.transitions import refuse_impossible_transitions
-from dff_ros.ros.worker import EngineWorker, Model, in_words, open_model
+from dff_ros.ros.worker import EngineWorker
 from dff_ros.tasks import plan_tasks
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
