@@ -46,6 +46,7 @@ from dff_ros.backends.base import available_cores
 from dff_ros.config import DffConfig, replace, to_flat, walk
 from dff_ros.evaluation.metrics import percentiles
 from dff_ros.flags import add_flags, given_flags
+from dff_ros.frame_facts import ANSWERED
 from dff_ros.ros.cameras import topic_of
 from dff_ros.ros.children import Child
 from dff_ros.ros.conversions import diagnostic_values, fill_image, ns_to_stamp, stamp_to_ns
@@ -114,7 +115,7 @@ class Camera:
     def row(self, start_s: float, end_s: float) -> dict[str, object]:
         """The figures of the frames that were due in a part of the run."""
         seen = [one for one in self.seen if start_s <= one.due_s < end_s]
-        answered = [one for one in seen if one.facts['state'] in ('key', 'propagated')]
+        answered = [one for one in seen if one.facts['state'] in ANSWERED]
         refreshed = [index for index, one in enumerate(answered) if one.facts['is_refreshed'] == 'true']
         spacings = [later - earlier for earlier, later in zip(refreshed, refreshed[1:], strict=False)]
         latency = percentiles([one.latency_ms for one in answered], (50, 90, 99, 100))
@@ -302,7 +303,7 @@ def _plot(camera: Camera, part_s: float, budget_ms: float, path: Path) -> None:
     matplotlib.use('Agg')
     from matplotlib import pyplot
 
-    answered = [one for one in camera.seen if one.facts['state'] in ('key', 'propagated')]
+    answered = [one for one in camera.seen if one.facts['state'] in ANSWERED]
     refreshed = [one for one in answered if one.facts['is_refreshed'] == 'true']
     skipped = [one.due_s for one in camera.seen if one.facts['state'] == 'skipped']
     figure, (top, bottom) = pyplot.subplots(2, 1, figsize=(8, 5), sharex=True, layout='constrained')

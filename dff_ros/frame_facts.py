@@ -21,6 +21,9 @@ IDLE, SKIPPED, DROPPED = 'idle', 'skipped', 'dropped'
 of the label map unknown; idle is a frame on which no task was due, skipped one for which there was no time.
 """
 
+ANSWERED = (KEY, PROPAGATED, DEGRADED)
+"""States of images on which a task ran."""
+
 MAX_SHARE_UNKNOWN = 0.5
 """A propagated label map with a larger share of unknown pixels is degraded."""
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from fake_backend import FakeBackend
 from ros_helpers import SPEC, Graph, Peer, image_message, ros_graph, wait_until
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from dff_ros.model_spec import ModelSpec
 from dff_ros.ros.node import DffNode
@@ -19,29 +19,43 @@ from dff_ros.ros.node import DffNode
 _NAMESPACES = (f'line{number}' for number in itertools.count())
 """Lines may run side by side: each hears its own camera only."""
 
+SIZE = (32, 48)
 ANSWERED = ('key', 'propagated', 'degraded')
+
+
+def raw_message(number: int, stamp_ns: int) -> Image:
+    """A good image."""
+    return image_message(number, size=SIZE, stamp_ns=stamp_ns)
 
 
 class Line:
     """A camera, the node, and a consumer. Frames are numbered and a tenth of a second apart."""
 
-    def __init__(self, graph: Graph, node: DffNode, peer: Peer, backend: FakeBackend) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        node: DffNode,
+        peer: Peer,
+        backend: FakeBackend,
+        make_message: Callable[[int, int], Image | CompressedImage] = raw_message,
+    ) -> None:
         self.graph, self.node, self.peer, self.backend = graph, node, peer, backend
+        self._make_message = make_message
         self.number = 0
         self.stamp_ns = 1_000_000_000
         self.last: dict[str, str] = {}
         self.is_good_answered()
 
-    def next_image(self, **changes: object) -> Image:
+    def next_image(self, **changes: object) -> Image | CompressedImage:
         """The next good image; `changes` are fields of the message that are set afterwards."""
         self.number += 1
         self.stamp_ns += 100_000_000
-        message = image_message(self.number % 100, stamp_ns=self.stamp_ns)
+        message = self._make_message(self.number % 100, self.stamp_ns)
         for name, value in changes.items():
             setattr(message, name, value)
         return message
 
-    def ask(self, message: Image) -> dict[str, str]:
+    def ask(self, message: Image | CompressedImage) -> dict[str, str]:
         """What the node tells of an image; every image so far is accounted for."""
         self.last = self.peer.ask(message)
         assert_balanced(self.last)
@@ -60,7 +74,7 @@ class Line:
         self.peer.wait_for(lambda: len(self.peer.label_maps) > num_answers, 'the label map')
         answer = self.peer.label_maps[-1]
         assert answer.header == message.header
-        assert (answer.height, answer.width, answer.encoding) == (message.height, message.width, 'mono8')
+        assert (answer.height, answer.width, answer.encoding) == (*SIZE, 'mono8')
         return facts
 
     def send_unanswered(self) -> None:
@@ -87,7 +101,7 @@ class Line:
         wait_until(self.peer.camera.get_subscription_count, 'the node to subscribe')
         wait_until(lambda: self.graph._are_outputs_matched(''), 'the outputs to match')
 
-    def assert_dropped(self, message: Image, reason: str, *details: str) -> dict[str, str]:
+    def assert_dropped(self, message: Image | CompressedImage, reason: str, *details: str) -> dict[str, str]:
         """Send a bad image: it is dropped as `reason`, told with these details, counted once; and the next
         good one is answered, whose facts are returned.
         """
@@ -115,10 +129,12 @@ def running_line(
     make_backend: Callable[[], FakeBackend] = FakeBackend,
     spec: ModelSpec = SPEC,
     refresh_backend: FakeBackend | None = None,
+    make_message: Callable[[int, int], Image | CompressedImage] = raw_message,
     **parameters: object,
 ) -> Iterator[Line]:
     """A line whose node and peer have found each other."""
     with ros_graph(next(_NAMESPACES)) as graph:
         backend = make_backend()
         node = graph.start_node(backend, spec, refresh_backend, **parameters)
-        yield Line(graph, node, graph.start_peer(), backend)
+        peer = graph.start_peer(transport=str(parameters.get('image_transport', 'raw')))
+        yield Line(graph, node, peer, backend, make_message)

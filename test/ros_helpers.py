@@ -259,6 +259,13 @@ class Graph:
             for topic, publisher in self._outputs(camera)._advertised.items()
         )
 
+    def stop(self, node: Node) -> None:
+        """Stop one node."""
+        (one,) = (pair for pair in self._running if pair[0] is node)
+        self._running.remove(one)
+        one[1].end()
+        node.destroy_node()
+
     def close(self) -> None:
         """Stop everything."""
         for node, spinning in reversed(self._running):

@@ -17,37 +17,45 @@ import pytest
 pytest.importorskip('rclpy')
 from consumers import Consumer, ExactTime, SceneBackend, pixels
 from rclpy.context import Context
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_helpers import Graph, Peer, camera_info_message, image_message, stamp, wait_until
 from sensor_msgs.msg import CameraInfo, Image
 
 from dff_ros.ros.conversions import stamp_to_ns
+from dff_ros.ros.mask import MASK_TOPIC, MaskNode
 
 POINTS = np.array([[0.0, 0.0, 2.0], [0.5, -0.25, 3.0], [-1.0, 0.5, 4.0], [0.1, 0.2, 0.7]])
 
 
 class Mapper(Consumer):
-    """Nvblox with one camera and `use_segmentation`: `camera_0/mask` is remapped to the node's outputs."""
+    """Nvblox with one camera and `use_segmentation`, `camera_0/mask/image` and `camera_info` remapped."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, mask_topic: str) -> None:
         super().__init__(context, 'nvblox_node')
         self.sets: list[tuple[Image, CameraInfo, Image, CameraInfo]] = []
         self.sync = ExactTime(4, 10, lambda *messages: self.sets.append(messages))
         profile = QoSProfile(depth=10, reliability=ReliabilityPolicy.SYSTEM_DEFAULT)
         self.images = self.listen(Image, 'image', profile, self.sync.add(0))
         self.infos = self.listen(CameraInfo, 'camera_info', profile, self.sync.add(1))
-        self.masks = self.listen(Image, 'dff/segmentation', profile, self.sync.add(2))
+        self.masks = self.listen(Image, mask_topic, profile, self.sync.add(2))
         self.mask_infos = self.listen(CameraInfo, 'dff/camera_info', profile, self.sync.add(3))
 
 
-def start(graph: Graph, **parameters: object):
+def start(graph: Graph, mask_topic: str, **parameters: object):
+    """Node, dff_mask for the class car, camera, and the mapper, which takes its masks from a topic."""
     node = graph.start_node(SceneBackend(), **parameters)
     peer = graph.start_peer()
-    mapper = Mapper(graph.context)
+    masker = MaskNode(context=graph.context, parameter_overrides=[Parameter('classes', value='car')])
+    mapper = Mapper(graph.context, mask_topic)
+    graph.spin(masker)
     graph.spin(mapper)
     outputs = node._topics[''].publishers._advertised
-    ends = peer.camera, peer.calibration, outputs['dff/segmentation'], outputs['dff/camera_info']
-    wait_until(lambda: all(end.get_subscription_count() == 2 for end in ends), 'the mapper to match')
+    is_masked = mask_topic == MASK_TOPIC
+    ends = [(end, 2) for end in (peer.camera, peer.calibration, outputs['dff/camera_info'])]
+    ends += [(masker._mask, int(is_masked)), (outputs['dff/segmentation'], 2 if is_masked else 3)]
+    wait_until(lambda: all(end.get_subscription_count() == number for end, number in ends), 'the match')
+    wait_until(lambda: masker._table_256 is not None, 'the class names')
     return node, peer, mapper
 
 
@@ -67,9 +75,10 @@ def project(info: CameraInfo, points: np.ndarray) -> np.ndarray:
     return np.stack([u / info.width, v / info.height], axis=1)
 
 
+@pytest.mark.parametrize('topic', ['dff/segmentation', MASK_TOPIC])
 @pytest.mark.parametrize(('output_size', 'size'), [('source', (32, 48)), ('12x20', (20, 12))])
-def test_each_mask_is_paired_with_its_image_and_calibration_by_exact_stamps(graph, output_size, size):
-    node, peer, mapper = start(graph, segmentation__output_size=output_size)
+def test_each_mask_is_paired_with_its_image_and_calibration_by_exact_stamps(graph, topic, output_size, size):
+    node, peer, mapper = start(graph, topic, segmentation__output_size=output_size)
     for number in range(12):
         show(node, peer, number)
     mapper.wait_for(lambda: len(mapper.sets) == 12, 'all sets')
@@ -85,7 +94,7 @@ def test_each_mask_is_paired_with_its_image_and_calibration_by_exact_stamps(grap
 
 def test_every_mask_has_its_calibration_also_where_frames_are_idle_dropped_or_begin_anew(graph):
     """A mask without one would wait in the queue and push out others."""
-    node, peer, mapper = start(graph, segmentation__every=2)
+    node, peer, mapper = start(graph, MASK_TOPIC, segmentation__every=2)
     for number in (0, 1, 2, 3):
         show(node, peer, number)
     broken = image_message(4)
@@ -98,14 +107,14 @@ def test_every_mask_has_its_calibration_also_where_frames_are_idle_dropped_or_be
     assert [stamp_to_ns(m.header.stamp) for m in mapper.masks] == [stamp(n) for n in (0, 2, 5, 1)]
 
 
-def test_a_consumer_of_the_mask_alone_sees_classes_and_255_for_unknown(graph):
-    """`semantic_label_conversion` and nvblox's mask of people select by class id: 255 must be none."""
-    node, peer, mapper = start(graph)
+def test_the_car_is_masked_and_what_is_unknown_is_not(graph):
+    """Every number but 0 is masked: of a label map itself 255, and all classes but the first, would be."""
+    node, peer, mapper = start(graph, MASK_TOPIC)
     for number in (0, 1):
         show(node, peer, number)
     mapper.wait_for(lambda: len(mapper.sets) == 2, 'both sets')
     key, propagated = (pixels(found[2])[..., 0] for found in mapper.sets)
-    assert set(np.unique(key)) == {0, 1}
-    assert set(np.unique(propagated)) == {0, 1, 255}
-    is_known = propagated != 255
-    np.testing.assert_array_equal(propagated[is_known], key[is_known])
+    assert set(np.unique(key)) == {0, 255}
+    assert (key[:, 16:] == 255).all() and not key[:, :16].any()
+    assert (propagated[:, 16:25] == 255).all() and not propagated[:, :16].any()
+    assert not propagated[:, 25:].any()  # warped from outside: no answer, so nobody

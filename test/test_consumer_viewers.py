@@ -150,6 +150,26 @@ def test_the_camera_display_of_a_label_map_finds_a_calibration_beside_it_that_pr
     np.testing.assert_allclose(projection(found), projection(camera_info_message(0)), rtol=1e-12)
 
 
+def test_no_confidence_is_made_while_nobody_listens(graph: Graph):
+    node = graph.start_node(SceneBackend())
+    camera = Consumer(graph.context, 'camera')
+    graph.spin(camera)
+    images = camera.create_publisher(Image, 'image', 10)
+    statuses = camera.listen(DiagnosticArray, 'dff/status', QoSProfile(depth=10))
+    publishers = node._topics[''].publishers
+    status = publishers._advertised['dff/status']
+    wait_until(lambda: images.get_subscription_count() and status.get_subscription_count(), 'the match')
+    images.publish(image_message(0))
+    camera.wait_for(lambda: statuses, 'the status')
+    assert len(publishers._confidence_message.data) == 0
+    confidences = camera.listen(Image, 'dff/confidence', QoSProfile(depth=10))
+    confidence = publishers._advertised['dff/confidence']
+    wait_until(confidence.get_subscription_count, 'the listener')
+    images.publish(image_message(1))
+    camera.wait_for(lambda: confidences, 'the confidence')
+    assert stamp_to_ns(confidences[0].header.stamp) == stamp(1)
+
+
 def test_who_joins_late_gets_the_class_names_and_the_last_state(graph: Graph):
     """The bridge's queue holds one message where the middleware does not tell the publisher's depth."""
     peer, viewer = start(graph)

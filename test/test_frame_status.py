@@ -129,6 +129,23 @@ def test_it_tells_of_a_key_frame_that_could_not_be_had(graph: Graph):
     slow.gate.set()
 
 
+def test_a_package_of_other_definitions_is_not_used_and_told():
+    """Built before a field came, or after one went."""
+    script = (
+        'import sys, dff_msgs.msg as messages\n'
+        'class Older(messages.FrameStatus):\n'
+        '    def __init__(self, **fields):\n'
+        '        assert "stamps" not in fields, "stamps"\n'
+        'messages.FrameStatus = Older\n'
+        'from dff_ros.ros import frame_status\n'
+        'print(frame_status.FrameStatus, frame_status.OUTDATED)\n'
+    )
+    done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, check=True)
+    assert done.stdout == (
+        'None no dff/frame_status: dff_msgs has other definitions, build it again (AssertionError: stamps)\n'
+    )
+
+
 def test_without_dff_msgs_the_node_has_the_texts_alone():
     script = (
         'import sys; sys.modules["dff_msgs"] = None\n'
@@ -145,6 +162,6 @@ def test_without_dff_msgs_the_node_has_the_texts_alone():
 def test_messages_whose_libraries_are_missing_are_as_good_as_not_installed(monkeypatch):
     from dff_ros.ros import frame_status
 
-    assert frame_status._load() is not None
+    assert frame_status._load() == (frame_status._messages, '')
     monkeypatch.setitem(sys.modules, 'dff_msgs.dff_msgs_s__rosidl_typesupport_c', None)  # its import fails
-    assert frame_status._load() is None
+    assert frame_status._load() == (None, '')

@@ -35,6 +35,8 @@ def send(node: DffNode, peer: Peer, message: CameraInfo) -> None:
         ((), '', ['/camera_info']),
         (('image:=/left/image_raw',), '', ['/left/camera_info']),
         (('image:=image_rect',), '', ['/camera_info']),
+        (('image/compressed:=/left/image_raw/compressed',), '', ['/left/camera_info']),
+        (('image:=/left/image_raw', 'image/compressed:=/right/jpeg'), '', ['/left/camera_info']),
         (('image:=/left/image_raw', 'camera_info:=/calibration/left'), '', ['/calibration/left']),
         (('camera_info:=/calibration/left',), '', ['/calibration/left']),
         (('image:=/left/image_raw', '/left/camera_info:=/other'), '', ['/other']),

@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 from fake_backend import FakeBackend
-from faults import Line, running_line
+from faults import Line, assert_balanced, running_line
 from numpy.typing import NDArray
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -155,8 +155,12 @@ def test_a_flood_of_images_is_accounted_for():
         for message in messages:
             line.peer.camera.publish(message)
         facts = line.flush()
-        assert int(facts['received']) + int(facts['lost']) >= 2
-        assert len(set(line.peer.stamps())) == len(line.peer.stamps()) == int(facts['processed'])
+        for told in line.peer.facts():
+            assert_balanced(told)
+        stamps = line.peer.stamps()
+        assert stamps == sorted(set(stamps))
+        # The outputs keep the last few: a consumer slower than the node may miss some, never get one twice.
+        assert 2 <= len(stamps) <= int(facts['processed']) <= int(facts['received']) <= line.number
         line.is_good_answered()
 
 

@@ -279,6 +279,23 @@ def test_environment_is_kept_only_if_it_starts_and_sees_what_it_should(tmp_path,
     assert not setup_env.is_usable(venv, on_ros=False)  # another version than the one asked for
 
 
+def test_interface_packages_are_built_by_their_own_names(tmp_path, monkeypatch):
+    built = []
+    monkeypatch.setattr(setup_env, 'build_interfaces', lambda source, *others: built.append(source))
+    monkeypatch.setattr(setup_env, 'VENV_PYTHON', Path(sys.executable))
+    for name in setup_env.INTERFACES:
+        assert f'<name>{name}</name>' in (ROOT / 'interfaces' / name / 'package.xml').read_text()
+        setup_env.build_package(name, is_ours=True)
+    assert [source.name for source in built] == ['vision_msgs', 'dff_msgs']
+    setup_env.build_package('email', is_ours=False)  # no email.msg: it is built
+    assert built[-1].name == 'email'
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'other' / 'msg.py').touch()
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    setup_env.build_package('other', is_ours=False)  # of the environment, and not from here
+    assert len(built) == 3
+
+
 def test_share_has_a_link_to_every_file_and_follows_changes(tmp_path):
     root, venv = tmp_path / 'root', tmp_path / 'venv'
     for name in ('package.xml', 'launch/dff.launch.py', 'config/dff.yaml', 'models/road/manifest.json'):

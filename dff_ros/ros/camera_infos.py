@@ -15,6 +15,7 @@ from std_msgs.msg import Header
 
 from dff_ros.camera_info import intrinsics_of
 from dff_ros.ros.cameras import topic_of
+from dff_ros.ros.image_input import COMPRESSED, IMAGE, image_topic, is_remapped
 
 _NUM_KEPT = 30
 """As many as come while an image waits and is answered."""
@@ -23,12 +24,14 @@ _NUM_KEPT = 30
 def camera_info_topic(node: Node, camera: str) -> str:
     """The topic of a camera's calibration: `camera_info` where that is remapped, else beside the images.
 
-    That is image_transport's convention: of images on /left/image_raw it is /left/camera_info.
+    That is image_transport's convention: of images on /left/image_raw it is /left/camera_info, and so it is
+    where only /left/image_raw/compressed was named.
     """
-    own = topic_of(camera, 'camera_info')
-    if node.resolve_topic_name(own) != node.resolve_topic_name(own, only_expand=True):
+    own, raw = topic_of(camera, 'camera_info'), topic_of(camera, IMAGE)
+    if is_remapped(node, own):
         return own
-    image = node.resolve_topic_name(topic_of(camera, 'image'))
+    named = raw if is_remapped(node, raw) else image_topic(node, camera, COMPRESSED)
+    image = node.resolve_topic_name(named).removesuffix(f'/{COMPRESSED}')
     return f'{image.rpartition("/")[0]}/camera_info'
 
 

@@ -160,16 +160,17 @@ class Endpoints:
         self._timer.reset()
 
     def _tell_untold(self) -> None:
-        waiting, self._untold = self._untold, []
-        for mismatch in waiting:
-            text = mismatch.describe()
-            mismatch.num_turns += 1
-            if _UNKNOWN in text and mismatch.num_turns < _MAX_TURNS:
-                self._untold.append(mismatch)
-            else:
-                self._log(text)
+        self._untold = [mismatch for mismatch in self._untold if not self._is_told(mismatch)]
         if not self._untold:
             self._timer.cancel()
+
+    def _is_told(self, mismatch: _Untold) -> bool:
+        text = mismatch.describe()
+        mismatch.num_turns += 1
+        if _UNKNOWN in text and mismatch.num_turns < _MAX_TURNS:
+            return False
+        self._log(text)
+        return True
 
     def _log(self, text: str) -> None:
         """The same not again at once: an endpoint may come and go."""

@@ -27,6 +27,7 @@ from dff_ros.ros.diagnostics import Diagnostics, Report
 from dff_ros.ros.endpoints import Endpoints
 from dff_ros.ros.health import Level
 from dff_ros.ros.mailbox import Mailbox, Taken
+from dff_ros.ros.namesakes import Namesakes
 from dff_ros.ros.parameters import (
     AUTOSTART,
     NODE_PARAMETERS,
@@ -84,6 +85,7 @@ class DffNode(LifecycleNode):
         )
         self._config_applied = self._parameters_now.config
         self._operators = Services(self, len(self._cameras), self._lifecycle_state, self._set_enabled)
+        self._namesakes = Namesakes(self)
         self._diagnostics = Diagnostics(self, self._endpoints, self._reports)
         refuse_impossible_transitions(self)
 
@@ -122,20 +124,15 @@ class DffNode(LifecycleNode):
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe, finish the frame in hand, keep the model."""
-        self._unsubscribe()
-        self._mailbox.clear('inactive')
-        return super().on_deactivate(state)
+        return self._go('deactivated', self._pause)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the model and the publishers."""
-        self._failure = ''
-        self._release()
-        return super().on_cleanup(state)
+        return self._go('cleaned up', self._release)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything, from any state."""
-        self._release()
-        return super().on_shutdown(state)
+        return self._go('shut down', self._release)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything, so that the node can be configured again."""
@@ -154,6 +151,20 @@ class DffNode(LifecycleNode):
         self._release()
         super().destroy_node()
         self.__dict__.pop('_state_machine', None)  # it keeps the node in the graph until it is collected
+
+    def _go(self, where: str, step: Callable[[], None]) -> TransitionCallbackReturn:
+        """Leave the state; after an error, which is logged, `on_error` frees everything."""
+        self._failure = ''
+        try:
+            step()
+        except Exception as error:
+            self._log_failure(where, error)
+            return TransitionCallbackReturn.ERROR
+        return SUCCESS
+
+    def _pause(self) -> None:
+        self._unsubscribe()
+        self._mailbox.clear('inactive')
 
     def _configure(self, config: DffConfig) -> None:
         check_values(self, self._qos_parameters)
@@ -213,6 +224,7 @@ class DffNode(LifecycleNode):
         """Of the node, and of each camera that has topics."""
         state, config = self._lifecycle_state(), self._parameters_now.config
         quiet = state if state != 'active' else '' if self._operators.is_enabled else DISABLED
+        num_namesakes = self._namesakes.look()
         facts: dict[str, object] = {
             'state': state,
             'enabled': self._operators.is_enabled,
@@ -220,9 +232,14 @@ class DffNode(LifecycleNode):
             'clock': 'simulated' if self.get_parameter('use_sim_time').value else 'system',
             'cameras': ','.join(filter(None, self._cameras)) or None,
             'qos_mismatches': sum(self._endpoints.mismatches.values()),
+            'namesakes': num_namesakes,
             **diagnostics.model_values(self._model, config),
         }
-        verdict = (Level.ERROR, self._failure) if self._failure else (Level.OK, quiet or state)
+        verdict = (Level.OK, quiet or state)
+        if self._failure:
+            verdict = (Level.ERROR, self._failure)
+        elif num_namesakes:
+            verdict = (Level.WARN, self._namesakes.describe(num_namesakes))
         device = self._model.engine.backend.info.device if self._model else ''
         cameras = [topics.report(config, quiet) for topics in self._topics.values()]
         return [diagnostics.node_report(verdict, device, facts), *cameras]

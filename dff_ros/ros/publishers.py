@@ -59,6 +59,8 @@ class Publishers:
         try:
             self._overlay = self._advertise(Image, 'dff/overlay')
             self._status = self._advertise(DiagnosticArray, 'dff/status')
+            if frame_status.OUTDATED:
+                node.get_logger().warning(frame_status.OUTDATED)
             kind = frame_status.FrameStatus
             self._frame_status = None if kind is None else self._advertise(kind, 'dff/frame_status')
         except Exception:
