@@ -43,13 +43,14 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from dff_ros.backends.base import available_cores
+from dff_ros.cameras import topic_of
 from dff_ros.config import DffConfig, replace, to_flat, walk
 from dff_ros.evaluation.metrics import percentiles
 from dff_ros.flags import add_flags, given_flags
 from dff_ros.frame_facts import ANSWERED
-from dff_ros.ros.cameras import topic_of
+from dff_ros.messages import stamp_to_ns
 from dff_ros.ros.children import Child
-from dff_ros.ros.conversions import diagnostic_values, fill_image, ns_to_stamp, stamp_to_ns
+from dff_ros.ros.conversions import diagnostic_values, fill_image, ns_to_stamp
 from dff_ros.ros.session import set_environment
 from dff_ros.sources import open_source
 

@@ -10,6 +10,8 @@ that a reader who looks at width, height and K alone (nvblox) is right.
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +32,10 @@ class CameraInfoError(DffError):
     def __init__(self, state: str, text: str) -> None:
         super().__init__(text)
         self.state = state
+
+
+_NUM_KEPT = 30
+"""As many as come while an image waits and is answered."""
 
 
 class Region(Protocol):
@@ -54,6 +60,42 @@ class Info(Protocol):
     @property
     def roi(self) -> Region:
         """Zeros: the whole image."""
+
+
+class Stamped(Protocol):
+    """The field of std_msgs/Header by which calibration and image are matched."""
+
+    @property
+    def stamp(self) -> object:
+        """Compared with that of an image."""
+
+
+class StampedInfo(Info, Protocol):
+    """Such a calibration with its header."""
+
+    @property
+    def header(self) -> Stamped:
+        """That of the image beside it."""
+
+
+class CameraInfos:
+    """The newest calibrations of one camera. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._kept: deque[StampedInfo] = deque(maxlen=_NUM_KEPT)
+        self._lock = threading.Lock()
+
+    def store(self, message: StampedInfo) -> None:
+        """Keep a calibration that was received."""
+        with self._lock:
+            self._kept.append(message)
+
+    def at(self, stamp: object) -> StampedInfo | None:
+        """The one that was stamped like an image, else the newest; None before the first."""
+        with self._lock:
+            newest_first = list(reversed(self._kept))
+        same = (message for message in newest_first if message.header.stamp == stamp)
+        return next(same, newest_first[0] if newest_first else None)
 
 
 @dataclass(frozen=True, slots=True)

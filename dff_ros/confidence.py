@@ -27,11 +27,14 @@ from dff_ros.types import UNLABELED, FeatureT, Propagation, Segmentation
 Cells = NDArray[np.float32]
 Table = NDArray[np.float32]
 
+MIN_DECAY_PER_S = 0.005
+"""Of two pixels equal otherwise the one of the older key frame is less sure, whatever was fitted."""
+
 _RANGES = {
     'gain': (0.01, 100.0),
     'offset': (-20.0, 20.0),
     'disagreement_weight': (0.0, 20.0),
-    'decay_per_s': (0.0, 100.0),
+    'decay_per_s': (MIN_DECAY_PER_S, 100.0),
     'known_age_s': (0.1, 3600.0),
 }
 _END = 0.25
@@ -43,7 +46,8 @@ _SLACK = 1e-5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfidenceCalibration:
-    """The numbers of a bundle's confidence; the defaults leave the head's probability as it is.
+    """The numbers of a bundle's confidence; the defaults leave the head's probability on a
+    key frame as it is.
 
     `gain` and `offset` are those of Platt scaling, sigmoid(gain * logit(p) + offset); `disagreement_weight`
     is the exponent of 1 - d, `decay_per_s` what the confidence loses with the age of the key frame, and
@@ -54,7 +58,7 @@ class ConfidenceCalibration:
     gain: float = 1.0
     offset: float = 0.0
     disagreement_weight: float = 1.0
-    decay_per_s: float = 0.0
+    decay_per_s: float = MIN_DECAY_PER_S
     known_age_s: float = 3600.0
 
     def __post_init__(self) -> None:

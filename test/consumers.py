@@ -18,7 +18,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from ros_helpers import TIMEOUT_S
 from sensor_msgs.msg import Image
 
-from dff_ros.ros.conversions import stamp_to_ns
+from dff_ros.messages import stamp_to_ns
 from dff_ros.types import Propagation, Segmentation
 
 ROAD, CAR, UNKNOWN = 0, 1, 255

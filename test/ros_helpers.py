@@ -28,14 +28,15 @@ from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from dff_ros.config import DffConfig
 from dff_ros.engine import Engine
+from dff_ros.messages import stamp_to_ns
+from dff_ros.model import Model
 from dff_ros.model_spec import ModelSpec
 from dff_ros.refresh import RefreshWorker
 from dff_ros.ros import frame_status
-from dff_ros.ros.conversions import diagnostic_values, fill_image, ns_to_stamp, stamp_to_ns
+from dff_ros.ros.conversions import diagnostic_values, fill_image, ns_to_stamp
 from dff_ros.ros.node import DffNode
 from dff_ros.ros.process import Spinning
 from dff_ros.ros.publishers import Publishers
-from dff_ros.ros.worker import Model
 from dff_ros.tasks import SEGMENTATION, plan_tasks
 
 TIMEOUT_S = 20.0

@@ -11,9 +11,9 @@ from fake_backend import FakeBackend
 from ros_helpers import fake_model
 
 from dff_ros.config import DffConfig
+from dff_ros.model import Model
 from dff_ros.ros import process
 from dff_ros.ros.node import DffNode
-from dff_ros.ros.worker import Model
 
 OPENING = 'opening the model'
 

@@ -19,9 +19,10 @@ from ros_helpers import TIMEOUT_S, Peer, wait_until
 from sensor_msgs.msg import Image
 
 from dff_ros.errors import ConfigError
+from dff_ros.messages import stamp_to_ns
 from dff_ros.ros import qos
 from dff_ros.ros.camera import STAMP_ORIGIN_NS, CameraNode
-from dff_ros.ros.conversions import diagnostic_values, stamp_to_ns
+from dff_ros.ros.conversions import diagnostic_values
 
 NUM_FRAMES = 4
 

@@ -9,9 +9,9 @@ import re
 
 import pytest
 
+from dff_ros.cameras import camera_names, topic_of
 from dff_ros.errors import ConfigError
 from dff_ros.ros import launching
-from dff_ros.ros.cameras import camera_names, topic_of
 
 NO_CAMERAS = ('',)
 

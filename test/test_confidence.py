@@ -28,7 +28,7 @@ CALIBRATIONS = st.builds(
     gain=st.floats(0.1, 5),
     offset=st.floats(-3, 3),
     disagreement_weight=st.floats(0, 5),
-    decay_per_s=st.floats(0, 3),
+    decay_per_s=st.floats(0.005, 3),
     known_age_s=st.floats(0.1, 10),
 )
 ALL = np.arange(256, dtype=np.uint8).repeat(12).reshape(SIZE)
@@ -78,7 +78,7 @@ def test_the_numbers_of_the_rule():
     np.testing.assert_array_equal(found.confidence_HW, np.uint8(round(255 * expected)))
     assert calibration.fall(0.5) == pytest.approx(np.exp(-0.15))
     old = ConfidenceCalibration(known_age_s=2.0)
-    assert [old.fall(age) for age in (0.0, 2.0, 4.0)] == pytest.approx([1, 1, np.exp(-1)])
+    assert [old.fall(age) for age in (0.0, 2.0, 4.0)] == pytest.approx([1, np.exp(-0.01), np.exp(-1.02)])
 
 
 def test_disagreement_is_interpolated_between_the_centres_of_cells():
@@ -247,6 +247,7 @@ def test_a_size_is_width_by_height():
         ('offset', 21.0),
         ('disagreement_weight', -0.1),
         ('decay_per_s', True),
+        ('decay_per_s', 0.0),
     ]
     + [('known_age_s', '2'), ('decay_per_s', float('inf'))],
 )
@@ -261,5 +262,5 @@ def test_a_calibration_comes_back_from_a_dictionary():
     with pytest.raises(ConfigError, match='unknown or missing entries .gain, other'):
         ConfidenceCalibration.from_dict(
             {'other': 1.0, 'offset': 0.0, 'disagreement_weight': 1.0}
-            | {'decay_per_s': 0.0, 'known_age_s': 1.0}
+            | {'decay_per_s': 0.1, 'known_age_s': 1.0}
         )

@@ -10,7 +10,7 @@ import itertools
 import numpy as np
 import pytest
 
-from dff_ros.confidence import ConfidenceCalibration
+from dff_ros.confidence import MIN_DECAY_PER_S, ConfidenceCalibration
 from dff_ros.errors import ConfigError
 from dff_ros.evaluation.confidence import ConfidenceCounts, Reliability
 
@@ -72,7 +72,7 @@ def made(truth: ConfidenceCalibration, num_pixels: int = 300) -> ConfidenceCount
     [
         ConfidenceCalibration(gain=0.8, offset=-0.1, disagreement_weight=0.6, decay_per_s=0.15),
         ConfidenceCalibration(gain=1.3, offset=0.4, disagreement_weight=0.0, decay_per_s=0.5),
-        ConfidenceCalibration(gain=0.6, offset=0.0, disagreement_weight=1.5, decay_per_s=0.0),
+        ConfidenceCalibration(gain=0.6, offset=0.0, disagreement_weight=1.5, decay_per_s=0.005),
     ],
 )
 def test_a_fit_finds_the_numbers(truth):
@@ -87,7 +87,7 @@ def test_what_gets_better_with_age_is_no_fall():
     counts = made(ConfidenceCalibration(disagreement_weight=0.5))
     for age, number in counts.by_age.items():
         number[:, 1] += (number[:, 0] * 0.3 * age / 200).astype(int)
-    assert counts.fit().decay_per_s == 0.0
+    assert counts.fit().decay_per_s == MIN_DECAY_PER_S
 
 
 def test_the_derivatives_are_those_of_the_likelihood():

@@ -22,7 +22,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_helpers import Graph, Peer, camera_info_message, image_message, stamp, wait_until
 from sensor_msgs.msg import CameraInfo, Image
 
-from dff_ros.ros.conversions import stamp_to_ns
+from dff_ros.messages import stamp_to_ns
 from dff_ros.ros.mask import MASK_TOPIC, MaskNode
 
 POINTS = np.array([[0.0, 0.0, 2.0], [0.5, -0.25, 3.0], [-1.0, 0.5, 4.0], [0.1, 0.2, 0.7]])

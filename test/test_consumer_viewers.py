@@ -27,8 +27,8 @@ from ros_helpers import BOX_SPEC, Graph, Peer, camera_info_message, image_messag
 from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
+from dff_ros.messages import stamp_to_ns
 from dff_ros.ros import frame_status
-from dff_ros.ros.conversions import stamp_to_ns
 
 KINDS = {
     'dff/segmentation': Image,

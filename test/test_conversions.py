@@ -18,15 +18,14 @@ from std_msgs.msg import Header
 
 from dff_ros.encodings import ImageLimits
 from dff_ros.errors import ConversionError, ShapeError
+from dff_ros.messages import stamp_to_ns, to_frame
 from dff_ros.ros.conversions import (
     diagnostic_values,
     fill_image,
     ns_to_stamp,
-    stamp_to_ns,
     to_detection_array,
     to_detections,
     to_diagnostics,
-    to_frame,
     to_label_info,
 )
 from dff_ros.types import Detections

@@ -30,9 +30,10 @@ from sensor_msgs.msg import Image as ImageMessage
 from std_msgs.msg import Header
 
 from dff_ros.errors import ConfigError, DffError
+from dff_ros.messages import stamp_to_ns
 from dff_ros.ros import demo, qos
 from dff_ros.ros.accounts import Accounts
-from dff_ros.ros.conversions import diagnostic_values, stamp_to_ns, to_diagnostics
+from dff_ros.ros.conversions import diagnostic_values, to_diagnostics
 from dff_ros.ros.launching import PROFILES_VARIABLE
 from dff_ros.ros.monitor import Monitor
 from dff_ros.ros.session import set_environment

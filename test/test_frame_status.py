@@ -17,7 +17,8 @@ from fake_backend import FakeBackend
 from ros_helpers import BOX_SPEC, GatedBackend, Graph, Peer, camera_info_message, image_message, stamp
 
 from dff_ros.deadline import DeadlineController
-from dff_ros.ros.conversions import diagnostic_values, stamp_to_ns
+from dff_ros.messages import stamp_to_ns
+from dff_ros.ros.conversions import diagnostic_values
 
 STATES = {
     name.lower(): getattr(FrameStatus, name)

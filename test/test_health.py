@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip('rclpy')
 
 from dff_ros.diagnostics_config import DiagnosticsConfig
-from dff_ros.ros.health import CameraHealth, Figures, Level, Limits, judge
-from dff_ros.ros.mailbox import Counts
+from dff_ros.health import CameraHealth, Figures, Level, Limits, judge
+from dff_ros.mailbox import Counts
 
 LIMITS = Limits(latency_warn_ms=50.0, latency_error_ms=100.0, stale_s=2.0)
 GOOD = {

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dff_ros.ros.mailbox import SUPERSEDED, Mailbox, Taken
+from dff_ros.mailbox import SUPERSEDED, Mailbox, Taken
 
 TIMEOUT_S = 10.0
 
@@ -166,3 +166,26 @@ def test_clear_drops_what_waits_and_returns_only_after_the_item_in_hand_is_answe
     clearer.join(TIMEOUT_S)
     assert order == ['done', 'cleared']
     assert mailbox.counts().pending == 0
+
+
+def test_what_is_refused_is_dropped_by_its_reason_and_the_item_in_hand_is_finished():
+    mailbox: Mailbox[int] = Mailbox()
+    mailbox.put(0, 'front')
+    taken = mailbox.take()
+    mailbox.put(1, 'front')
+    mailbox.put(2, 'rear')
+    mailbox.refuse('disabled')
+    mailbox.put(3, 'front')
+    mailbox.done(taken.camera)
+    assert mailbox.counts('front').dropped == {'disabled': 2}
+    assert mailbox.counts('rear').dropped == {'disabled': 1}
+    mailbox.accept()
+    mailbox.put(4, 'front')
+    assert mailbox.take().item == 4
+    mailbox.done('front')
+    mailbox.refuse('disabled')
+    mailbox.close()
+    mailbox.put(5, 'front')
+    counts = mailbox.counts()
+    assert (counts.received, counts.processed, counts.pending) == (6, 2, 0)
+    assert counts.dropped == {'closed': 1, 'disabled': 3}

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip('rclpy')
 import numpy as np
 
-from dff_ros.ros import memory
+from dff_ros import memory
 
 WORDS = {
     'onnxruntime': '[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Failed to allocate memory for requested '
@@ -97,7 +97,7 @@ def test_the_pool_on_the_gpu_is_given_back_and_its_error_is_known():
 def test_resident_memory_is_what_the_system_says():
     """A process of 100 MB has 100 MB more than before."""
     script = (
-        'from dff_ros.ros import memory; before = memory.resident_mb(); '
+        'from dff_ros import memory; before = memory.resident_mb(); '
         'held = bytearray(b"x") * 100_000_000; print(memory.resident_mb() - before, memory.gpu_mb())'
     )
     done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, check=True)

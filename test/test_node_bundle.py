@@ -24,9 +24,9 @@ from std_msgs.msg import Header
 
 from dff_ros import cli
 from dff_ros.config import DffConfig, replace
+from dff_ros.model import open_model
 from dff_ros.ros.conversions import fill_image, ns_to_stamp, to_detections
 from dff_ros.ros.node import DffNode
-from dff_ros.ros.worker import open_model
 from dff_ros.types import Frame
 
 SIZE = (72, 100)

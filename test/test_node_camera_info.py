@@ -14,7 +14,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_helpers import Graph, Peer, camera_info_message, image_message, stamp, wait_until
 from sensor_msgs.msg import CameraInfo
 
-from dff_ros.ros.conversions import stamp_to_ns
+from dff_ros.messages import stamp_to_ns
 from dff_ros.ros.node import DffNode
 
 
@@ -35,6 +35,8 @@ def send(node: DffNode, peer: Peer, message: CameraInfo) -> None:
         ((), '', ['/camera_info']),
         (('image:=/left/image_raw',), '', ['/left/camera_info']),
         (('image:=image_rect',), '', ['/camera_info']),
+        (('image/compressed:=/left/image_raw/compressed',), '', ['/left/camera_info']),
+        (('image:=/left/image_raw', 'image/compressed:=/right/jpeg'), '', ['/left/camera_info']),
         (('image:=/left/image_raw', 'camera_info:=/calibration/left'), '', ['/calibration/left']),
         (('camera_info:=/calibration/left',), '', ['/calibration/left']),
         (('image:=/left/image_raw', '/left/camera_info:=/other'), '', ['/other']),

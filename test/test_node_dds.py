@@ -19,7 +19,7 @@ from sensor_msgs.msg import Image
 
 from dff_ros.deadline import DeadlineController
 from dff_ros.draw import blend, mark_key
-from dff_ros.ros.conversions import stamp_to_ns, to_frame
+from dff_ros.messages import stamp_to_ns, to_frame
 from dff_ros.ros.node import DffNode
 from dff_ros.ros.publishers import Publishers
 

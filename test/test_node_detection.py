@@ -18,8 +18,9 @@ from rclpy.qos import ReliabilityPolicy
 from ros_helpers import BOX_SPEC, SPEC, Peer, image_message, stamp
 
 from dff_ros.draw import mark_key
+from dff_ros.messages import stamp_to_ns, to_frame
 from dff_ros.overlay import Overlay
-from dff_ros.ros.conversions import stamp_to_ns, to_detections, to_frame
+from dff_ros.ros.conversions import to_detections
 from dff_ros.ros.node import DffNode
 
 DETECTING = dataclasses.replace(BOX_SPEC, class_names=(), class_colours=())

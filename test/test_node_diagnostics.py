@@ -16,10 +16,10 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from ros_helpers import GatedBackend, Peer, image_message, stamp, wait_until
 
+from dff_ros.health import Level
 from dff_ros.ros import diagnostics
-from dff_ros.ros.health import Level
 from dff_ros.ros.node import DffNode
-from dff_ros.ros.stamps import KINDS
+from dff_ros.stamps import KINDS
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 

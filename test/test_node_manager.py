@@ -174,3 +174,21 @@ def test_parameters_change_in_every_state_or_are_refused_with_the_reason(graph):
             assert results[1].reason.endswith('while the node is unconfigured: deactivate and cleanup first')
         assert node._parameters_now.config.keyframe.interval == interval
     assert node.get_parameter('num_threads').value == 6
+
+
+def test_an_error_on_the_way_down_is_logged_and_leaves_a_node_that_can_be_configured(
+    graph, monkeypatch, capfd
+):
+    backend = FakeBackend()
+    node = graph.start_node(backend)
+    manager = Manager(graph)
+
+    def fail(reason: str) -> None:
+        raise RuntimeError('the mailbox is jammed')
+
+    monkeypatch.setattr(node._mailbox, 'clear', fail)
+    assert manager.change(DEACTIVATE) == (False, UNCONFIGURED)
+    assert 'dff_node could not be deactivated' in capfd.readouterr().err
+    assert backend.calls[-1] == 'close'
+    assert [manager.change(transition)[0] for transition in (CONFIGURE, ACTIVATE)] == [True, True]
+    assert graph.start_peer().ask(image_message(0))['state'] == 'key'

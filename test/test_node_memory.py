@@ -13,7 +13,7 @@ pytest.importorskip('rclpy')
 from fake_backend import FakeBackend
 from ros_helpers import image_message
 
-from dff_ros.ros import memory, pipeline
+from dff_ros import memory, pipeline
 from dff_ros.types import KeyFeature
 
 CUDA = RuntimeError('CUDA out of memory. Tried to allocate 20.00 GiB')

@@ -14,8 +14,8 @@ from fake_backend import FakeBackend
 from ros_helpers import fake_model, image_message, wait_until
 
 from dff_ros.config import DffConfig
-from dff_ros.ros.mailbox import Mailbox
-from dff_ros.ros.pipeline import Pipeline
+from dff_ros.mailbox import Mailbox
+from dff_ros.pipeline import Pipeline
 from dff_ros.ros.worker import EngineWorker
 
 TIMEOUT_S = 10.0

@@ -20,10 +20,10 @@ from std_msgs.msg import Header
 from dff_ros.config import DffConfig, KeyframeConfig, SegmentationConfig
 from dff_ros.engine import Engine
 from dff_ros.frame_facts import FrameFacts
+from dff_ros.mailbox import Mailbox
+from dff_ros.model import Model
+from dff_ros.pipeline import Pipeline, Received
 from dff_ros.ros.conversions import fill_image, ns_to_stamp
-from dff_ros.ros.mailbox import Mailbox
-from dff_ros.ros.pipeline import Pipeline, Received
-from dff_ros.ros.worker import Model
 from dff_ros.tasks import plan_tasks
 from dff_ros.types import Segmentation
 

@@ -26,7 +26,7 @@ from ros_helpers import Graph, fake_model, image_message, ros_graph, wait_until
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
-from dff_ros.ros.conversions import stamp_to_ns
+from dff_ros.messages import stamp_to_ns
 from dff_ros.ros.node import DffNode
 
 SUCCESS = TransitionCallbackReturn.SUCCESS

@@ -19,7 +19,8 @@ from ros_helpers import camera_info_message, image_message, wait_until
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from dff_ros.ros.conversions import ns_to_stamp, stamp_to_ns
+from dff_ros.messages import stamp_to_ns
+from dff_ros.ros.conversions import ns_to_stamp
 
 BAD_IMAGES: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
     'data too short': ({'data': bytes(4607)}, ('truncated', '4607 bytes')),

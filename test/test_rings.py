@@ -136,6 +136,12 @@ RING_0 = (
     'bundle_files',
     'share',
     'timing',
+    'cameras',
+    'health',
+    'mailbox',
+    'memory',
+    'model',
+    'stamps',
 )
 RING_0 += ('backends', 'evaluation', '')
 RING_0 += tuple(
@@ -143,7 +149,7 @@ RING_0 += tuple(
     for name in ('base', 'flow', 'graph', 'handles', 'photometric', 'runner', 'size_inputs', 'use')
 )
 RING_1 = ('backends', 'nets', 'data', 'training', 'export', 'onnx_graphs', 'onnx_operators', 'verification')
-RING_1 += ('label_motion', 'compressed')
+RING_1 += ('label_motion', 'compressed', 'messages', 'pipeline')
 """Modules (and packages with all they hold) of the inner rings; every other one is in ring 2."""
 
 

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from dff_ros.ros.stamps import KINDS, StampWatch
+from dff_ros.stamps import KINDS, StampWatch
 
 S = 1_000_000_000
 NOW = 10**9 * S

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_ros.confidence import ConfidenceCalibration
+from dff_ros.confidence import MIN_DECAY_PER_S, ConfidenceCalibration
 from dff_ros.errors import ConfigError
 from dff_ros.evaluation.offsets import rounded
 
@@ -67,7 +67,7 @@ class ConfidenceCounts:
 
     def fit(self) -> ConfidenceCalibration:
         """The numbers of the greatest likelihood: gain and offset by per-frame inference, then weight and
-        decay, neither below 0, by what was propagated.
+        decay, neither below its least value, by what was propagated.
 
         ConfigError where there is too little to fit to: fewer than MIN_PIXELS that were right, or wrong, per
         frame, and as many that were propagated.
@@ -91,7 +91,7 @@ class ConfidenceCounts:
             gain=gain,
             offset=offset,
             disagreement_weight=weight,
-            decay_per_s=decay,
+            decay_per_s=round(MIN_DECAY_PER_S + decay, 4),
             known_age_s=max(self.by_age) / _AGES_PER_S,
         )
 
@@ -107,14 +107,16 @@ class ConfidenceCounts:
         return value, x @ error, (x * ((right + wrong) * q * (1 - q))) @ x.T
 
     def _fall(self, scaled: ConfidenceCalibration) -> Objective:
-        """The same of what was propagated at (weight, decay): the log of the confidence is linear in them."""
+        """The same of what was propagated at (weight, decay above the least one), in which the log of the
+        confidence is linear.
+        """
         levels = ((np.arange(_NUM_LEVELS) + 0.5) / _NUM_LEVELS) ** 2
         cost = np.repeat(-np.log(1 - levels), 256)
         start = np.tile(scaled.table_256.astype(np.float64) / 255, _NUM_LEVELS)
         is_used = start > 0
         ages = sorted(self.by_age)
         x = np.stack([np.tile(cost[is_used], len(ages)), np.repeat(ages, is_used.sum()) / _AGES_PER_S])
-        log_start = np.tile(np.log(start[is_used]), len(ages))
+        log_start = np.tile(np.log(start[is_used]), len(ages)) - MIN_DECAY_PER_S * x[1]
         wrong, right = np.concatenate([self.by_age[age][is_used] for age in ages]).T.astype(np.float64)
 
         def objective(point: Values) -> tuple[float, Values, Values]:

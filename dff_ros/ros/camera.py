@@ -28,8 +28,9 @@ from std_msgs.msg import Header
 
 from dff_ros.config import Validated, param, replace, walk
 from dff_ros.errors import DffError
+from dff_ros.messages import stamp_to_ns
 from dff_ros.ros import process, qos
-from dff_ros.ros.conversions import fill_image, ns_to_stamp, stamp_to_ns, to_diagnostics
+from dff_ros.ros.conversions import fill_image, ns_to_stamp, to_diagnostics
 from dff_ros.ros.parameters import declare
 from dff_ros.sources import SourceFrame, open_source
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,17 +15,23 @@ from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from dff_ros.cameras import topic_of
 from dff_ros.config import TRANSPORTS, DffConfig, Parameter
+from dff_ros.health import Level, Limits, judge
+from dff_ros.mailbox import Mailbox
+from dff_ros.pipeline import Pipeline, Received
 from dff_ros.ros import qos
 from dff_ros.ros.camera_infos import camera_info_topic
-from dff_ros.ros.cameras import topic_of
 from dff_ros.ros.diagnostics import Report, camera_figures, camera_report
 from dff_ros.ros.endpoints import Endpoints
-from dff_ros.ros.health import Level, Limits, judge
 from dff_ros.ros.image_input import image_input, image_topic
-from dff_ros.ros.mailbox import Mailbox
-from dff_ros.ros.pipeline import Pipeline, Received
+from dff_ros.ros.launching import PROFILES_VARIABLE, SHARED_MEMORY_PROFILE
 from dff_ros.ros.publishers import Publishers
+
+_TRANSPORT = (
+    f'large images need shared memory: set {PROFILES_VARIABLE} to {SHARED_MEMORY_PROFILE} for the camera '
+    'too, as in dff.launch.py'
+)
 
 
 def qos_parameters(node: Node, camera: str) -> list[Parameter]:
@@ -72,7 +79,7 @@ class CameraTopics:
         self.watch()
         info = camera_info_topic(self._node, self._camera)
         self._subscribe(CameraInfo, info, self.pipeline.camera_infos.store, qos.sensor_input())
-        count_lost = self.pipeline.count_lost
+        count_lost = functools.partial(self.pipeline.count_lost, remedy=_TRANSPORT)
         self._subscribe(self._input.kind, self._input.topic, self._store, qos.newest_image(), count_lost)
 
     def unsubscribe(self) -> None:

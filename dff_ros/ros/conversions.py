@@ -12,48 +12,19 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from numpy.typing import NDArray
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, ObjectHypothesisWithPose, VisionClass
 
-from dff_ros.compressed import decode_compressed
-from dff_ros.encodings import DEFAULT_LIMITS, ImageLimits, decode_raw
 from dff_ros.errors import ConversionError
-from dff_ros.types import Detections, Frame
-
-_NS_PER_S = 1_000_000_000
-
-
-def stamp_to_ns(stamp: Time) -> int:
-    """A header stamp in nanoseconds."""
-    return int(stamp.sec) * _NS_PER_S + int(stamp.nanosec)
+from dff_ros.messages import NS_PER_S, boxes_of, value_text
+from dff_ros.types import Detections
 
 
 def ns_to_stamp(stamp_ns: int) -> Time:
     """Nanoseconds as a header stamp."""
-    sec, nanosec = divmod(stamp_ns, _NS_PER_S)
+    sec, nanosec = divmod(stamp_ns, NS_PER_S)
     return Time(sec=sec, nanosec=nanosec)
-
-
-def to_frame(
-    message: Image | CompressedImage, camera: str = '', limits: ImageLimits = DEFAULT_LIMITS
-) -> Frame:
-    """An image message as a Frame; of a compressed one, `encoding` is jpeg or png.
-
-    A tight rgb8 image is not copied: the frame is a view of its data. Raises ConversionError as `decode_raw`
-    and `decode_compressed` do, ShapeError on a side below MIN_SIDE.
-    """
-    if isinstance(message, CompressedImage):
-        image, encoding = decode_compressed(message, limits)
-    else:
-        image, encoding = decode_raw(message, limits), message.encoding
-    return Frame(
-        image_HW3=image,
-        stamp_ns=stamp_to_ns(message.header.stamp),
-        frame_id=message.header.frame_id,
-        encoding=encoding,
-        camera=camera,
-    )
 
 
 def fill_image(message: Image, header: Header, image: NDArray[np.uint8]) -> Image:
@@ -92,15 +63,14 @@ def to_detection_array(header: Header, found: Detections, class_names: Sequence[
     Array and detections have the header. `id` and the pose of the hypothesis stay empty.
     """
     message = Detection2DArray(header=header)
-    values = zip(found.boxes_xyxy.tolist(), found.class_ids_N.tolist(), found.scores_N.tolist(), strict=True)
-    for (left, top, right, bottom), class_id, score in values:
+    for found_box in boxes_of(found, class_names):
         hypothesis = ObjectHypothesisWithPose()
-        hypothesis.hypothesis.class_id = class_names[class_id]
-        hypothesis.hypothesis.score = score
+        hypothesis.hypothesis.class_id = found_box.class_name
+        hypothesis.hypothesis.score = found_box.score
         detection = Detection2D(header=header, results=[hypothesis])
         box = detection.bbox
-        box.center.position.x, box.center.position.y = (left + right) / 2, (top + bottom) / 2
-        box.size_x, box.size_y = right - left, bottom - top
+        box.center.position.x, box.center.position.y = found_box.center_xy
+        box.size_x, box.size_y = found_box.size_xy
         message.detections.append(detection)
     return message
 
@@ -141,15 +111,7 @@ def to_diagnostics(
 
 def to_key_values(values: Mapping[str, object]) -> list[KeyValue]:
     """Values as text: floats with three decimals, booleans as true or false."""
-    return [KeyValue(key=key, value=_text(value)) for key, value in values.items()]
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if not isinstance(value, float):
-        return str(value)
-    return f'{value:.5f}' if 0 < abs(value) < 0.1 else f'{value:.3f}'  # shares of pixels are small
+    return [KeyValue(key=key, value=value_text(value)) for key, value in values.items()]
 
 
 def diagnostic_values(message: DiagnosticArray) -> dict[str, str]:

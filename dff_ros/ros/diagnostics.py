@@ -20,12 +20,13 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from std_msgs.msg import Header
 
+from dff_ros import memory
 from dff_ros.config import DffConfig, Parameter
-from dff_ros.ros import memory, qos
+from dff_ros.health import WINDOW_S, Figures, Level, Limits
+from dff_ros.model import Model
+from dff_ros.ros import qos
 from dff_ros.ros.conversions import to_key_values
 from dff_ros.ros.endpoints import Endpoints
-from dff_ros.ros.health import WINDOW_S, Figures, Level, Limits
-from dff_ros.ros.worker import Model
 
 TOPIC = '/diagnostics'
 PERIOD_S = 1.0

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 
+from dff_ros.cameras import topic_of
 from dff_ros.compressed import require_opencv
 from dff_ros.errors import ConfigError
-from dff_ros.ros.cameras import topic_of
 
 IMAGE = 'image'
 COMPRESSED = 'compressed'
@@ -26,6 +26,11 @@ class ImageInput:
     kind: type[Image] | type[CompressedImage]
 
 
+def is_remapped(node: Node, topic: str) -> bool:
+    """Whether a rule of the command line or a launch file names the topic."""
+    return bool(node.resolve_topic_name(topic) != node.resolve_topic_name(topic, only_expand=True))
+
+
 def image_topic(node: Node, camera: str, transport: str) -> str:
     """The topic of a camera's images as image_transport names it: compressed ones are below the raw topic,
     also where `image` is remapped. A remapping of `image/compressed` itself goes before.
@@ -34,7 +39,7 @@ def image_topic(node: Node, camera: str, transport: str) -> str:
     if transport != COMPRESSED:
         return raw
     below = f'{raw}/{COMPRESSED}'
-    if node.resolve_topic_name(below) != node.resolve_topic_name(below, only_expand=True):
+    if is_remapped(node, below):
         return below
     return f'{node.resolve_topic_name(raw)}/{COMPRESSED}'
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import yaml
 
+from dff_ros.cameras import CAMERAS, NO_NAME
 from dff_ros.errors import ConfigError
 from dff_ros.ros import launching
-from dff_ros.ros.cameras import CAMERAS, NO_NAME
 from dff_ros.ros.ending import ENDS_WITH_PARENT
 from dff_ros.ros.launching import Argument
 from dff_ros.sources import STREET

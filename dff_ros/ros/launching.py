@@ -11,9 +11,9 @@ from pathlib import Path
 
 import yaml
 
+from dff_ros.cameras import CAMERAS, NO_NAME, camera_names, topic_of
 from dff_ros.config import SHORT_NAMES, DffConfig, Parameter, walk
 from dff_ros.errors import ConfigError
-from dff_ros.ros.cameras import CAMERAS, NO_NAME, camera_names, topic_of
 from dff_ros.settings import names_in
 
 PROFILES_VARIABLE = 'FASTRTPS_DEFAULT_PROFILES_FILE'

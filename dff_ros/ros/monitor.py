@@ -21,11 +21,12 @@ from vision_msgs.msg import Detection2DArray
 
 from dff_ros.errors import DffError
 from dff_ros.frame_facts import DROPPED, IDLE, KEY, SKIPPED
+from dff_ros.messages import stamp_to_ns, to_frame
 from dff_ros.report import STAGES, FrameStatistics
 from dff_ros.ros.accounts import Accounts, node_drops
 from dff_ros.ros.answer import Answer
 from dff_ros.ros.camera import FINISHED
-from dff_ros.ros.conversions import diagnostic_values, stamp_to_ns, to_detections, to_frame
+from dff_ros.ros.conversions import diagnostic_values, to_detections
 from dff_ros.ros.publishers import TASK_TOPICS
 from dff_ros.tasks import DETECTION, SEGMENTATION
 

@@ -19,14 +19,17 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
 
+from dff_ros import memory
 from dff_ros.config import DffConfig, walk
 from dff_ros.errors import DffError
-from dff_ros.ros import diagnostics, memory, process
+from dff_ros.health import Level
+from dff_ros.mailbox import Mailbox, Taken
+from dff_ros.model import Model, in_words, open_model
+from dff_ros.pipeline import Received
+from dff_ros.ros import diagnostics, process
 from dff_ros.ros.camera_topics import CameraTopics, qos_parameters
 from dff_ros.ros.diagnostics import Diagnostics, Report
 from dff_ros.ros.endpoints import Endpoints
-from dff_ros.ros.health import Level
-from dff_ros.ros.mailbox import Mailbox, Taken
 from dff_ros.ros.namesakes import Namesakes
 from dff_ros.ros.parameters import (
     AUTOSTART,
@@ -41,10 +44,9 @@ from dff_ros.ros.parameters import (
     unknown_overrides,
     usage,
 )
-from dff_ros.ros.pipeline import Received
 from dff_ros.ros.services import DISABLED, Services
 from dff_ros.ros.transitions import refuse_impossible_transitions
-from dff_ros.ros.worker import EngineWorker, Model, in_words, open_model
+from dff_ros.ros.worker import EngineWorker
 from dff_ros.tasks import plan_tasks
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -124,20 +126,15 @@ class DffNode(LifecycleNode):
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe, finish the frame in hand, keep the model."""
-        self._unsubscribe()
-        self._mailbox.clear('inactive')
-        return super().on_deactivate(state)
+        return self._go('deactivated', self._pause)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the model and the publishers."""
-        self._failure = ''
-        self._release()
-        return super().on_cleanup(state)
+        return self._go('cleaned up', self._release)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything, from any state."""
-        self._release()
-        return super().on_shutdown(state)
+        return self._go('shut down', self._release)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything, so that the node can be configured again."""
@@ -156,6 +153,20 @@ class DffNode(LifecycleNode):
         self._release()
         super().destroy_node()
         self.__dict__.pop('_state_machine', None)  # it keeps the node in the graph until it is collected
+
+    def _go(self, where: str, step: Callable[[], None]) -> TransitionCallbackReturn:
+        """Leave the state; after an error, which is logged, `on_error` frees everything."""
+        self._failure = ''
+        try:
+            step()
+        except Exception as error:
+            self._log_failure(where, error)
+            return TransitionCallbackReturn.ERROR
+        return SUCCESS
+
+    def _pause(self) -> None:
+        self._unsubscribe()
+        self._mailbox.clear('inactive')
 
     def _configure(self, config: DffConfig) -> None:
         check_values(self, self._qos_parameters)

@@ -20,9 +20,9 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
 from dff_ros import config as config_module
+from dff_ros.cameras import CAMERAS, camera_names
 from dff_ros.config import DffConfig, Parameter, walk
 from dff_ros.errors import ConfigError
-from dff_ros.ros.cameras import CAMERAS, camera_names
 
 ConfigT = TypeVar('ConfigT')
 

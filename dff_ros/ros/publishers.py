@@ -17,12 +17,15 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
+from dff_ros.camera_info import Intrinsics
+from dff_ros.cameras import NO_NAME, topic_of
 from dff_ros.draw import mark_key
 from dff_ros.frame_facts import DROPPED, FrameFacts
+from dff_ros.messages import node_name
 from dff_ros.model_spec import ModelSpec
 from dff_ros.overlay import Overlay
 from dff_ros.ros import frame_status, qos
-from dff_ros.ros.cameras import NO_NAME, topic_of
+from dff_ros.ros.camera_infos import to_camera_info
 from dff_ros.ros.conversions import fill_image, to_detection_array, to_diagnostics, to_label_info
 from dff_ros.ros.endpoints import Endpoints
 from dff_ros.tasks import DETECTION, SEGMENTATION
@@ -54,7 +57,7 @@ class Publishers:
         self._node = node
         self._endpoints = endpoints or Endpoints(node)
         self._camera = camera
-        self._name = f'dff_node: {camera}' if camera else 'dff_node'
+        self._name = node_name(camera)
         self._advertised: dict[str, Publisher] = {}
         try:
             self._overlay = self._advertise(Image, 'dff/overlay')
@@ -99,9 +102,9 @@ class Publishers:
         if self._confidence.get_subscription_count():
             self._confidence.publish(fill_image(self._confidence_message, header, answer.confidence_HW))
 
-    def publish_camera_info(self, message: CameraInfo) -> None:
-        """The calibration of the label map whose header it has."""
-        self._camera_info.publish(message)
+    def publish_camera_info(self, header: Header, info: CameraInfo, found: Intrinsics) -> None:
+        """The calibration of the label map with this header."""
+        self._camera_info.publish(to_camera_info(header, info, found))
 
     def publish_detections(self, header: Header, found: Detections) -> None:
         """The boxes, in pixels of the image with this header; an empty array where there are none."""

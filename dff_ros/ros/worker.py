@@ -8,48 +8,13 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from dff_ros.bundle import open_bundle
-from dff_ros.config import DffConfig
-from dff_ros.engine import Engine
-from dff_ros.model_spec import ModelSpec
-from dff_ros.opening import open_engine
-from dff_ros.ros.mailbox import Mailbox, Taken
-from dff_ros.tasks import plan_tasks
+from dff_ros.mailbox import Mailbox, Taken
+from dff_ros.model import Model
+from dff_ros.pipeline import INTERNAL_ERROR
 
 ItemT = TypeVar('ItemT')
-
-INTERNAL_ERROR = 'internal_error'
-"""Drop reason of an item whose answer raised before it settled the item."""
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """An engine and what its class ids mean."""
-
-    name: str
-    engine: Engine[Any, Any]
-    spec: ModelSpec
-
-
-def open_model(config: DffConfig) -> Model:
-    """The model a config asks for; BundleError, BackendUnavailableError or ConfigError say what is wrong."""
-    bundle = open_bundle(config.bundle)
-    return Model(config.bundle, open_engine(bundle, config), bundle.spec)
-
-
-def in_words(model: Model, config: DffConfig) -> str:
-    """What runs where and when, for the log."""
-    info, worker = model.engine.backend.info, model.engine.worker
-    refresh = 'inline' if worker is None else f'by a worker on {worker.info.num_threads} threads of its own'
-    return (
-        f'bundle {model.name}, {info.name} ({info.runtime}) on {info.device}, '
-        f'{info.num_threads} threads: {info.choice}; flow {model.spec.flow_in_use(config.flow)}; '
-        f'key frame {config.keyframe.in_words}, {refresh}; '
-        f'tasks {", ".join(plan_tasks(config, model.spec).tasks)}'
-    )
 
 
 class EngineWorker(Generic[ItemT]):

@@ -1,7 +1,9 @@
 # Copyright 2026 dff_ros maintainers
 # SPDX-License-Identifier: Apache-2.0
 
-"""One image message to its answer, on the engine thread: convert, step, publish, account."""
+"""One image message to its answer: convert, step, publish, account. The node does it on its engine thread,
+`dff bag` message by message.
+"""
 
 from __future__ import annotations
 
@@ -10,43 +12,71 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-from rclpy.impl.rcutils_logger import RcutilsLogger
-from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Header
-
-from dff_ros import camera_info, stream
-from dff_ros.camera_info import CameraInfoError
+from dff_ros import camera_info, memory, stream
+from dff_ros.camera_info import CameraInfoError, CameraInfos, Intrinsics, intrinsics_of
 from dff_ros.config import DffConfig
 from dff_ros.errors import DffError
 from dff_ros.frame_facts import DROPPED, FrameFacts, Setup, Totals, state_of
-from dff_ros.ros import memory
-from dff_ros.ros.camera_infos import CameraInfos, to_camera_info
-from dff_ros.ros.conversions import stamp_to_ns, to_frame
-from dff_ros.ros.health import CameraHealth
-from dff_ros.ros.launching import PROFILES_VARIABLE, SHARED_MEMORY_PROFILE
-from dff_ros.ros.mailbox import Counts, Mailbox
-from dff_ros.ros.memory import is_out_of_memory
-from dff_ros.ros.publishers import Publishers
-from dff_ros.ros.stamps import DUPLICATE, StampWatch
-from dff_ros.ros.worker import INTERNAL_ERROR, Model
+from dff_ros.health import CameraHealth
+from dff_ros.mailbox import Counts, Mailbox
+from dff_ros.memory import is_out_of_memory
+from dff_ros.messages import ImageMessage, stamp_to_ns, to_frame
+from dff_ros.model import Model
+from dff_ros.stamps import DUPLICATE, StampWatch
 from dff_ros.timing import ms_since
-from dff_ros.types import Frame, Segmentation, StepResult
+from dff_ros.types import Detections, Frame, Segmentation, StepResult
 
 CONVERSION, DUPLICATE_STAMP, ENGINE_ERROR = 'conversion', 'duplicate_stamp', 'engine_error'
 OUT_OF_MEMORY = 'out_of_memory'
 DEADLINE = stream.DEADLINE
-"""Drop reasons, besides those of the mailbox and the worker."""
+INTERNAL_ERROR = 'internal_error'
+"""Drop reasons, besides those of the mailbox; INTERNAL_ERROR: answering it raised."""
 
 _LOG_PERIOD_S = 5.0
 
 
+class Outlet(Protocol):
+    """Takes what an image is answered with. Headers are those of the image messages, of whatever class."""
+
+    def publish_segmentation(self, header: Any, answer: Segmentation) -> None:
+        """Label map and confidence."""
+
+    def publish_camera_info(self, header: Any, info: Any, found: Intrinsics) -> None:
+        """The calibration of the label map: `info` as it came, and what changes in it."""
+
+    def publish_detections(self, header: Any, found: Detections) -> None:
+        """The boxes."""
+
+    def publish_overlay(self, header: Any, frame: Frame, result: StepResult, alpha: float) -> None:
+        """The picture for people, where one is wanted."""
+
+    def publish_status(self, header: Any, facts: FrameFacts) -> None:
+        """What became of the image."""
+
+
+class Logger(Protocol):
+    """Takes warnings."""
+
+    def warning(self, text: str) -> object:
+        """Show a line."""
+
+
 @dataclass(frozen=True, slots=True)
 class Received:
-    """An image message and when it came, by `time.perf_counter_ns`."""
+    """An image message and when it came, by `time.perf_counter_ns`; of a recorded one, `recorded_ns` is when
+    it came then.
+    """
 
-    message: Image | CompressedImage
+    message: ImageMessage
     received_ns: int
+    recorded_ns: int | None = None
+
+    @property
+    def arrival_ns(self) -> int:
+        """When it came, to be compared with that of others."""
+        return self.received_ns if self.recorded_ns is None else self.recorded_ns
 
 
 class Pipeline:
@@ -56,13 +86,13 @@ class Pipeline:
         self,
         camera: str,
         mailbox: Mailbox[Received],
-        publishers: Publishers,
-        logger: RcutilsLogger,
+        outlet: Outlet,
+        logger: Logger,
         clock_ns: Callable[[], int] = lambda: 0,
     ) -> None:
         self._camera = camera
         self._mailbox = mailbox
-        self._publishers = publishers
+        self._outlet = outlet
         self._logger = logger
         self._clock_ns = clock_ns
         self._stamps = StampWatch()
@@ -129,41 +159,41 @@ class Pipeline:
             totals=self._totals(self._mailbox.done(self._camera)),
         )
         self.health.answered(facts.state, latency_ms, result.age_frames, result.age_s)
-        self._publishers.publish_status(item.message.header, facts)
+        self._outlet.publish_status(item.message.header, facts)
 
     def _publish(self, item: Received, frame: Frame, result: StepResult, config: DffConfig) -> float:
         """Publish the answers, then the overlay; the milliseconds from the image's receipt to its answers."""
         header = item.message.header
         if result.segmentation is not None:
-            self._publishers.publish_segmentation(header, result.segmentation)
+            self._outlet.publish_segmentation(header, result.segmentation)
             self._publish_camera_info(header, frame, result.segmentation)
         if result.detections is not None:
-            self._publishers.publish_detections(header, result.detections)
+            self._outlet.publish_detections(header, result.detections)
         latency_ms = ms_since(item.received_ns)
         if not result.is_idle:
-            self._publishers.publish_overlay(header, frame, result, config.overlay.alpha)
+            self._outlet.publish_overlay(header, frame, result, config.overlay.alpha)
         return latency_ms
 
-    def _publish_camera_info(self, header: Header, frame: Frame, answer: Segmentation) -> None:
+    def _publish_camera_info(self, header: Any, frame: Frame, answer: Segmentation) -> None:
         """Tell the calibration of a label map, or why there is none."""
         info = self.camera_infos.at(header.stamp)
         if info is None:
             return
         height, width = answer.label_map_HW.shape
         try:
-            message = to_camera_info(header, info, frame.size, (height, width))
+            found = intrinsics_of(info, frame.size, (height, width))
         except CameraInfoError as error:
             self._camera_info = error.state
             self._num_infos_refused += 1
             self._warn(error.state, f'no dff/camera_info with the label map: {error}')
             return
-        self._publishers.publish_camera_info(message)
+        self._outlet.publish_camera_info(header, info, found)
         self._camera_info = camera_info.PUBLISHED
 
     def _observe(self, item: Received, stamp_ns: int, config: DffConfig) -> bool:
         """Count and note what is peculiar about a stamp; whether it is a duplicate."""
         clock_ns = self._clock_ns()
-        kinds = self._stamps.observe(stamp_ns, item.received_ns, clock_ns, config.keyframe.max_gap_s)
+        kinds = self._stamps.observe(stamp_ns, item.arrival_ns, clock_ns, config.keyframe.max_gap_s)
         for note in self._stamps.notes(kinds, stamp_ns, clock_ns):
             self._log(note)
         return DUPLICATE in kinds
@@ -179,14 +209,10 @@ class Pipeline:
         """What happened so far: the camera's counts, as in `dff/status`. From any thread."""
         return self._totals(counts).values()
 
-    def count_lost(self, num_lost: int) -> None:
+    def count_lost(self, num_lost: int, remedy: str = '') -> None:
         """Count images that the middleware lost before the node; called on the executor's thread."""
         self._num_lost += num_lost
-        self._warn(
-            'lost',
-            f'{self._num_lost} images were lost on the way to the node; large images need shared memory: set '
-            f'{PROFILES_VARIABLE} to {SHARED_MEMORY_PROFILE} for the camera too, as in dff.launch.py',
-        )
+        self._warn('lost', f'{self._num_lost} images were lost on the way to the node; {remedy}')
 
     def fail(self, item: Received, error: BaseException) -> None:
         """Tell of a message whose answer raised; publishes nothing, for that may be what failed."""
@@ -212,7 +238,7 @@ class Pipeline:
             camera_info=self._camera_info,
             totals=self._totals(counts),
         )
-        self._publishers.publish_status(item.message.header, facts)
+        self._outlet.publish_status(item.message.header, facts)
 
     def _totals(self, counts: Counts) -> Totals:
         return Totals(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dff_ros.diagnostics_config import DiagnosticsConfig
-from dff_ros.ros.mailbox import Counts
+from dff_ros.mailbox import Counts
 
 WINDOW_S = 10.0
 """Rates, latencies, ages and shares are of the last so many seconds."""
