@@ -24,19 +24,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import random
 import secrets
-import statistics
 import sys
 import tempfile
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from importlib import metadata
 from itertools import islice
 from pathlib import Path
 
@@ -53,15 +49,16 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.task import Future
 from sensor_msgs.msg import Image
 from soak_faults import Fault, Turns, draw, noise
+from soak_report import Period, Plan, judge, plot, rows, versions
 from std_msgs.msg import Header
 
 from dff_ros.backends.base import available_cores
 from dff_ros.config import DffConfig, replace, to_flat, walk
-from dff_ros.evaluation.metrics import percentiles
 from dff_ros.flags import add_flags, given_flags
 from dff_ros.frame_facts import ANSWERED
+from dff_ros.messages import stamp_to_ns
 from dff_ros.ros.children import Child
-from dff_ros.ros.conversions import diagnostic_values, fill_image, ns_to_stamp, stamp_to_ns
+from dff_ros.ros.conversions import diagnostic_values, fill_image, ns_to_stamp
 from dff_ros.ros.process import tune_malloc
 from dff_ros.ros.session import set_environment
 from dff_ros.sources import open_source
@@ -70,32 +67,6 @@ START_S, RECOVERY_S, SETTLE_S = 120.0, 10.0, 10.0
 QUIET_TURNS = 15
 """Good images after a fault before latencies count again."""
 QUEUE = 64
-MAX_P99_RATIO = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Lengths and limits: of a long run by the minute, of a short one by ten seconds."""
-
-    period_s: float
-    warm_up_s: float
-    max_growth: float
-
-    @classmethod
-    def of(cls, seconds: float) -> Plan:
-        """From 10 minutes on: 3 of warm-up, 2 %. Below: a third of it, 5 %: memory pools still fill."""
-        return cls(60.0, 180.0, 0.02) if seconds >= 600 else cls(10.0, seconds / 3, 0.05)
-
-
-@dataclass(slots=True)
-class Period:
-    """What happened in one period."""
-
-    rss_mb: list[float] = field(default_factory=list)
-    latency_ms: list[float] = field(default_factory=list)
-    sent: int = 0
-    answered: int = 0
-    faults: Counter[str] = field(default_factory=Counter)
 
 
 class Camera(Node):
@@ -222,6 +193,7 @@ class Soak:
     def play(self) -> None:
         """Send an image each turn, and faults now and then, until the time is up and all is settled."""
         camera, turns, fault = self.camera, None, None
+        faults = draw(camera)
         next_s = 2.0
         for tick in range(round(self._args.seconds * self._args.rate)):
             due_s = tick / self._args.rate
@@ -230,7 +202,7 @@ class Soak:
             self._look(due_s)
             is_room = due_s < self._args.seconds - RECOVERY_S
             if turns is None and self._recovering is None and due_s >= next_s and is_room:
-                fault = draw(camera)
+                fault = next(faults)
                 turns = fault.turns(camera)
                 self._period(due_s).faults[fault.name] += 1
             turns = self._turn(turns, fault, due_s)
@@ -337,93 +309,6 @@ def resident_mb(pid: int) -> float:
     return pages * os.sysconf('SC_PAGE_SIZE') / 1e6
 
 
-def judge(soak: Soak) -> dict[str, dict[str, object]]:
-    """The checks: what was found, what is allowed."""
-    plan = soak.plan
-    steady = [p for n, p in enumerate(soak.periods) if n * plan.period_s >= plan.warm_up_s and p.rss_mb]
-    memory = [statistics.median(period.rss_mb) for period in steady]
-    growth = memory[-1] / memory[0] - 1
-    p99 = [percentiles(p.latency_ms, (99,))['p99'] for p in steady if len(p.latency_ms) >= 50]
-    ratio = max(p99) / statistics.median(p99) if p99 else None
-    missing = soak.balance()['unaccounted']
-    num_faults = sum(sum(period.faults.values()) for period in soak.periods)
-    num_recovered = sum(map(len, soak.recovery_ms.values()))
-    return {
-        'memory_growth': {
-            'found': round(growth, 4), 'allowed': plan.max_growth, 'is_good': growth <= plan.max_growth
-        },
-        'unaccounted': {'found': missing, 'allowed': 0, 'is_good': missing == 0},
-        'p99_over_its_median': {
-            'found': None if ratio is None else round(ratio, 2),
-            'allowed': MAX_P99_RATIO,
-            'is_good': ratio is not None and ratio <= MAX_P99_RATIO,
-        },
-        'faults_without_an_answer_after': {
-            'found': num_faults - num_recovered,
-            'allowed': 0,
-            'is_good': num_faults == num_recovered and not soak.failures,
-        },
-    }  # fmt: skip
-
-
-def rows(soak: Soak) -> list[dict[str, object]]:
-    """One for each period."""
-    found = []
-    for number, period in enumerate(soak.periods):
-        latency = percentiles(period.latency_ms, (50, 99)) if period.latency_ms else {}
-        found.append(
-            {
-                'from_s': number * soak.plan.period_s,
-                'rss_mb': round(statistics.median(period.rss_mb), 1) if period.rss_mb else None,
-                **{name: None if value is None else round(value, 1) for name, value in latency.items()},
-                'sent': period.sent,
-                'answered': period.answered,
-                'faults': dict(sorted(period.faults.items())),
-            }
-        )
-    return found
-
-
-def versions() -> dict[str, str]:
-    """Of what may matter."""
-    found = {'python': platform.python_version()}
-    for name in ('numpy', 'onnxruntime', 'torch', 'dff_ros'):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found | {'rmw': rclpy.get_rmw_implementation_identifier()}
-
-
-def plot(found: Mapping[str, object], path: Path) -> None:
-    """Memory, latency and faults over time."""
-    import matplotlib
-
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
-
-    entries = [row for row in found['rows'] if row.get('p99') is not None]  # type: ignore[attr-defined]
-    at = [row['from_s'] / 60 for row in entries]
-    figure, (top, middle, bottom) = pyplot.subplots(3, 1, figsize=(8, 6.5), sharex=True, layout='constrained')
-    top.plot(at, [row['rss_mb'] for row in entries], marker='.')
-    top.set(ylabel='memory, MB', ylim=(0, None))
-    for name in ('p50', 'p99'):
-        middle.plot(at, [row[name] for row in entries], marker='.', label=name)
-    middle.set(ylabel='latency, ms', ylim=(0, None))
-    middle.legend(frameon=False, fontsize=8)
-    kinds = sorted({name for row in entries for name in row['faults']})
-    below = np.zeros(len(entries))
-    colours = pyplot.get_cmap('tab20')
-    for index, kind in enumerate(kinds):
-        heights = np.array([row['faults'].get(kind, 0) for row in entries], float)
-        width = 0.8 * (at[1] - at[0]) if len(at) > 1 else 0.1
-        bottom.bar(at, heights, width, bottom=below, label=kind, color=colours(index))
-        below += heights
-    bottom.set(xlabel='time, minutes', ylabel='faults')
-    bottom.legend(frameon=False, fontsize=7, ncols=4, loc='upper center', bbox_to_anchor=(0.5, -0.35))
-    figure.savefig(path, dpi=110)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run, write the JSON, print the checks."""
     arguments = sys.argv[1:] if argv is None else list(argv)
@@ -443,7 +328,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             'rate': args.rate,
             'start_s': round(soak.start_s, 1),
             'warm_up_s': soak.plan.warm_up_s,
-            'checks': judge(soak),
+            'checks': judge(soak.plan, soak.periods, soak.balance(), soak.recovery_ms, soak.failures),
             'balance': soak.balance(),
             'dropped': soak.by('dropped.'),
             'resets': soak.by('resets.'),
@@ -453,7 +338,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 for name, values in sorted(soak.recovery_ms.items())
             },
             'failures': soak.failures,
-            'rows': rows(soak),
+            'rows': rows(soak.plan, soak.periods),
         }
     args.out.write_text(json.dumps(report, indent=2) + '\n', encoding='utf-8')
     if args.plot is not None:

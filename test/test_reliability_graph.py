@@ -116,7 +116,7 @@ def test_a_subscriber_that_never_reads_holds_up_nobody(line):
 @pytest.mark.parametrize('topic', ['dff/segmentation', 'dff/confidence'])
 def test_a_subscriber_that_cannot_be_matched_is_counted_and_the_others_go_on(line, topic):
     def count() -> int:
-        return sum(line.node._endpoints.mismatches.values())
+        return int(line.node._reports()[0].values['qos_mismatches'])
 
     before = count()
     late_joiner = Node('late_joiner', context=line.graph.context, namespace=line.graph.namespace)
