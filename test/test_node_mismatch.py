@@ -40,10 +40,12 @@ def other(graph, ros_context):
 
 
 def told(node: DffNode, capfd: pytest.CaptureFixture[str]) -> list[str]:
-    """What the node under test warned of; the other one says what rclpy says."""
+    """What the node under test warned of its endpoints; the other one says what rclpy says, and a node of
+    the same name may have been killed in this domain by the test before.
+    """
     wait_until(lambda: not node._endpoints._untold, 'the name of the other node')
     lines = [line for line in capfd.readouterr().err.splitlines() if '[WARN]' in line]
-    return [line.split('[dff_node]: ')[1] for line in lines if '[dff_node]: ' in line]
+    return [line.split('[dff_node]: ')[1] for line in lines if '[dff_node]: /' in line]
 
 
 def counts(node) -> dict[str, str]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration, Infinite
 from rclpy.event_handler import (
     IncompatibleTypeInfo,
     PublisherEventCallbacks,
@@ -181,8 +183,19 @@ class Endpoints:
 
 
 def _match(offered: QoSProfile, asked: QoSProfile) -> bool:
-    compatibility, _ = qos_check_compatible(offered, asked)
+    compatibility, _ = qos_check_compatible(_without_limits(offered), _without_limits(asked))
     return bool(compatibility != QoSCompatibility.ERROR)
+
+
+def _without_limits(profile: QoSProfile) -> QoSProfile:
+    """The graph tells a time that is not limited as an infinite one, the node's own profiles as 0, and rmw
+    takes the two for different.
+    """
+    plain = copy.copy(profile)
+    for name in ('deadline', 'lifespan', 'liveliness_lease_duration'):
+        if getattr(plain, name) == Infinite:
+            setattr(plain, name, Duration())
+    return plain
 
 
 def _names(ends: list[TopicEndpointInfo], unknown: str) -> str:
