@@ -119,7 +119,8 @@ class Endpoints:
             others = [info for info in found if not _match(info.qos_profile, ours)]
             return (
                 f'{topic}: {_names(others, "a publisher")} cannot reach this node ({policy}): '
-                f'it offers {_settings(others, policy)}, the subscription asks for {qos.in_words(ours, policy)}; '
+                f'it offers {_settings(others, policy)}, the subscription asks for '
+                f'{qos.in_words(ours, policy)}; '
                 f'{_remedy(topic, "subscription", policy, others)}'
             )
 
@@ -135,7 +136,8 @@ class Endpoints:
             others = [info for info in found if not _match(ours, info.qos_profile)]
             return (
                 f'{topic}: {_names(others, "a subscription")} gets nothing from this node ({policy}): '
-                f'it asks for {_settings(others, policy)}, the publisher offers {qos.in_words(ours, policy)}; '
+                f'it asks for {_settings(others, policy)}, the publisher offers '
+                f'{qos.in_words(ours, policy)}; '
                 f'{_remedy(topic, "publisher", policy, others)}'
             )
 
