@@ -119,7 +119,8 @@ class Endpoints:
             others = [info for info in found if not _match(info.qos_profile, ours)]
             return (
                 f'{topic}: {_names(others, "a publisher")} cannot reach this node ({policy}): '
-                f'it offers {_settings(others)}, the subscription asks for {qos.in_words(ours)}; '
+                f'it offers {_settings(others, policy)}, the subscription asks for '
+                f'{qos.in_words(ours, policy)}; '
                 f'{_remedy(topic, "subscription", policy, others)}'
             )
 
@@ -135,7 +136,8 @@ class Endpoints:
             others = [info for info in found if not _match(ours, info.qos_profile)]
             return (
                 f'{topic}: {_names(others, "a subscription")} gets nothing from this node ({policy}): '
-                f'it asks for {_settings(others)}, the publisher offers {qos.in_words(ours)}; '
+                f'it asks for {_settings(others, policy)}, the publisher offers '
+                f'{qos.in_words(ours, policy)}; '
                 f'{_remedy(topic, "publisher", policy, others)}'
             )
 
@@ -204,14 +206,16 @@ def _names(ends: list[TopicEndpointInfo], unknown: str) -> str:
     return ' and '.join(sorted(set(paths))) or unknown
 
 
-def _settings(ends: list[TopicEndpointInfo]) -> str:
+def _settings(ends: list[TopicEndpointInfo], policy: str) -> str:
     """Of the other side; it may have gone again before it is asked for."""
-    return ' and '.join(sorted({qos.in_words(info.qos_profile) for info in ends})) or 'something else'
+    return ' and '.join(sorted({qos.in_words(info.qos_profile, policy) for info in ends})) or 'something else'
 
 
 def _remedy(topic: str, entity: str, policy: str, others: list[TopicEndpointInfo]) -> str:
     remedy = f'give the other side the {policy} of this one'
+    if policy not in qos.OVERRIDABLE:
+        return remedy
     values = {getattr(info.qos_profile, policy).name.lower() for info in others}
-    if policy not in qos.OVERRIDABLE or len(values) != 1:
+    if len(values) != 1:
         return remedy
     return f'{remedy}, or set qos_overrides.{topic}.{entity}.{policy} to {values.pop()} before configure'
