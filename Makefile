@@ -29,7 +29,7 @@ fuzz: setup ## many random images, whole and broken, into the conversions (varia
 	@$(PY) -m pytest -n auto --maxprocesses 4 --hypothesis-profile fuzz test/test_fuzz_inputs.py $(PYTEST_ARGS)
 
 soak: setup ## half an hour of random faults on the running node: memory, accounts, latency (variable: SOAK_ARGS)
-	@PYTHONPATH=. $(PY) benchmarks/soak.py --seconds 1800 --out benchmarks/soak.json --plot docs/images/soak.png $(SOAK_ARGS)
+	@PYTHONPATH=. $(PY) benchmarks/soak.py --num_threads 2 --out benchmarks/soak.json --plot docs/images/soak.png $(SOAK_ARGS)
 
 demo: setup ## camera, node and live table over real DDS (variables: see below)
 	@exec $(PY) -m dff_ros.ros.demo $(DEMO_FLAGS)

@@ -3,7 +3,7 @@
 
 """The node over real DDS for half an hour, at 30 Hz, with random faults: `make soak`.
 
-    python benchmarks/soak.py --seconds 1800 --out benchmarks/soak.json --plot docs/images/soak.png
+    python benchmarks/soak.py --num_threads 2 --out benchmarks/soak.json --plot docs/images/soak.png
 
 The node is a process of its own; the camera is this one. Every few seconds a fault is drawn from the seed
 (benchmarks/soak_faults.py); after each the next good images must be answered. Checked at the end:

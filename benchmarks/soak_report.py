@@ -31,8 +31,8 @@ class Plan:
 
     @classmethod
     def of(cls, seconds: float) -> Plan:
-        """From 10 minutes on: 3 of warm-up, 2 %. Below: a third of it, 5 %: memory pools still fill."""
-        return cls(60.0, 180.0, 0.02) if seconds >= 600 else cls(10.0, seconds / 3, 0.05)
+        """From 10 minutes on: 5 of warm-up, 2 %. Below: a third of it, 5 %: memory pools still fill."""
+        return cls(60.0, 300.0, 0.02) if seconds >= 600 else cls(10.0, seconds / 3, 0.05)
 
 
 @dataclass(slots=True)
