@@ -27,11 +27,14 @@ from dff_ros.types import UNLABELED, FeatureT, Propagation, Segmentation
 Cells = NDArray[np.float32]
 Table = NDArray[np.float32]
 
+MIN_GAIN = 0.01
+"""Below it confidence would not rise with the head's probability."""
+
 MIN_DECAY_PER_S = 0.005
 """Of two pixels equal otherwise the one of the older key frame is less sure, whatever was fitted."""
 
 _RANGES = {
-    'gain': (0.01, 100.0),
+    'gain': (MIN_GAIN, 100.0),
     'offset': (-20.0, 20.0),
     'disagreement_weight': (0.0, 20.0),
     'decay_per_s': (MIN_DECAY_PER_S, 100.0),

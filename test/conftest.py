@@ -103,14 +103,8 @@ def flow_bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope='session')
 def light_bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The same with light net, correlation flow net, detail and correction branch."""
-    return _tiny_bundle(tmp_path_factory, 'light_bundle', 'correlation', 'LIGHT')
-
-
-@pytest.fixture(scope='session')
-def quality_bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """That with a quality net, and without the finest level of flow, as road-r18 is."""
-    return _tiny_bundle(tmp_path_factory, 'quality_bundle', 'correlation', 'QUALITY')
+    """The same with light net, correlation flow net, detail, correction branch and quality net."""
+    return _tiny_bundle(tmp_path_factory, 'light_bundle', 'correlation', 'QUALITY')
 
 
 @pytest.fixture(scope='session')

@@ -27,26 +27,28 @@ SIZE = (96, 128)
 
 
 @pytest.fixture
-def folder(quality_bundle, tmp_path) -> Path:
+def folder(light_bundle, tmp_path) -> Path:
     """A bundle that may be changed."""
-    return Path(shutil.copytree(quality_bundle.path, tmp_path / 'bundle'))
+    return Path(shutil.copytree(light_bundle.path, tmp_path / 'bundle'))
 
 
 @pytest.fixture
-def clip(quality_bundle, monkeypatch) -> Clip:
-    """Labels of which the per-frame answer gets nine in ten right; any --data opens it."""
+def clip(light_bundle, monkeypatch) -> Clip:
+    """Labels that the per-frame answer gets right more often than it says; any --data opens it."""
     images = moving_clip(SIZE, 5, (5, 2))
     random = np.random.default_rng(0)
-    with closing(open_backend(quality_bundle, DffConfig(backend='onnx', num_threads=1))) as backend:
-        maps = [backend.predict(backend.extract(image).feature, SIZE, SIZE).label_map_HW for image in images]
-    labels = [
-        np.where(random.random(SIZE) < 0.1, (labels + 1) % 5, labels).astype(np.uint8) for labels in maps
-    ]
+    with closing(open_backend(light_bundle, DffConfig(backend='onnx', num_threads=1))) as backend:
+        found = [backend.predict(backend.extract(image).feature, SIZE, SIZE) for image in images]
+    labels = []
+    for one in found:
+        p = np.clip(one.confidence_HW / 255, 0.001, 0.999)
+        is_wrong = random.random(SIZE) > 1 / (1 + np.exp(-0.5 * np.log(p / (1 - p)) - 1.5))
+        labels.append(np.where(is_wrong, (one.label_map_HW + 1) % 5, one.label_map_HW))
     for one in labels:
         one[:4] = 255
-    found = Clip(images, labels, CLASS_NAMES)
-    monkeypatch.setattr(sources, 'open_source', lambda text, **settings: found)
-    return found
+    made = Clip(images, labels, CLASS_NAMES)
+    monkeypatch.setattr(sources, 'open_source', lambda text, **settings: made)
+    return made
 
 
 def calibrate(folder: Path, *words: str) -> int:
@@ -79,7 +81,8 @@ def test_the_numbers_come_into_the_manifest_and_make_confidence_true(folder, cli
     assert measured['confidence'] == report['confidence']
     direct, interval = measured['rows']
     assert (direct['interval'], interval['interval'], len(measured['offsets'])) == (1, 3, 3)
-    assert direct['head']['accuracy'] == pytest.approx(0.9, abs=0.01)
+    assert (bundle.confidence.gain, bundle.confidence.offset) == pytest.approx((0.5, 1.5), abs=0.1)
+    assert direct['head']['accuracy'] == pytest.approx(direct['calibrated']['mean'], abs=0.001)
     assert direct['calibrated']['error'] < 0.02 < 0.1 < direct['head']['error']
     assert direct['uncalibrated'] == direct['head']
     assert interval['head']['accuracy'] < direct['head']['accuracy']

@@ -77,12 +77,12 @@ def test_the_band_from_outside_of_a_shifted_image_has_no_answer(dis_bundle, monk
     np.testing.assert_array_equal(unmarked.segmentation.confidence_HW[:, :first], confidence[:, :first])
 
 
-def test_both_runtimes_give_the_same_confidence(quality_bundle):
+def test_both_runtimes_give_the_same_confidence(light_bundle):
     calibration = ConfidenceCalibration(gain=0.8, offset=-0.1, disagreement_weight=0.5, decay_per_s=0.2)
-    bundle = dataclasses.replace(quality_bundle, confidence=calibration)
+    bundle = dataclasses.replace(light_bundle, confidence=calibration)
     clip = moving_clip((75, 131), 5, (6, 2))
     wanted = SegmentationConfig(output_size='64x40')
-    plain, calibrated = (answers(b, clip, 'onnx', segmentation=wanted) for b in (quality_bundle, bundle))
+    plain, calibrated = (answers(b, clip, 'onnx', segmentation=wanted) for b in (light_bundle, bundle))
     other = answers(bundle, clip, 'torch', segmentation=wanted)
     for one, two in zip(calibrated, other, strict=True):
         assert one.segmentation.label_map_HW.shape == (40, 64)
@@ -98,7 +98,7 @@ def test_both_runtimes_give_the_same_confidence(quality_bundle):
     [('onnx', 'cpu'), ('torch', 'cpu'), pytest.param('torch', 'cuda', marks=pytest.mark.gpu)],
 )
 @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize('kind', ['dis_bundle', 'quality_bundle'])
+@pytest.mark.parametrize('kind', ['dis_bundle', 'light_bundle'])
 def test_features_that_are_not_finite_leave_no_answer(request, name, device, value, kind):
     bundle = request.getfixturevalue(kind)
     clip = moving_clip(SIZE, 2, (2, 1))

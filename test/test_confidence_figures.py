@@ -83,6 +83,13 @@ def test_a_fit_finds_the_numbers(truth):
     assert found.known_age_s == 2.0
 
 
+def test_a_head_that_is_surer_where_it_is_wrong_is_no_basis():
+    counts = made(ConfidenceCalibration())
+    counts.direct[1:] = counts.direct[:0:-1]
+    with pytest.raises(ConfigError, match='where the head is surer it is no more often right'):
+        counts.fit()
+
+
 def test_what_gets_better_with_age_is_no_fall():
     counts = made(ConfidenceCalibration(disagreement_weight=0.5))
     for age, number in counts.by_age.items():

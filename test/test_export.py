@@ -224,15 +224,15 @@ def test_info_tells_of_the_light_net_and_its_users(light_bundle, dis_bundle, cap
     assert 'none: the setting correction has no effect' in ' '.join(capsys.readouterr().out.split())
 
 
-def test_what_the_quality_net_says_is_compared(quality_bundle, capsys, monkeypatch):
-    found = compare_backends(quality_bundle, frames(), num_threads=1)
+def test_what_the_quality_net_says_is_compared(light_bundle, capsys, monkeypatch):
+    found = compare_backends(light_bundle, frames(), num_threads=1)
     check_comparisons(found)
     assert [item.correction for item in found] == [True, True, False, False]
     assert all(0 < item.disagreement_error < 1e-4 for item in found)
     with pytest.raises(DffError, match='predicted disagreement by 0.01, allowed is 0.001'):
         check_comparisons([dataclasses.replace(found[0], disagreement_error=0.01)])
     monkeypatch.setenv('COLUMNS', '200')
-    assert main(['info', str(quality_bundle.path)]) == 0
+    assert main(['info', str(light_bundle.path)]) == 0
     text = ' '.join(capsys.readouterr().out.split())
     assert '6 channels; the scheduler learned can use it' in text
 

@@ -88,8 +88,8 @@ def test_both_runtimes_equal_the_model(light_bundle, model, name, size, correcti
 
 
 @pytest.mark.parametrize('name', BACKENDS)
-def test_without_the_finest_level_of_flow(quality_bundle, name):
-    bundle = quality_bundle
+def test_without_the_finest_level_of_flow(name):
+    bundle = open_bundle('road-r18')
     assert bundle.graphs['propagate'].inputs[-3:] == ('key_middle', 'key_coarse', 'key_feature')
     key_image, image = moving_clip((120, 160), 2, (7, -4))
     expected, _ = expected_propagation(load_model(bundle.spec, bundle.weights_path), image, key_image)

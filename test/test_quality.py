@@ -117,10 +117,10 @@ def expected_map(bundle, images, correct, flow_2hw=None):
 @pytest.mark.parametrize('name', ['torch', 'onnx'])
 @pytest.mark.parametrize('correction', [True, False])
 @pytest.mark.parametrize('flow', ['bundle', 'dis', 'zero'])
-def test_both_runtimes_say_what_the_model_says(quality_bundle, name, correction, flow):
+def test_both_runtimes_say_what_the_model_says(light_bundle, name, correction, flow):
     key_image, image = images = moving_clip(SIZE, 2, (7, -4))
     config = DffConfig(backend=name, device='cpu', num_threads=1, flow=flow, correction=correction)
-    with closing(open_backend(quality_bundle, config)) as backend:
+    with closing(open_backend(light_bundle, config)) as backend:
         found = backend.propagate(image, backend.extract(key_image))
     flow_2hw = None
     if flow == 'zero':
@@ -128,20 +128,20 @@ def test_both_runtimes_say_what_the_model_says(quality_bundle, name, correction,
     elif flow == 'dis':
         dis = DisFlow(16, 1)
         flow_2hw = dis.flow(dis.prepare(image, SIZE), dis.prepare(key_image, SIZE), SIZE)
-    expected = expected_map(quality_bundle, images, correction, flow_2hw)
+    expected = expected_map(light_bundle, images, correction, flow_2hw)
     np.testing.assert_allclose(found.disagreement_hw, expected, atol=1e-4)
     assert found.disagreement == pytest.approx(float(expected.mean()), abs=1e-4)
     assert found.disagreement_hw.std() > 0.01 and found.disagreement_hw.dtype == np.float32
 
 
-def test_a_key_frame_of_another_setting_can_be_adopted(quality_bundle):
+def test_a_key_frame_of_another_setting_can_be_adopted(light_bundle):
     key_image, image = moving_clip(SIZE, 2, (7, -4))
     still, own = (
         DffConfig(backend='onnx', num_threads=1, flow=flow, correction=False) for flow in ('zero', 'bundle')
     )
     with (
-        closing(open_backend(quality_bundle, still)) as other,
-        closing(open_backend(quality_bundle, own)) as backend,
+        closing(open_backend(light_bundle, still)) as other,
+        closing(open_backend(light_bundle, own)) as backend,
     ):
         key = backend.adopt(key_image, other.extract(key_image))
         found = backend.propagate(image, key)
@@ -149,8 +149,8 @@ def test_a_key_frame_of_another_setting_can_be_adopted(quality_bundle):
     np.testing.assert_allclose(found.disagreement_hw, expected.disagreement_hw, atol=1e-5)
 
 
-def test_a_bundle_without_it_has_no_disagreement(light_bundle):
+def test_a_bundle_without_it_has_no_disagreement(dis_bundle):
     key_image, image = moving_clip(SIZE, 2, (7, -4))
-    with closing(open_backend(light_bundle, DffConfig(backend='onnx', num_threads=1))) as backend:
+    with closing(open_backend(dis_bundle, DffConfig(backend='onnx', num_threads=1))) as backend:
         found = backend.propagate(image, backend.extract(key_image))
     assert found.disagreement is None and found.disagreement_hw is None

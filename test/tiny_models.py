@@ -38,7 +38,7 @@ def tiny_spec(flow_source: str = 'dis', **changes: object) -> ModelSpec:
 LIGHT = {'light_channels': 16, 'detail': True, 'correction_channels': 8}
 """Changes to `tiny_spec` that turn on all that the light net serves."""
 
-QUALITY = {**LIGHT, 'quality_channels': 6, 'fine_flow': False}
+QUALITY = {**LIGHT, 'quality_channels': 6}
 """The same and a quality net."""
 
 DETECTION: dict[str, object] = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_ros.confidence import MIN_DECAY_PER_S, ConfidenceCalibration
+from dff_ros.confidence import MIN_DECAY_PER_S, MIN_GAIN, ConfidenceCalibration
 from dff_ros.errors import ConfigError
 from dff_ros.evaluation.offsets import rounded
 
@@ -70,7 +70,7 @@ class ConfidenceCounts:
         decay, neither below its least value, by what was propagated.
 
         ConfigError where there is too little to fit to: fewer than MIN_PIXELS that were right, or wrong, per
-        frame, and as many that were propagated.
+        frame, and as many that were propagated; or where the head's probability tells nothing.
         """
         wrong, right = (int(number) for number in self.direct[1:].sum(0))
         if min(wrong, right) < MIN_PIXELS:
@@ -85,6 +85,11 @@ class ConfidenceCounts:
                 'of frames'
             )
         gain, offset = _round(_minimum(self._platt, np.array([1.0, 0.0])))
+        if gain < MIN_GAIN:
+            raise ConfigError(
+                'where the head is surer it is no more often right: do classes and labels of the data fit '
+                f'the bundle? (gain {gain:g}, needed is {MIN_GAIN:g})'
+            )
         scaled = ConfidenceCalibration(gain=gain, offset=offset)
         weight, decay = _round(_minimum(self._fall(scaled), np.array([0.5, 0.0]), is_bounded=True))
         return ConfidenceCalibration(
