@@ -19,7 +19,6 @@ from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from dff_ros.camera_info import Intrinsics
 from dff_ros.cameras import NO_NAME, topic_of
-from dff_ros.draw import mark_key
 from dff_ros.frame_facts import DROPPED, FrameFacts
 from dff_ros.messages import node_name
 from dff_ros.model_spec import ModelSpec
@@ -115,10 +114,7 @@ class Publishers:
         if self._overlay.get_subscription_count() == 0:
             return
         self._painter.alpha = alpha
-        label_map_HW = None if result.segmentation is None else result.segmentation.label_map_HW
-        picture = self._painter.draw(frame.image_HW3, label_map_HW, result.detections)
-        if result.is_key:
-            mark_key(picture)
+        picture = self._painter.picture(frame.image_HW3, result)
         self._overlay.publish(fill_image(self._overlay_message, header, picture))
 
     def publish_status(self, header: Header, facts: FrameFacts) -> None:
