@@ -1,7 +1,7 @@
 # Copyright 2026 dff_ros maintainers
 # SPDX-License-Identifier: Apache-2.0
 # make help lists the targets. Everything runs in .venv, which `make setup` makes and keeps up to date.
-.PHONY: setup test lint fuzz demo clean help
+.PHONY: setup test lint fuzz soak demo clean help
 .DEFAULT_GOAL := help
 
 PY := .venv/bin/python
@@ -27,6 +27,9 @@ test: lint ## lint and the whole default test suite (variable: PYTEST_ARGS)
 
 fuzz: setup ## many random images, whole and broken, into the conversions (variable: PYTEST_ARGS)
 	@$(PY) -m pytest -n auto --maxprocesses 4 --hypothesis-profile fuzz test/test_fuzz_inputs.py $(PYTEST_ARGS)
+
+soak: setup ## half an hour of random faults on the running node: memory, accounts, latency (variable: SOAK_ARGS)
+	@PYTHONPATH=. $(PY) benchmarks/soak.py --num_threads 2 --out benchmarks/soak.json --plot docs/images/soak.png $(SOAK_ARGS)
 
 demo: setup ## camera, node and live table over real DDS (variables: see below)
 	@exec $(PY) -m dff_ros.ros.demo $(DEMO_FLAGS)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rosbags.interfaces import Connection, MessageDefinitionFormat
 
@@ -18,9 +18,11 @@ from dff_ros.cameras import topic_of
 from dff_ros.frame_facts import DROPPED, FrameFacts
 from dff_ros.messages import node_name
 from dff_ros.model_spec import ModelSpec
-from dff_ros.overlay import Overlay
 from dff_ros.tasks import DETECTION, SEGMENTATION
 from dff_ros.types import Detections, Frame, Segmentation, StepResult
+
+if TYPE_CHECKING:
+    from dff_ros.overlay import Overlay
 
 LABEL_MAP_TOPIC, BOX_TOPIC = 'dff/segmentation', 'dff/detections'
 OUTPUTS = {
@@ -75,6 +77,12 @@ def copied_topic(connection: Connection) -> Topic:
     )
 
 
+def _open_painter(spec: ModelSpec) -> Overlay:
+    from dff_ros.overlay import Overlay  # it needs OpenCV, all else here does not
+
+    return Overlay(spec)
+
+
 class BagOutlet:
     """Takes the answers of one camera (`pipeline.Outlet`): `write(name, message)` puts one into the bag at
     the time of the image; None in a replay, when nothing is written.
@@ -85,7 +93,7 @@ class BagOutlet:
         self.num_keys = 0
         self._name = node_name(camera)
         self._spec = spec
-        self._painter = Overlay(spec) if overlay else None
+        self._painter = _open_painter(spec) if overlay else None
 
     def label_info(self, time_ns: int) -> None:
         """The names of the classes, once, at the beginning."""

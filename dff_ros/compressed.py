@@ -76,13 +76,15 @@ def decode_compressed(
     return pixels, facts.codec
 
 
-def require_opencv() -> ModuleType:
-    """OpenCV; BackendUnavailableError says what to install where it is missing or does not load."""
+def require_opencv(who: str = 'compressed images need') -> ModuleType:
+    """OpenCV; BackendUnavailableError says who needs it and what to install where it is missing or does not
+    load.
+    """
     try:
         import cv2
     except Exception as error:  # built for another NumPy it may raise anything
         raise BackendUnavailableError(
-            f'compressed images need OpenCV ({error}): install python3-opencv, or by pip '
+            f'{who} OpenCV ({error}): install python3-opencv, or by pip '
             'opencv-python-headless; OpenCV of a system loads with the NumPy of that system'
         ) from error
     return cv2

@@ -25,6 +25,9 @@ _SIGNS = (
     'cudaerrormemoryallocation',
 )
 
+_OTHER = 'static tls block'
+"""Of the loader, which says `cannot allocate memory in` it of a library that is loaded too late (on ARM)."""
+
 REMEDY = 'use a smaller image, fewer cameras or tasks, or refresh: inline'
 """Against too little memory."""
 
@@ -36,7 +39,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     seen: BaseException | None = error
     while seen is not None:
         text = f'{type(seen).__name__}: {seen}'.lower()
-        if isinstance(seen, MemoryError) or any(sign in text for sign in _SIGNS):
+        is_said = _OTHER not in text and any(sign in text for sign in _SIGNS)
+        if isinstance(seen, MemoryError) or is_said:
             return True
         seen = seen.__cause__ or seen.__context__
     return False

@@ -20,6 +20,10 @@ hypothesis.settings.register_profile('dff', deadline=None)  # a machine may be s
 hypothesis.settings.register_profile('fuzz', deadline=None, max_examples=20_000)  # `make fuzz`
 hypothesis.settings.load_profile('dff')
 
+LONGEST = (
+    'test_soak.py', 'test_light_backends.py', 'test_demo.py', 'test_backends.py', 'test_dff_training.py',
+    'test_invariants.py', 'test_clockwork.py', 'test_detect_backends.py', 'test_reliability_process.py',
+)  # fmt: skip
 # Above 101 the ports of a domain reach into the range that Linux hands out to other programs.
 DOMAIN_IDS = range(1, 102)
 SHARED_DATA = Path(__file__).resolve().parents[2] / 'shared' / 'data'
@@ -51,9 +55,16 @@ def pytest_configure(config: pytest.Config) -> None:
     logs = tempfile.TemporaryDirectory(prefix='dff_ros_test_log_')
     config.add_cleanup(logs.cleanup)
     os.environ['ROS_LOG_DIR'] = logs.name
+    if hasattr(config.option, 'loadscopereorder'):
+        config.option.loadscopereorder = False  # pytest-xdist: begin with LONGEST, not with many tests
     # Several workers share the cores; a process alone takes two, as many as a small machine has.
     os.environ.setdefault('OMP_NUM_THREADS', '1' if _is_worker() else '2')
     os.environ.setdefault('OMP_WAIT_POLICY', 'passive')  # threads that spin take the cores from each other
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: one that begins when the others end would add all its time."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 def _is_worker() -> bool:

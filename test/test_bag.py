@@ -32,16 +32,14 @@ from made_bags import (
 )
 from rosbags.interfaces import QosDurability
 from rosbags.rosbag2 import Reader
-from rosbags.rosbag2.storage_mcap import McapWriter
-from rosbags.rosbag2.storage_sqlite3 import Sqlite3Writer
 
 from dff_ros import cli
 from dff_ros.bag_job import BagJob, BagOptions
-from dff_ros.bag_messages import COMPRESSED, IMAGE, typestore
+from dff_ros.bag_messages import COMPRESSED, typestore
 from dff_ros.bag_outlet import OUTPUTS
 from dff_ros.bag_run import answer_bag
 from dff_ros.config import DffConfig, KeyframeConfig
-from dff_ros.errors import ConfigError, DataError, DffError
+from dff_ros.errors import ConfigError
 
 CONFIG = DffConfig(keyframe=KeyframeConfig(interval=3))
 TOPIC = '/camera/image_raw'
@@ -170,21 +168,6 @@ def test_several_cameras_are_listed_chosen_and_named(tmp_path):
     assert len(on(read_bag(tmp_path / 'one'), '/dff/segmentation')) == 3
 
 
-def test_unreadable_message_is_copied_counted_and_the_next_one_answered(tmp_path):
-    items = plain_items(3)
-    items[2] = Item(TOPIC, IMAGE, items[2].time_ns, items[2].data[:90])
-    told = []
-    source = write_bag(tmp_path / 'in', items)
-    summary = answer(source, tmp_path / 'out', tell=told.append)
-    found = read_bag(tmp_path / 'out')
-    assert [one for one in found if 'dff' not in one.topic] == items
-    assert summary['dropped'] == {'unreadable': 1} and summary['answered'] == 2
-    assert facts(found)[-1]['dropped.unreadable'] == '1' and facts(found)[-1]['received'] == '3'
-    assert [text for text in told if isinstance(text, str)] == [
-        f'{source}: message 3 on {TOPIC} cannot be read: left out'
-    ]
-
-
 def test_compressed_images_below_a_raw_topic(tmp_path):
     cv2 = pytest.importorskip('cv2')
     _, png = cv2.imencode('.png', np.full((32, 48, 3), 7, np.uint8))
@@ -208,30 +191,6 @@ def test_compressed_images_below_a_raw_topic(tmp_path):
     assert len(on(found, '/dff/camera_info')) == 1
 
 
-def damage(source, how):
-    file = next(source.glob('*.*[!l]'))
-    if how == 'truncated':
-        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    elif how == 'empty':
-        file.write_bytes(b'')
-    elif how == 'no metadata':
-        (source / 'metadata.yaml').unlink()
-        file.rename(file.with_name(f'a{file.suffix}'))
-        (source / f'b{file.suffix}').write_bytes(b'')
-    elif how == 'bad metadata':
-        (source / 'metadata.yaml').write_text('rosbag2_bagfile_information: [')
-
-
-@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
-@pytest.mark.parametrize('how', ['truncated', 'empty', 'no metadata', 'bad metadata'])
-def test_broken_bag_is_refused_with_the_remedy(tmp_path, storage, how):
-    source = write_bag(tmp_path / 'in', plain_items(40), storage)
-    damage(source, how)
-    with pytest.raises(DataError, match=r'in (cannot be read|has no metadata|is damaged).*ros2 bag reindex'):
-        answer(source, tmp_path / 'out')
-    assert not (tmp_path / 'out').exists()
-
-
 def test_one_file_without_metadata_and_an_mcap_without_index_are_read(tmp_path, monkeypatch):
     source = write_bag(tmp_path / 'in', plain_items(2))
     (source / 'metadata.yaml').unlink()
@@ -248,54 +207,6 @@ def test_bag_without_images_says_what_it_has(tmp_path):
     source = write_bag(tmp_path / 'in', plain_items(1)[1:])
     with pytest.raises(ConfigError, match='no images .*only /chatter'):
         answer(source, tmp_path / 'out')
-
-
-@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
-def test_disk_full_leaves_what_is_finished_and_the_same_command_goes_on(tmp_path, monkeypatch, storage):
-    source = write_bag(tmp_path / 'in', plain_items(12))
-    expected = answer(source, tmp_path / 'whole', storage=storage, part_frames=3)
-    written = []
-    with monkeypatch.context() as patch:
-        if storage == 'sqlite3':
-            begin = Sqlite3Writer.__init__
-
-            def begin_small(self, *args):
-                begin(self, *args)
-                written.append(1)
-                if len(written) == 3:
-                    self.conn.execute('PRAGMA max_page_count = 14')
-
-            patch.setattr(Sqlite3Writer, '__init__', begin_small)
-        else:
-            write = McapWriter.write
-
-            def write_some(self, *args):
-                written.append(1)
-                if len(written) > 45:
-                    raise OSError(28, 'No space left on device')
-                write(self, *args)
-
-            patch.setattr(McapWriter, 'write', write_some)
-        with pytest.raises(
-            DffError, match='the disk is full; .* stays in out.part, and the same command goes on'
-        ):
-            answer(source, tmp_path / 'out', storage=storage, part_frames=3)
-    assert not (tmp_path / 'out').exists()
-    backend = FakeBackend()
-    summary = answer(source, tmp_path / 'out', storage=storage, part_frames=3, backend=backend)
-    assert summary['resumed_at'] == 11  # 6 images and the texts between them
-    assert not any(call.endswith(('->4', 'extract 0')) for call in backend.calls)
-    assert without_times(read_bag(tmp_path / 'out')) == without_times(read_bag(tmp_path / 'whole'))
-    assert {**summary, 'resumed_at': None, 'fps': 0, 'elapsed_s': 0, 'out': ''} == {
-        **expected, 'fps': 0, 'elapsed_s': 0, 'out': ''
-    }  # fmt: skip
-
-
-def test_unwritable_out_is_refused(tmp_path):
-    source = write_bag(tmp_path / 'in', plain_items(1))
-    (tmp_path / 'file').write_text('in the way')
-    with pytest.raises(DffError, match='cannot write .*file/out'):
-        answer(source, tmp_path / 'file' / 'out')
 
 
 def test_finished_output_is_kept_unless_overwritten_and_other_settings_are_named(tmp_path):

@@ -14,11 +14,10 @@ import pytest
 pytest.importorskip('rosbags')
 pytest.importorskip('cv2')
 from killed_bag import CONFIG, PART_FRAMES
-from made_bags import KILL_AT, open_fake, plain_items, read_bag, without_times, write_bag
+from made_bags import open_fake, plain_items, read_bag, write_bag
 
 from dff_ros.bag_job import BagJob, BagOptions
 from dff_ros.bag_jobs import answer_in_processes, answer_on_cluster, find_bags, output_paths, with_threads
-from dff_ros.bag_run import answer_bag
 from dff_ros.commands import bag as command
 from dff_ros.config import DffConfig
 from dff_ros.errors import BackendUnavailableError, ConfigError
@@ -51,30 +50,6 @@ def test_recordings_are_found_and_their_outputs_named(tmp_path):
         find_bags([tmp_path / 'drives' / 'notes'])
     with pytest.raises(ConfigError, match='nowhere does not exist'):
         find_bags([tmp_path / 'nowhere'])
-
-
-def test_a_broken_and_a_killed_recording_cost_the_others_nothing(tmp_path, monkeypatch):
-    """The process of the longest recording is killed; the next run goes on with it and keeps the others."""
-    bags = [
-        write_bag(tmp_path / name, plain_items(number)) for name, number in (('a', 6), ('b', 6), ('c', 14))
-    ]
-    (bags[1] / 'b.mcap').write_bytes(b'not a recording')
-    jobs = jobs_of(bags, tmp_path / 'out')
-    monkeypatch.setenv(KILL_AT, '10')
-    told = []
-    outcomes = answer_in_processes(jobs, 2, lambda job, what: told.append((job.source.name, what)), open_fake)
-    assert [outcome.summary and outcome.summary['answered'] for outcome in outcomes] == [5, None, None]
-    assert 'b cannot be read' in outcomes[1].failure
-    assert outcomes[2].failure == 'its process was ended by SIGKILL: is there enough memory? Try fewer --jobs'
-    assert {name for name, _ in told} == {'a', 'b', 'c'} and told[-1][1] in outcomes
-    monkeypatch.delenv(KILL_AT)
-    again = answer_in_processes(jobs, 2, lambda job, what: None, open_fake)
-    assert again[0].summary == {
-        'bag': str(bags[0]), 'out': str(tmp_path / 'out' / 'a'), 'finished_before': True
-    }  # fmt: skip
-    assert again[1].summary is None and again[2].summary['resumed_at'] == 15
-    answer_bag(BagJob(bags[2], tmp_path / 'alone', CONFIG, jobs[2].options), open_model=open_fake)
-    assert without_times(read_bag(tmp_path / 'out' / 'c')) == without_times(read_bag(tmp_path / 'alone'))
 
 
 def test_the_command_ends_with_1_and_a_table_where_one_of_several_failed(tmp_path, monkeypatch, capsys):

@@ -7,10 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +16,6 @@ pytest.importorskip('rosbags')
 pytest.importorskip('cv2')
 from killed_bag import CONFIG, PART_FRAMES
 from made_bags import (
-    KILL_AT,
     Item,
     KilledBackend,
     facts,
@@ -36,7 +31,6 @@ from made_bags import (
 )
 from test_bag import TOPIC, fail_at
 
-from dff_ros import bag_parts
 from dff_ros.bag_job import BagJob, BagOptions
 from dff_ros.bag_journal import JournalBackend
 from dff_ros.bag_run import answer_bag
@@ -61,72 +55,6 @@ def answer(source, out, backend, storage='mcap', config=CONFIG, **rest):
     return answer_bag(
         BagJob(source, out, config, options), open_model=lambda config: open_fake(config, backend), **rest
     )
-
-
-def run_killed(source, out, storage, at):
-    """Killed at its n-th call of the networks."""
-    done = subprocess.run(
-        [sys.executable, HERE / 'killed_bag.py', source, out, storage],
-        env=os.environ | {KILL_AT: str(at), 'PYTHONPATH': os.pathsep.join([str(HERE.parent), str(HERE)])},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
-
-
-@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
-def test_killed_by_sigkill_twice_it_ends_with_the_messages_of_an_uninterrupted_run(tmp_path, storage):
-    source = recording(tmp_path)
-    whole = KilledBackend(0)
-    expected = answer(source, tmp_path / 'whole', whole, storage)
-    out = tmp_path / 'out'
-    for at in (2, 7):  # in the first part, and in the third; the second run replays nothing
-        run_killed(source, out, storage, at)
-        assert not out.exists() and (tmp_path / 'out.part' / 'run.json').is_file()
-    assert len(list((tmp_path / 'out.part').glob('out_?.json'))) == 2
-    run_killed(source, out, storage, 7)
-    assert len(list((tmp_path / 'out.part').glob('out_?.json'))) == 3
-    last = KilledBackend(0)
-    summary = answer(source, out, last, storage)
-    assert without_times(read_bag(out)) == without_times(read_bag(tmp_path / 'whole'))
-    assert [p.name for p in sorted(out.iterdir())] == [
-        p.name.replace('whole', 'out') for p in sorted((tmp_path / 'whole').iterdir())
-    ]
-    changed = {'out', 'fps', 'elapsed_s', 'resumed_at'}
-    assert {k: v for k, v in summary.items() if k not in changed} == {
-        k: v for k, v in expected.items() if k not in changed
-    }
-    assert summary['resumed_at'] == 23 and summary['dropped'] == {
-        'conversion': 1, 'duplicate_stamp': 1, 'engine_error': 1, 'unreadable': 1
-    }  # fmt: skip
-    # of the 12 images before, at most the key frame in use is computed again
-    again = [call for call in last.calls if call.startswith('extract') and int(call.split()[1]) < 12]
-    assert len(again) <= 1 and not any(int(call.split('>')[1]) < 12 for call in last.calls if '>' in call)
-    reasons = {f['reason'] for f in facts(read_bag(out))}
-    assert {'motion', 'no_key', 'engine_error', 'conversion', 'duplicate_stamp'} <= reasons
-    assert len(on(read_bag(out), '/dff/label_info')) == 1
-
-
-def test_ended_while_the_parts_are_put_together_it_is_done_again(tmp_path, monkeypatch):
-    source = recording(tmp_path)
-    answer(source, tmp_path / 'whole', KilledBackend(0))
-    replace, done = os.replace, []
-
-    def ended(source, target):
-        if Path(source).suffix == '.mcap':
-            done.append(source)
-            if len(done) == 3:
-                raise OSError(28, 'No space left on device')
-        replace(source, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(bag_parts.os, 'replace', ended)
-        with pytest.raises(DffError, match='the disk is full'):
-            answer(source, tmp_path / 'out', KilledBackend(0))
-    last = KilledBackend(0)
-    answer(source, tmp_path / 'out', last)
-    assert [call for call in last.calls if call != 'close'] == []
-    assert without_times(read_bag(tmp_path / 'out')) == without_times(read_bag(tmp_path / 'whole'))
 
 
 def test_a_bundle_goes_on_with_the_same_answers(tmp_path, quality_bundle):

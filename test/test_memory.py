@@ -72,7 +72,13 @@ def test_a_memory_error_is_known_by_its_class_and_as_a_cause():
 
 
 @pytest.mark.parametrize(
-    'error', [RuntimeError('frame 1 fails'), ValueError('bad shape (3, 4)'), KeyError('memory_map')]
+    'error',
+    [
+        RuntimeError('frame 1 fails'),
+        ValueError('bad shape (3, 4)'),
+        KeyError('memory_map'),
+        ImportError('libgomp.so.1: cannot allocate memory in static TLS block'),
+    ],
 )
 def test_other_errors_are_not(error):
     assert not memory.is_out_of_memory(error)

@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 from fake_backend import FakeBackend
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -39,10 +40,12 @@ def other(graph, ros_context):
 
 
 def told(node: DffNode, capfd: pytest.CaptureFixture[str]) -> list[str]:
-    """What the node under test warned of; the other one says what rclpy says."""
+    """What the node under test warned of its endpoints; the other one says what rclpy says, and a node of
+    the same name may have been killed in this domain by the test before.
+    """
     wait_until(lambda: not node._endpoints._untold, 'the name of the other node')
     lines = [line for line in capfd.readouterr().err.splitlines() if '[WARN]' in line]
-    return [line.split('[dff_node]: ')[1] for line in lines if '[dff_node]: ' in line]
+    return [line.split('[dff_node]: ')[1] for line in lines if '[dff_node]: /' in line]
 
 
 def counts(node) -> dict[str, str]:
@@ -69,6 +72,32 @@ def test_a_reader_that_asks_for_the_last_message(graph, other, capfd):
         '/dff/segmentation: /usb/driver gets nothing from this node (durability): it asks for reliable, '
         'transient_local, the publisher offers reliable, volatile; give the other side the durability of '
         f'this one, or set {DURABILITY} to transient_local before configure'
+    ]
+
+
+@pytest.mark.parametrize(
+    ('policy', 'asked', 'told_of_it', 'offered'),
+    [
+        ('deadline', {'deadline': Duration(seconds=0.5)}, 'deadline 0.5 s', 'deadline infinite'),
+        (
+            'liveliness',
+            {'liveliness_lease_duration': Duration(seconds=2)},
+            'automatic within 2 s',
+            'system_default within infinite',
+        ),
+    ],
+)
+def test_a_reader_that_asks_for_more_than_parameters_can_give(
+    graph, other, capfd, policy, asked, told_of_it, offered
+):
+    node = graph.start_node(FakeBackend())
+    profile = QoSProfile(depth=1, **asked)
+    other.create_subscription(Image, '/dff/segmentation', lambda message: None, profile)
+    wait_until(lambda: node._endpoints.mismatches, 'the mismatch')
+    assert told(node, capfd) == [
+        f'/dff/segmentation: /usb/driver gets nothing from this node ({policy}): it asks for reliable, '
+        f'volatile, {told_of_it}, the publisher offers reliable, volatile, {offered}; give the other side '
+        f'the {policy} of this one'
     ]
 
 

@@ -85,10 +85,12 @@ def next_is_key(line: Line) -> bool:
 def test_a_backend_that_raises_costs_one_frame(line, step, error, reason, detail):
     while next_is_key(line) != (step == 'extract'):
         pass
+    resets = line.count('resets.error')
     line.backend.faults[step] = error
     good = line.assert_dropped(line.next_image(), reason, detail, 'the next frame starts afresh')
     assert line.backend.faults == {}
     assert (good['state'], good['reset_cause']) == ('key', 'error')
+    assert line.count('resets.error') == resets + 1
 
 
 def test_an_exit_within_the_backend_costs_one_frame(line):
@@ -128,7 +130,7 @@ def test_a_background_refresh_that_raises_costs_one_frame():
         assert answers[-1]['reason'] == 'out_of_memory'
         good = line.is_good_answered()
         assert (good['state'], good['reset_cause']) == ('key', 'error')
-        assert line.count('dropped') == 1
+        assert (line.count('dropped.out_of_memory'), line.count('resets.error')) == (1, 1)
 
 
 def test_a_slow_backend_loses_frames_to_newer_ones():

@@ -114,9 +114,9 @@ def test_a_subscriber_that_never_reads_holds_up_nobody(line):
 
 
 @pytest.mark.parametrize('topic', ['dff/segmentation', 'dff/confidence'])
-def test_a_subscriber_that_cannot_be_matched_is_counted_and_the_others_go_on(line, topic):
+def test_a_subscriber_that_cannot_be_matched_is_told_and_the_others_go_on(line, capfd, topic):
     def count() -> int:
-        return sum(line.node._endpoints.mismatches.values())
+        return int(line.node._reports()[0].values['qos_mismatches'])
 
     before = count()
     late_joiner = Node('late_joiner', context=line.graph.context, namespace=line.graph.namespace)
@@ -124,6 +124,15 @@ def test_a_subscriber_that_cannot_be_matched_is_counted_and_the_others_go_on(lin
     late_joiner.create_subscription(Image, topic, lambda message: None, profile)
     wait_until(lambda: count() == before + 1, 'the mismatch')
     line.is_good_answered()
+    logged: list[str] = []
+
+    def is_told() -> bool:
+        logged.extend(capfd.readouterr().err.splitlines())
+        return any('/late_joiner gets nothing from this node' in text for text in logged)
+
+    wait_until(is_told, 'the warning')
+    (text,) = [text for text in logged if 'gets nothing' in text]
+    assert '/peer' not in text and 'it asks for reliable, transient_local' in text
     late_joiner.destroy_node()
 
 

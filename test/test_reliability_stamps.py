@@ -55,11 +55,12 @@ def test_a_jump_of_the_stamp_makes_a_key_frame_and_is_counted(line, later_ns, ca
 
 
 def test_zero_stamps_are_answered_and_are_no_duplicates(line):
-    duplicates = line.count('dropped.duplicate_stamp')
+    duplicates, zeros = line.count('dropped.duplicate_stamp'), line.count('stamps.zero')
     states = [line.ask(image_message(9, stamp_ns=0))['state'] for _ in range(3)]
     assert set(states) <= {'key', 'propagated'}
     line.is_good_answered()
     assert line.count('dropped.duplicate_stamp') == duplicates
+    assert line.count('stamps.zero') == zeros + 3
 
 
 def test_a_bag_that_loops_begins_with_a_key_frame_each_time(line):

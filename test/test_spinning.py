@@ -11,6 +11,8 @@ import pytest
 
 pytest.importorskip('rclpy')
 
+from rcl_interfaces.msg import Parameter, ParameterValue
+from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
@@ -98,3 +100,33 @@ def test_a_callback_that_fails_now_and_then_costs_itself_alone(node, ros_context
     spinning.end()
     assert not ended.is_set()
     assert capfd.readouterr().err.count('ValueError: bad request') == 20
+
+
+def test_values_of_no_type_are_refused_by_name_and_set_nothing(node, ros_context, capfd):
+    """Asked more often in a row than callbacks may fail."""
+    node.declare_parameter('rate', 30)
+    ended = threading.Event()
+    spinning = Spinning(node, ended.set, ros_context)
+    client = Node('client', context=ros_context)
+    caller = Spinning(client, context=ros_context)
+    each = client.create_client(SetParameters, '/spun/set_parameters')
+    atomic = client.create_client(SetParametersAtomically, '/spun/set_parameters_atomically')
+    good = Parameter(name='rate', value=ParameterValue(type=2, integer_value=10))
+    bad = Parameter(name='size', value=ParameterValue(type=77))
+    for one in (spinning, caller):
+        one.start()
+    assert each.wait_for_service(LIMIT_S) and atomic.wait_for_service(LIMIT_S)
+    reason = "'size' has a value of type 77, which ROS does not have"
+    for _ in range(15):
+        results = each.call(SetParameters.Request(parameters=[good, bad]), LIMIT_S).results
+        assert [(result.successful, result.reason) for result in results] == [(False, reason)] * 2
+        result = atomic.call(SetParametersAtomically.Request(parameters=[good, bad]), LIMIT_S).result
+        assert (result.successful, result.reason) == (False, reason)
+    assert node.get_parameter('rate').value == 30
+    (result,) = each.call(SetParameters.Request(parameters=[good]), LIMIT_S).results
+    assert (result.successful, node.get_parameter('rate').value) == (True, 10)
+    for one in (caller, spinning):
+        one.end()
+    client.destroy_node()
+    assert not ended.is_set()
+    assert 'Traceback' not in capfd.readouterr().err

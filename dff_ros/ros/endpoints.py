@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration, Infinite
 from rclpy.event_handler import (
     IncompatibleTypeInfo,
     PublisherEventCallbacks,
@@ -117,7 +119,8 @@ class Endpoints:
             others = [info for info in found if not _match(info.qos_profile, ours)]
             return (
                 f'{topic}: {_names(others, "a publisher")} cannot reach this node ({policy}): '
-                f'it offers {_settings(others)}, the subscription asks for {qos.in_words(ours)}; '
+                f'it offers {_settings(others, policy)}, the subscription asks for '
+                f'{qos.in_words(ours, policy)}; '
                 f'{_remedy(topic, "subscription", policy, others)}'
             )
 
@@ -133,7 +136,8 @@ class Endpoints:
             others = [info for info in found if not _match(ours, info.qos_profile)]
             return (
                 f'{topic}: {_names(others, "a subscription")} gets nothing from this node ({policy}): '
-                f'it asks for {_settings(others)}, the publisher offers {qos.in_words(ours)}; '
+                f'it asks for {_settings(others, policy)}, the publisher offers '
+                f'{qos.in_words(ours, policy)}; '
                 f'{_remedy(topic, "publisher", policy, others)}'
             )
 
@@ -181,8 +185,19 @@ class Endpoints:
 
 
 def _match(offered: QoSProfile, asked: QoSProfile) -> bool:
-    compatibility, _ = qos_check_compatible(offered, asked)
+    compatibility, _ = qos_check_compatible(_without_limits(offered), _without_limits(asked))
     return bool(compatibility != QoSCompatibility.ERROR)
+
+
+def _without_limits(profile: QoSProfile) -> QoSProfile:
+    """The graph tells a time that is not limited as an infinite one, the node's own profiles as 0, and rmw
+    takes the two for different.
+    """
+    plain = copy.copy(profile)
+    for name in ('deadline', 'lifespan', 'liveliness_lease_duration'):
+        if getattr(plain, name) == Infinite:
+            setattr(plain, name, Duration())
+    return plain
 
 
 def _names(ends: list[TopicEndpointInfo], unknown: str) -> str:
@@ -191,14 +206,16 @@ def _names(ends: list[TopicEndpointInfo], unknown: str) -> str:
     return ' and '.join(sorted(set(paths))) or unknown
 
 
-def _settings(ends: list[TopicEndpointInfo]) -> str:
+def _settings(ends: list[TopicEndpointInfo], policy: str) -> str:
     """Of the other side; it may have gone again before it is asked for."""
-    return ' and '.join(sorted({qos.in_words(info.qos_profile) for info in ends})) or 'something else'
+    return ' and '.join(sorted({qos.in_words(info.qos_profile, policy) for info in ends})) or 'something else'
 
 
 def _remedy(topic: str, entity: str, policy: str, others: list[TopicEndpointInfo]) -> str:
     remedy = f'give the other side the {policy} of this one'
+    if policy not in qos.OVERRIDABLE:
+        return remedy
     values = {getattr(info.qos_profile, policy).name.lower() for info in others}
-    if policy not in qos.OVERRIDABLE or len(values) != 1:
+    if len(values) != 1:
         return remedy
     return f'{remedy}, or set qos_overrides.{topic}.{entity}.{policy} to {values.pop()} before configure'

@@ -28,6 +28,7 @@ from rclpy.utilities import remove_ros_args
 from dff_ros.errors import DffError
 from dff_ros.ros.ending import is_parent_there
 from dff_ros.ros.interrupts import Interrupts
+from dff_ros.ros.requests import refuse_malformed_sets
 
 EXIT_OK, EXIT_FAILURE, EXIT_USER_ERROR = 0, 1, 2
 
@@ -135,6 +136,7 @@ class Spinning:
         self, node: Node, on_error: Callable[[], None] = lambda: None, context: Context | None = None
     ) -> None:
         self._executor = SingleThreadedExecutor(context=context)
+        refuse_malformed_sets(node)
         self._executor.add_node(node)
         self._context, self._on_error = context, on_error
         self._is_over = threading.Event()

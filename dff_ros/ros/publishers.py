@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
@@ -19,16 +19,20 @@ from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from dff_ros.camera_info import Intrinsics
 from dff_ros.cameras import NO_NAME, topic_of
+from dff_ros.compressed import require_opencv
+from dff_ros.errors import BackendUnavailableError
 from dff_ros.frame_facts import DROPPED, FrameFacts
 from dff_ros.messages import node_name
 from dff_ros.model_spec import ModelSpec
-from dff_ros.overlay import Overlay
 from dff_ros.ros import frame_status, qos
 from dff_ros.ros.camera_infos import to_camera_info
 from dff_ros.ros.conversions import fill_image, to_detection_array, to_diagnostics, to_label_info
 from dff_ros.ros.endpoints import Endpoints
 from dff_ros.tasks import DETECTION, SEGMENTATION
 from dff_ros.types import Detections, Frame, Segmentation, StepResult
+
+if TYPE_CHECKING:  # it needs OpenCV, all else here does not
+    from dff_ros.overlay import Overlay
 
 TASK_TOPICS = {SEGMENTATION: 'dff/segmentation', DETECTION: 'dff/detections'}
 """Where the answers of each task are published."""
@@ -79,7 +83,7 @@ class Publishers:
     def open_tasks(self, spec: ModelSpec, stamp: Time) -> None:
         """Add the topics of the model's tasks, and latch the names of its label map's classes."""
         self._spec = spec
-        self._painter = Overlay(spec)
+        self._painter = self._open_painter(spec)
         if SEGMENTATION in spec.tasks:
             self._segmentation = self._advertise(Image, TASK_TOPICS[SEGMENTATION])
             self._confidence = self._advertise(Image, 'dff/confidence')
@@ -88,6 +92,17 @@ class Publishers:
             self._label_info.publish(to_label_info(spec.class_names, stamp))
         if DETECTION in spec.tasks:
             self._detections = self._advertise(Detection2DArray, TASK_TOPICS[DETECTION])
+
+    def _open_painter(self, spec: ModelSpec) -> Overlay | None:
+        """None where OpenCV is missing or of another NumPy, which is logged."""
+        try:
+            require_opencv('dff/overlay stays empty, it needs')
+        except BackendUnavailableError as error:
+            self._node.get_logger().warning(str(error))
+            return None
+        from dff_ros.overlay import Overlay
+
+        return Overlay(spec)
 
     def _advertise(self, kind: type, topic: str) -> Publisher:
         profile = self.PROFILES[topic]()
@@ -111,7 +126,7 @@ class Publishers:
 
     def publish_overlay(self, header: Header, frame: Frame, result: StepResult, alpha: float) -> None:
         """The image under class colours and boxes, drawn only while someone listens."""
-        if self._overlay.get_subscription_count() == 0:
+        if self._painter is None or self._overlay.get_subscription_count() == 0:
             return
         self._painter.alpha = alpha
         picture = self._painter.picture(frame.image_HW3, result)

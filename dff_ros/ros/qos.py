@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 
+from rclpy.duration import Duration, Infinite
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -66,9 +67,21 @@ def overridable() -> QoSOverridingOptions:
     return QoSOverridingOptions([QoSPolicyKind[name.upper()] for name in OVERRIDABLE])
 
 
-def in_words(profile: QoSProfile) -> str:
-    """What has to match between two sides: `reliable, transient_local`."""
-    return f'{profile.reliability.name}, {profile.durability.name}'.lower()
+def in_words(profile: QoSProfile, policy: str = '') -> str:
+    """What has to match between two sides: `reliable, transient_local`, and what `policy` (deadline or
+    liveliness, which hardly anybody sets) is.
+    """
+    words = [profile.reliability.name, profile.durability.name]
+    if policy == 'deadline':
+        words.append(f'deadline {_seconds(profile.deadline)}')
+    elif policy == 'liveliness':
+        words.append(f'{profile.liveliness.name} within {_seconds(profile.liveliness_lease_duration)}')
+    return ', '.join(words).lower()
+
+
+def _seconds(duration: Duration) -> str:
+    is_set = 0 < duration.nanoseconds < Infinite.nanoseconds
+    return f'{duration.nanoseconds / 1e9:g} s' if is_set else 'infinite'
 
 
 def override_parameters(node: Node, entity: str, topic: str, profile: QoSProfile) -> list[Parameter]:
