@@ -113,7 +113,7 @@ class FrameFacts:
             facts |= {'reason': self.reason, 'detail': self.detail}
         if self.result is not None:
             facts |= _of_result(self.result, is_answered=self.state != SKIPPED)
-        if self.latency_ms is not None:
+        if self.latency_ms is not None or self.state == IDLE:
             facts |= self._times()
         if self.setup is not None:
             facts |= self.setup.values()
@@ -121,7 +121,7 @@ class FrameFacts:
 
     def _times(self) -> dict[str, object]:
         stages = {} if self.result is None else dataclasses.asdict(self.result.timings)
-        return {'convert_ms': self.convert_ms, **stages, 'latency_ms': self.latency_ms}
+        return {'convert_ms': self.convert_ms, **stages, 'latency_ms': _text_or(self.latency_ms)}
 
 
 def state_of(result: StepResult) -> str:

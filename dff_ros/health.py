@@ -87,7 +87,7 @@ class Figures:
 class _Answer:
     time_s: float
     state: str
-    latency_ms: float
+    latency_ms: float | None
     age_frames: int
     age_s: float
 
@@ -118,8 +118,8 @@ class CameraHealth:
             if self._waiting_since_s is None:
                 self._waiting_since_s = self._last_image_s
 
-    def answered(self, state: str, latency_ms: float, age_frames: int, age_s: float) -> None:
-        """An image was answered; `state` as in `dff/status`."""
+    def answered(self, state: str, latency_ms: float | None, age_frames: int, age_s: float) -> None:
+        """An image was answered; `state` as in `dff/status`, no latency where no task was due on it."""
         with self._lock:
             self._answers.append(_Answer(self._now_s(), state, latency_ms, age_frames, age_s))
             self._waiting_since_s = None
@@ -139,7 +139,7 @@ class CameraHealth:
             silence_s = now_s - self._last_image_s
         span_s = max(now_s - since_s, 1e-3)
         worked = [answer for answer in answers if answer.state != 'idle']
-        p50, p99 = _percentiles(answer.latency_ms for answer in answers)
+        p50, p99 = _percentiles(one.latency_ms for one in answers if one.latency_ms is not None)
         return Figures(
             rate_in_hz=(counts.received - first.received) / span_s,
             rate_out_hz=(counts.processed - first.processed) / span_s,

@@ -161,8 +161,12 @@ class Pipeline:
         self.health.answered(facts.state, latency_ms, result.age_frames, result.age_s)
         self._outlet.publish_status(item.message.header, facts)
 
-    def _publish(self, item: Received, frame: Frame, result: StepResult, config: DffConfig) -> float:
-        """Publish the answers, then the overlay; the milliseconds from the image's receipt to its answers."""
+    def _publish(self, item: Received, frame: Frame, result: StepResult, config: DffConfig) -> float | None:
+        """Publish the answers, then the overlay; the milliseconds from the image's receipt to its answers,
+        None where it has none.
+        """
+        if result.is_idle:
+            return None
         header = item.message.header
         if result.segmentation is not None:
             self._outlet.publish_segmentation(header, result.segmentation)
@@ -170,8 +174,7 @@ class Pipeline:
         if result.detections is not None:
             self._outlet.publish_detections(header, result.detections)
         latency_ms = ms_since(item.received_ns)
-        if not result.is_idle:
-            self._outlet.publish_overlay(header, frame, result, config.overlay.alpha)
+        self._outlet.publish_overlay(header, frame, result, config.overlay.alpha)
         return latency_ms
 
     def _publish_camera_info(self, header: Any, frame: Frame, answer: Segmentation) -> None:

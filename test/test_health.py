@@ -113,13 +113,14 @@ def test_figures_are_of_the_window_and_drops_of_the_last_look():
     assert (seen.rate_in_hz, seen.latency_p99_ms, seen.key_ratio) == (0.0, None, None)
 
 
-def test_idle_frames_have_latencies_but_no_part_in_ratios():
+def test_idle_frames_have_no_part_in_latencies_and_ratios():
     health = CameraHealth(Clock())
     health.begin(counts())
     for state in ('idle', 'idle', 'key', 'idle'):
-        health.answered(state, 4.0, 0, 0.0)
+        health.answered(state, 4.0 if state == 'key' else None, 0, 0.0)
     seen = health.figures(counts(received=4, processed=4))
-    assert (seen.key_ratio, seen.latency_p50_ms) == (1.0, 4.0)
+    assert (seen.key_ratio, seen.latency_p50_ms, seen.latency_p99_ms) == (1.0, 4.0, 4.0)
+    assert (seen.rate_out_hz > 0, seen.unanswered_s) == (True, 0.0)
 
 
 def test_images_without_an_answer_are_timed_from_the_first_of_them():

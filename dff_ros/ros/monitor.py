@@ -219,7 +219,7 @@ class Monitor(Node):
         if facts is None or not answer.is_answered:
             return  # an image without an answer: the node's counts say why
         if not self._is_live:
-            answer.latency_ms = float(facts['latency_ms'])
+            answer.latency_ms = float(facts['latency_ms'] or 0.0)  # an idle frame has none
         self.statistics.add(
             is_key=facts['state'] == KEY,
             latency_ms=answer.latency_ms,
