@@ -226,7 +226,7 @@ def _camera_names(topics: Sequence[str], kinds: dict[str, str]) -> dict[str, str
 
 
 def _in_words(error: Exception) -> str:
-    text = ' '.join(str(error).split())
+    text = ' '.join(str(error).split()).rstrip('.')
     return (
         text if type(error).__name__ == 'ReaderError' and text else f'{type(error).__name__} {text}'.strip()
     )

@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dff_ros.bag_input import Bag, Camera
 from dff_ros.config import DffConfig, to_flat
-from dff_ros.model import Model
 
+if TYPE_CHECKING:
+    from dff_ros.bag_input import Bag, Camera
+    from dff_ros.model import Model
+
+STORAGES = ('mcap', 'sqlite3')
 PART_FRAMES = 1000
 _NOT_OF_THE_ANSWERS = ('num_threads', 'refresh_threads', 'image_transport', 'diagnostics.')
 

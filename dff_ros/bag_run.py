@@ -109,7 +109,7 @@ class _Run:
         model.engine.backend = self._journal
         self._model = model
         self._cameras = {camera.topic: camera for camera in cameras}
-        self._infos = {camera.info_topic: [] for camera in cameras}  # type: dict[str, list[Pipeline]]
+        self._infos: dict[str, list[Pipeline]] = {camera.info_topic: [] for camera in cameras}
         self._mailbox: Mailbox[Received] = Mailbox()
         self._outlets: dict[str, BagOutlet] = {}
         self._pipelines: dict[str, Pipeline] = {}

@@ -11,20 +11,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dff_ros.bag_job import PART_FRAMES, STORAGES, BagJob, BagOptions, Progress
 from dff_ros.flags import add_config_flags, config_from_flags, positive
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
-    from dff_ros.bag_job import BagJob
     from dff_ros.bag_jobs import Outcome
 
 SUMMARY = 'Answer recordings (rosbag2: MCAP, sqlite3) as the node would, into new recordings.'
 EXIT_SOME_FAILED = 1
 
-_STORAGES = ('mcap', 'sqlite3')
-_PART_FRAMES = 1000
 _AUTO = 'auto'
 
 
@@ -51,14 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='TOPIC',
         help='images to answer, each topic a camera; may be repeated, or all (default: the only one)',
     )
-    parser.add_argument('--storage', choices=_STORAGES, default='', help='of OUT (default: that of IN)')
+    parser.add_argument('--storage', choices=STORAGES, default='', help='of OUT (default: that of IN)')
     parser.add_argument('--outputs-only', action='store_true', help='leave the messages of IN out')
     parser.add_argument('--overlay', action='store_true', help='write dff/overlay too')
     parser.add_argument('--overwrite', action='store_true', help='begin anew, whatever is at OUT')
     parser.add_argument(
         '--part-frames',
         type=positive,
-        default=_PART_FRAMES,
+        default=PART_FRAMES,
         metavar='N',
         help='images in each file of OUT, and most that are answered again after a run was ended (default: '
         '%(default)s)',
@@ -101,8 +100,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _jobs(args: argparse.Namespace, bags: Sequence[Path], outs: Sequence[Path]) -> list[BagJob]:
-    from dff_ros.bag_job import BagJob, BagOptions
-
     options = BagOptions(
         topics=tuple(args.topic),
         storage=args.storage,
@@ -143,22 +140,31 @@ def _bars(console: Console) -> Bars:
 
 def _teller(bars: Bars, console: Console) -> Callable[..., None]:
     """Shows the progress of each recording, and warnings above it."""
-    from dff_ros.bag_job import Progress
+    tasks: dict[Path, TaskID] = {}
 
-    tasks: dict[Path, object] = {}
-
-    def tell(job: BagJob, told: object) -> None:
+    def tell(job: BagJob, told: Progress | str | Outcome) -> None:
         if isinstance(told, str):
             console.print(f'warning: {told}', soft_wrap=True, highlight=False, markup=False)
         elif isinstance(told, Progress):
             if job.source not in tasks:
                 tasks[job.source] = bars.add_task(job.source.name, total=told.total, rate='')
-            task: object = tasks[job.source]
+            task = tasks[job.source]
             speed = next((t.speed for t in bars.tasks if t.id == task), None)
             rate = '' if speed is None else f'{speed:.0f} messages/s'
-            bars.update(task, completed=told.done, total=told.total, rate=rate)  # type: ignore[arg-type]
+            bars.update(task, completed=told.done, total=told.total, rate=rate)
+        elif job.source in tasks:  # its outcome: progress is not told of the last messages
+            _end(bars, tasks[job.source], told)
 
     return tell
+
+
+def _end(bars: Bars, task: TaskID, outcome: Outcome) -> None:
+    if outcome.summary is None:
+        bars.update(task, rate='failed')
+    else:
+        total = next(shown.total for shown in bars.tasks if shown.id == task)
+        bars.update(task, completed=total)
+    bars.stop_task(task)
 
 
 def _show_many(outcomes: Sequence[Outcome], as_json: bool) -> int:
@@ -180,15 +186,23 @@ def _show(rows: Sequence[dict[str, object]], as_json: bool, report: dict[str, ob
     from rich.table import Table
 
     columns = ('messages', 'images', 'answered', 'key_frames', 'fps')
-    table = Table('out', *(column.replace('_', ' ') for column in columns), 'dropped', 'error')
+    done = Table('recording', *(column.replace('_', ' ') for column in columns), 'dropped')
+    failed = Table('failed', 'reason')
     for row in rows:
-        error = str(row.get('error', '')) or ('finished before' if row.get('finished_before') else '')
+        name = Path(str(row['bag'])).name
+        if 'error' in row:
+            failed.add_row(name, str(row['error']))
+            continue
         dropped = row.get('dropped')
         told = dropped.items() if isinstance(dropped, dict) else ()
-        table.add_row(
-            str(row['out']),
-            *(str(row.get(column, '')) for column in columns),
-            ', '.join(f'{reason} {number}' for reason, number in told),
-            error,
+        drops = ', '.join(f'{reason} {number}' for reason, number in told)
+        is_kept = row.get('finished_before')
+        done.add_row(
+            name, *(str(row.get(column, '')) for column in columns), 'finished before' if is_kept else drops
         )
-    Console().print(table)
+    for table in (done, failed):
+        if table.row_count:
+            Console().print(table)
+    for row in rows:
+        if 'error' not in row:
+            print(f'wrote {row["out"]}' if not row.get('finished_before') else f'kept {row["out"]}')
