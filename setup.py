@@ -27,6 +27,7 @@ EXTRAS = {
     'export': ['torch>=2.11', 'safetensors', 'onnx', 'onnxscript'],
     'opencv': ['opencv-python-headless'],
     'video': ['av'],
+    'bag': ['rosbags'],
     'tools': ['rich', 'matplotlib', 'pillow', 'pycocotools'],
     'test': ['pytest', 'pytest-xdist', 'hypothesis', 'rosbags', 'rosbags-image', 'torchmetrics'],
     'lint': ['ruff', 'mypy', 'types-PyYAML'],

@@ -14,7 +14,7 @@ from typing import Protocol, cast
 
 from dff_ros.errors import DffError
 
-COMMANDS = ('run', 'eval', 'bench', 'info', 'export', 'train', 'calibrate', 'data', 'complexity')
+COMMANDS = ('run', 'bag', 'eval', 'bench', 'info', 'export', 'train', 'calibrate', 'data', 'complexity')
 """Subcommands in the order of the help; each is a module of `dff_ros.commands`."""
 
 _EXTRA_OF_MODULE = {
@@ -27,6 +27,7 @@ _EXTRA_OF_MODULE = {
     'onnxscript': 'export',
     'pycocotools': 'tools',
     'rich': 'tools',
+    'rosbags': 'bag',
     'safetensors': 'torch',
     'torch': 'torch',
 }

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from dff_ros.bundle import open_bundle
+from dff_ros.bundle import MANIFEST, open_bundle
 from dff_ros.config import DffConfig
 from dff_ros.engine import Engine
 from dff_ros.model_spec import ModelSpec
@@ -18,17 +19,19 @@ from dff_ros.tasks import plan_tasks
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """An engine and what its class ids mean."""
+    """An engine and what its class ids mean. `identity` tells the bundle from another one of its name."""
 
     name: str
     engine: Engine[Any, Any]
     spec: ModelSpec
+    identity: str = ''
 
 
 def open_model(config: DffConfig) -> Model:
     """The model a config asks for; BundleError, BackendUnavailableError or ConfigError say what is wrong."""
     bundle = open_bundle(config.bundle)
-    return Model(config.bundle, open_engine(bundle, config), bundle.spec)
+    identity = hashlib.sha256((bundle.path / MANIFEST).read_bytes()).hexdigest()  # it has those of the files
+    return Model(config.bundle, open_engine(bundle, config), bundle.spec, identity)
 
 
 def in_words(model: Model, config: DffConfig) -> str:

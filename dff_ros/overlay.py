@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_ros.draw import blend, shown_at
+from dff_ros.draw import blend, mark_key, shown_at
 from dff_ros.model_spec import ModelSpec
-from dff_ros.types import Detections
+from dff_ros.types import Detections, StepResult
 
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -50,6 +50,14 @@ class Overlay:
             picture = blend(image_HW3, shown_at(label_map_HW, size), self._class_colours, self.alpha)
         if found is not None:
             draw_boxes(picture, found, self._spec.box_class_names, self._box_colours)
+        return picture
+
+    def picture(self, image_HW3: NDArray[np.uint8], result: StepResult) -> NDArray[np.uint8]:
+        """That of an engine's answer; key frames are marked."""
+        label_map_HW = None if result.segmentation is None else result.segmentation.label_map_HW
+        picture = self.draw(image_HW3, label_map_HW, result.detections)
+        if result.is_key:
+            mark_key(picture)
         return picture
 
     def legend(self) -> tuple[tuple[str, ...], NDArray[np.uint8]]:

@@ -166,5 +166,5 @@ def test_the_extras_named_are_those_of_the_package():
         packages = [re.split('[<>=]', requirement)[0] for requirement in extras[extra]]
         assert package_of.get(module, module) in packages
     named = {package_of.get(module, module) for module in cli._EXTRA_OF_MODULE}
-    own = {'torch', 'onnxruntime', 'export', 'opencv', 'video', 'tools'}
+    own = {'torch', 'onnxruntime', 'export', 'opencv', 'video', 'tools', 'bag'}
     assert named == {re.split('[<>=]', requirement)[0] for extra in own for requirement in extras[extra]}

@@ -15,8 +15,9 @@ from fake_backend import FakeBackend
 from ros_helpers import image_message
 
 
-def test_the_node_is_imported_without_it():
-    script = 'import sys; sys.modules["cv2"] = None; import dff_ros.ros.node; print("there")'
+@pytest.mark.parametrize('module', ['node', 'mask', 'launch_files'])
+def test_what_a_robot_starts_is_imported_without_it(module):
+    script = f'import sys; sys.modules["cv2"] = None; import dff_ros.ros.{module}; print("there")'
     done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ('there\n', '')
 

@@ -17,7 +17,6 @@ from dff_ros.errors import ConfigError
 from dff_ros.ros import launching
 from dff_ros.ros.ending import ENDS_WITH_PARENT
 from dff_ros.ros.launching import Argument
-from dff_ros.sources import STREET
 
 RVIZ_CONFIG = 'config/dff.rviz'
 RVIZ_TOPICS = ('dff/segmentation', 'dff/confidence', 'dff/overlay', 'dff/camera_info')
@@ -83,6 +82,8 @@ def multi_camera(values: Mapping[str, str], around: Surroundings) -> list[Proces
 
 def demo_arguments(share: Path) -> list[Argument]:
     """Those of `demo.launch.py`: the camera's, and the node's without those of its inputs."""
+    from dff_ros.sources import STREET  # needs OpenCV, which the other launch files do without
+
     camera = [
         Argument(
             'source', STREET, f'{STREET}, a video file, a folder of images, a CamVid folder or /dev/videoN'

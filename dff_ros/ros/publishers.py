@@ -128,13 +128,8 @@ class Publishers:
         """The image under class colours and boxes, drawn only while someone listens."""
         if self._painter is None or self._overlay.get_subscription_count() == 0:
             return
-        from dff_ros.draw import mark_key
-
         self._painter.alpha = alpha
-        label_map_HW = None if result.segmentation is None else result.segmentation.label_map_HW
-        picture = self._painter.draw(frame.image_HW3, label_map_HW, result.detections)
-        if result.is_key:
-            mark_key(picture)
+        picture = self._painter.picture(frame.image_HW3, result)
         self._overlay.publish(fill_image(self._overlay_message, header, picture))
 
     def publish_status(self, header: Header, facts: FrameFacts) -> None:
