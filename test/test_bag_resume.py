@@ -57,7 +57,7 @@ def answer(source, out, backend, storage='mcap', config=CONFIG, **rest):
     )
 
 
-def test_a_bundle_goes_on_with_the_same_answers(tmp_path, quality_bundle):
+def test_a_bundle_goes_on_with_the_same_answers(tmp_path, light_bundle):
     """Real networks: the key frame in use is extracted again, and what the confidence is made of is there."""
     from tiny_models import moving_clip
 
@@ -68,7 +68,7 @@ def test_a_bundle_goes_on_with_the_same_answers(tmp_path, quality_bundle):
         items.append(item(TOPIC, message, stamp_of(number)))
     source = write_bag(tmp_path / 'in', items)
     keyframe = KeyframeConfig(scheduler='learned', disagreement=1.0)
-    config = DffConfig(bundle=str(quality_bundle.path), num_threads=1, keyframe=keyframe)
+    config = DffConfig(bundle=str(light_bundle.path), num_threads=1, keyframe=keyframe)
 
     def run(out, **rest):
         return answer_bag(BagJob(source, out, config, BagOptions(part_frames=3)), **rest)

@@ -214,7 +214,8 @@ def test_the_lifecycle_is_that_of_all_cameras(graph, monkeypatch, capfd):
     node.trigger_activate()
     wait_until(lambda: all(peer.camera.get_subscription_count() for peer in peers), 'the subscriptions')
     for camera, peer in enumerate(peers):
-        assert peer.ask(message(camera, 1))['state'] == 'propagated'
+        assert peer.ask(message(camera, 1))['reset_cause'] == 'requested'
+        assert peer.ask(message(camera, 2))['state'] == 'propagated'
     node.trigger_deactivate()
     node.trigger_cleanup()
     wait_until(lambda: not node.count_publishers('left/dff/status'), 'no topic to be left')

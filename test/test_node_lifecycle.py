@@ -54,7 +54,9 @@ def test_deactivate_stops_answering_and_activate_goes_on_with_the_same_model(gra
     wait_until(lambda: peer.camera.get_subscription_count() == 0, 'the node to unsubscribe')
     assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
     wait_until(lambda: peer.camera.get_subscription_count() == 1, 'the node to subscribe')
-    assert peer.ask(image_message(1))['state'] == 'propagated'
+    answer = peer.ask(image_message(1))  # without stamps nothing else would tell of the pause
+    assert (answer['state'], answer['reset_cause']) == ('key', 'requested')
+    assert peer.ask(image_message(2))['state'] == 'propagated'
     assert [call for call in backend.calls if 'warm_up' in call] == ['warm_up (32, 48)']
 
 

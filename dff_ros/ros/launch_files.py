@@ -50,6 +50,8 @@ def _action(process: Process) -> Node:
     return Node(
         package=process.package,
         executable=process.executable,
+        # By name, launch writes the arguments for this node; else for /**, and a file with both kinds wins.
+        name=process.executable,
         namespace=process.namespace,
         parameters=process.parameters,
         remappings=process.remappings,

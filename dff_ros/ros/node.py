@@ -125,7 +125,7 @@ class DffNode(LifecycleNode):
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe, finish the frame in hand, keep the model."""
+        """Unsubscribe, finish the frame in hand, keep the model but no key frame."""
         return self._go('deactivated', self._pause)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -167,6 +167,7 @@ class DffNode(LifecycleNode):
     def _pause(self) -> None:
         self._unsubscribe()
         self._mailbox.clear('inactive')
+        self._operators.begin_afresh()
 
     def _configure(self, config: DffConfig) -> None:
         check_values(self, self._qos_parameters)

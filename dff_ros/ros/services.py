@@ -49,6 +49,10 @@ class Services:
         """Leave undone what was asked for: the engine it was meant for is gone."""
         self._requests.clear()
 
+    def begin_afresh(self) -> None:
+        """Drop the key frames before the next image: after a pause they may be of another scene."""
+        self._requests.append(lambda engine: engine.reset())
+
     def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         done = f'{self._cameras}: key frames are dropped, the next image of each begins afresh'
         return self._ask(response, lambda engine: engine.reset(), done)
@@ -71,7 +75,7 @@ class Services:
     def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         is_change = request.data != self.is_enabled
         if is_change and request.data:
-            self._requests.append(lambda engine: engine.reset())
+            self.begin_afresh()
         if is_change:
             self.is_enabled = request.data
             self._set_enabled(request.data)
