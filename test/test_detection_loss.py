@@ -255,8 +255,8 @@ def test_two_images_are_learnt_by_heart():
     head = model.heads['detection']
     x = model.normalise(images)
     losses = []
-    for step in range(200):
-        optimiser.param_groups[0]['lr'] = 2e-3 * (1 - step / 200)
+    for step in range(80):
+        optimiser.param_groups[0]['lr'] = 2e-3 * (1 - step / 80)
         raw = model.detect(model.feature_net(x), model.look(x))
         loss = torch.stack([*detection_terms(head, raw, truths, SIZE).values()]).sum()
         optimiser.zero_grad()
