@@ -161,9 +161,13 @@ def test_without_dff_msgs_the_node_has_the_texts_alone():
     assert done.stdout == 'dff_msgs is not installed: build interfaces/dff_msgs\n'
 
 
-def test_messages_whose_libraries_are_missing_are_as_good_as_not_installed(monkeypatch):
+def test_messages_whose_libraries_are_missing_are_not_used_and_told(monkeypatch):
     from dff_ros.ros import frame_status
 
     assert frame_status._load() == (frame_status._messages, '')
     monkeypatch.setitem(sys.modules, 'dff_msgs.dff_msgs_s__rosidl_typesupport_c', None)  # its import fails
-    assert frame_status._load() == (None, '')
+    messages, why = frame_status._load()
+    assert messages is None
+    assert why.startswith(
+        'no dff/frame_status: dff_msgs cannot be loaded, build it for this ROS and Python ('
+    )

@@ -11,6 +11,7 @@ definitions, `dff/status` is all there is.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import math
 from collections.abc import Mapping
 from types import ModuleType
@@ -92,11 +93,15 @@ def _or_nan(value: float | None) -> float:
 
 def _load() -> tuple[ModuleType | None, str]:
     """dff_msgs, and why it cannot be used though it is installed."""
+    if importlib.util.find_spec('dff_msgs') is None:
+        return None, ''
     try:
         importlib.import_module(_LIBRARY)  # not there where dff_msgs was built for another ROS or Python
         messages = importlib.import_module('dff_msgs.msg')
-    except ImportError:
-        return None, ''
+    except ImportError as error:
+        return None, (
+            f'no dff/frame_status: dff_msgs cannot be loaded, build it for this ROS and Python ({error})'
+        )
     sample = StepResult(
         stamp_ns=0, frame_id='', camera='', is_key=True, reason='', reset_cause=None, age_frames=0, age_s=0.0
     )
