@@ -4,7 +4,7 @@
 """How sure each pixel is, and which pixels have no answer: the rule behind a published label map.
 
 docs/confidence.md states the rule; this module is all of it. In numpy, from two numbers per feature cell,
-mostly below 1 ms at 640x480, so that it is the same for every flow source, runtime and consumer of the engine.
+mostly below 1 ms at 640x480, so that it is the same for each flow source, runtime and consumer of the engine.
 """
 
 from __future__ import annotations
