@@ -13,6 +13,7 @@ from fake_backend import FakeBackend
 from ros_helpers import SPEC, Graph, Peer, image_message, ros_graph, wait_until
 from sensor_msgs.msg import CompressedImage, Image
 
+from dff_ros.messages import stamp_to_ns
 from dff_ros.model_spec import ModelSpec
 from dff_ros.ros.node import DffNode
 
@@ -92,7 +93,8 @@ class Line:
             message = self.next_image()
             self.peer.camera.publish(message)
             self.peer.wait_for(lambda before=num_statuses: len(self.peer.statuses) > before, 'any answer')
-            if self.peer.stamps()[-1] == self.stamp_ns:
+            newest = stamp_to_ns(self.peer.statuses[-1].header.stamp), self.peer.stamps()[-1]
+            if newest == (self.stamp_ns, self.stamp_ns):
                 self.last = self.peer.facts()[-1]
                 return self.last
 
