@@ -9,6 +9,9 @@ PY := .venv/bin/python
 # Left by the ROS wheels in processes they start; it would keep the ones here from finding their libraries.
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
+# On a small machine one more than cores: the soak and the nodes of other tests mostly wait.
+WORKERS = $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4)))
+
 # $(call flag,--name,VARIABLE): the option, when the variable is set.
 flag = $(if $($(2)),$(1) '$($(2))')
 DEMO_FLAGS = $(strip $(call flag,--duration,DURATION) $(call flag,--source,SOURCE) $(call flag,--split,SPLIT) \
@@ -23,10 +26,10 @@ lint: setup ## ruff and mypy
 	@$(PY) -m mypy
 
 test: lint ## lint and the whole default test suite (variable: PYTEST_ARGS)
-	@$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 fuzz: setup ## many random images, whole and broken, into the conversions (variable: PYTEST_ARGS)
-	@$(PY) -m pytest -n auto --maxprocesses 4 --hypothesis-profile fuzz test/test_fuzz_inputs.py $(PYTEST_ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --hypothesis-profile fuzz test/test_fuzz_inputs.py $(PYTEST_ARGS)
 
 soak: setup ## half an hour of random faults on the running node: memory, accounts, latency (variable: SOAK_ARGS)
 	@PYTHONPATH=. $(PY) benchmarks/soak.py --num_threads 2 --out benchmarks/soak.json --plot docs/images/soak.png $(SOAK_ARGS)
