@@ -19,6 +19,8 @@ from xml.etree import ElementTree
 import copyright_lines
 import pytest
 
+from dff_ros.backends.base import available_cores
+
 ROOT = Path(__file__).parents[1]
 DEMO_VARIABLES = {
     'DURATION',
@@ -206,7 +208,7 @@ def test_test_target_sets_up_lints_and_tests():
         'tools/setup.sh',
         f'{python} ruff check .',
         f'{python} mypy',
-        f'{python} pytest -n auto --maxprocesses 4 --dist loadfile',
+        f'{python} pytest -n {min(available_cores() + 1, 4)} --dist loadfile',
     ]
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import get_type_hints
 
 from dff_ros.config import DffConfig, Parameter, walk
-from dff_ros.ros import qos
+from dff_ros.ros import diagnostics, qos
 from dff_ros.ros.camera import CameraConfig
 from dff_ros.ros.mask import MaskConfig
 from dff_ros.ros.parameters import NODE_PARAMETERS, when_allowed
@@ -40,8 +40,8 @@ When a parameter may change: *running*, at any time, from the next frame on; *un
 _QOS = """## Quality of service
 
 The QoS of each topic below can be overridden, at start or while the node is unconfigured, by
-`qos_overrides.TOPIC.KIND.history`, `.depth` and `.reliability`; TOPIC is the full name after namespace and
-remapping, KIND is `subscription` or `publisher`:
+`qos_overrides.TOPIC.KIND.history`, `.depth`, `.reliability` and `.durability`; TOPIC is the full name after
+namespace and remapping, KIND is `subscription` or `publisher`:
 
 ```yaml
 /**/dff_node:
@@ -128,8 +128,10 @@ def _allowed(parameter: Parameter) -> str:
 
 
 def _qos_rows() -> Iterator[str]:
-    profiles = {('image', 'subscription'): qos.newest_image()}
+    profiles = {(topic, 'subscription'): qos.newest_image() for topic in ('image', 'image/compressed')}
+    profiles['camera_info', 'subscription'] = qos.sensor_input()
     profiles |= {(topic, 'publisher'): profile() for topic, profile in Publishers.PROFILES.items()}
+    profiles[diagnostics.TOPIC, 'publisher'] = qos.diagnostics_output()
     for (topic, kind), profile in profiles.items():
         reliability, durability = (
             policy.name.lower().replace('_', ' ') for policy in (profile.reliability, profile.durability)
