@@ -10,7 +10,7 @@ PY := .venv/bin/python
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
 # On a small machine one more than cores: the soak and the nodes of other tests mostly wait.
-WORKERS = $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4)))
+WORKERS = $(shell unset OMP_NUM_THREADS; n=$$(nproc); echo $$((n < 4 ? n + 1 : 4)))
 
 # $(call flag,--name,VARIABLE): the option, when the variable is set.
 flag = $(if $($(2)),$(1) '$($(2))')

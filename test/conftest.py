@@ -57,8 +57,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ['ROS_LOG_DIR'] = logs.name
     if hasattr(config.option, 'loadscopereorder'):
         config.option.loadscopereorder = False  # pytest-xdist: begin with LONGEST, not with many tests
-    # Several workers share the cores; a process alone takes two, as many as a small machine has.
-    os.environ.setdefault('OMP_NUM_THREADS', '1' if _is_worker() else '2')
+    # Several workers, which inherit this, share the cores; a process alone takes two, as a small machine has.
+    is_one_of_many = _is_worker() or getattr(config.option, 'numprocesses', None)
+    os.environ.setdefault('OMP_NUM_THREADS', '1' if is_one_of_many else '2')
     os.environ.setdefault('OMP_WAIT_POLICY', 'passive')  # threads that spin take the cores from each other
 
 
