@@ -29,6 +29,9 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from dff_ros.ros import qos
 
+_NO_COUNT = 2**31 - 1
+"""Fast DDS reports so many more where its own count of lost messages went below zero."""
+
 _REPEAT_S = 5.0
 _TURN_S, _MAX_TURNS = 0.2, 10
 _UNKNOWN = '_NODE_NAME_UNKNOWN_'
@@ -80,7 +83,7 @@ class Endpoints:
         """The same for a subscription; `on_lost` hears how many were lost, where the middleware tells."""
         events: dict[str, Callable[[Any], None]] = {}
         if on_lost is not None:
-            events['message_lost'] = lambda event: on_lost(event.total_count_change)
+            events['message_lost'] = lambda event: _tell_lost(event.total_count_change, on_lost)
         try:
             return self._subscribe(kind, topic, callback, profile, events)
         except UnsupportedEventTypeError:
@@ -219,3 +222,8 @@ def _remedy(topic: str, entity: str, policy: str, others: list[TopicEndpointInfo
     if len(values) != 1:
         return remedy
     return f'{remedy}, or set qos_overrides.{topic}.{entity}.{policy} to {values.pop()} before configure'
+
+
+def _tell_lost(num_lost: int, on_lost: Callable[[int], None]) -> None:
+    if 0 < num_lost < _NO_COUNT:
+        on_lost(num_lost)
