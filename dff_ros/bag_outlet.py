@@ -39,11 +39,12 @@ OUTPUTS = {
 _UNKNOWN_DIGEST = 'RIHS01_' + 64 * '0'
 
 
-def output_names(spec: ModelSpec, *, overlay: bool) -> list[str]:
+def output_names(spec: ModelSpec, *, overlay: bool, confidence: bool = True) -> list[str]:
     """The topics that a model's answers need, relative to a camera."""
     wanted = {'dff/status'}
     if SEGMENTATION in spec.tasks:
-        wanted |= {LABEL_MAP_TOPIC, 'dff/confidence', 'dff/label_info', 'dff/camera_info'}
+        wanted |= {LABEL_MAP_TOPIC, 'dff/label_info', 'dff/camera_info'}
+        wanted |= {'dff/confidence'} if confidence else set()
     if DETECTION in spec.tasks:
         wanted.add(BOX_TOPIC)
     if overlay:
@@ -100,11 +101,16 @@ class BagOutlet:
         if self.write is not None and SEGMENTATION in self._spec.tasks:
             self.write('dff/label_info', bag_messages.label_info(self._spec.class_names, time_ns))
 
+    def unread_tasks(self) -> tuple[str, ...]:
+        """None: a recording keeps all."""
+        return ()
+
     def publish_segmentation(self, header: Any, answer: Segmentation) -> None:
         """See Outlet."""
         if self.write is not None:
             self.write(LABEL_MAP_TOPIC, bag_messages.image(header, answer.label_map_HW))
-            self.write('dff/confidence', bag_messages.image(header, answer.confidence_HW))
+            if answer.confidence_HW is not None:
+                self.write('dff/confidence', bag_messages.image(header, answer.confidence_HW))
 
     def publish_camera_info(self, header: Any, info: Any, found: Intrinsics) -> None:
         """See Outlet."""

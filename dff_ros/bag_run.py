@@ -46,7 +46,9 @@ def answer_bag(
             raise ConfigError(f'--out {job.out} exists: choose another name, or give --overwrite')
         model = open_model(job.config)
         try:
-            names = output_names(model.spec, overlay=job.options.overlay)
+            names = output_names(
+                model.spec, overlay=job.options.overlay, confidence=job.config.segmentation.confidence
+            )
             topics = _topics(bag, cameras, names, job.options)
             settings = run_settings(job, bag, cameras, model)
             if before is not None and not job.options.overwrite:

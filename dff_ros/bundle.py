@@ -26,10 +26,10 @@ from dff_ros.output_files import write_whole
 from dff_ros.share import share_folders
 
 FORMAT = 'dff_ros bundle'
-VERSION = 5
+VERSION = 6
 """The newest format version. 2 has models with a light net, 3 those with a detection head or without a
-segmentation head, 4 those with a quality net, 5 those whose confidence is calibrated; others are written as
-the versions before, which older programs can read.
+segmentation head, 4 those with a quality net, 5 those whose confidence is calibrated, 6 those with graphs in
+8 bits; others are written as the versions before, which older programs can read.
 """
 MANIFEST = 'manifest.json'
 WEIGHTS = 'weights.safetensors'
@@ -50,8 +50,8 @@ _ENTRIES_OF_VERSION = {
 }
 """Entries of the model that a version of the format brought."""
 
-_CONFIDENCE = 'confidence'
-"""The entry of a manifest that not every bundle has."""
+_CONFIDENCE, _INT8 = 'confidence', 'int8'
+"""The entries of a manifest that not every bundle has."""
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_STRIDE = 64
 _EXPORT_AGAIN = 'export the model again (dff export) or fetch the directory again'
@@ -77,7 +77,8 @@ class FileFacts:
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
     """A bundle whose manifest is valid. `stride`: image pixels per feature cell. `figures`: measured facts,
-    as JSON. `confidence`: None where it was not calibrated (`dff calibrate`).
+    as JSON. `confidence`: None where it was not calibrated (`dff calibrate`). `int8`: file by name of each
+    graph that there is in 8 bits too (`dff quantise`).
     """
 
     path: Path
@@ -88,6 +89,7 @@ class Bundle:
     created_by: str = ''
     figures: Mapping[str, object] = field(default_factory=dict)
     confidence: ConfidenceCalibration | None = None
+    int8: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -99,11 +101,14 @@ class Bundle:
         """Image pixels per cell of the class scores: finer than the feature's where detail sharpens them."""
         return LIGHT_STRIDE if self.spec.detail else self.stride
 
-    def graph_path(self, graph: str) -> Path:
-        """Path of a graph's file; BundleError if the bundle has no such graph."""
+    def graph_path(self, graph: str, precision: str = 'fp32') -> Path:
+        """Path of a graph's file, with precision 'int8' the one in 8 bits if there is any; BundleError if the
+        bundle has no such graph.
+        """
         if graph not in self.graphs:
             raise BundleError(f'bundle {self.path} has no graph {graph!r}; it has {", ".join(self.graphs)}')
-        return self.path / self.graphs[graph].file
+        file = self.graphs[graph].file
+        return self.path / (self.int8.get(graph, file) if precision == 'int8' else file)
 
     @property
     def weights_path(self) -> Path:
@@ -129,6 +134,8 @@ class Bundle:
     @property
     def version(self) -> int:
         """Format version of its manifest."""
+        if self.int8:
+            return 6
         if self.confidence is not None:
             return 5
         if self.spec.quality_channels:
@@ -156,6 +163,7 @@ class Bundle:
             'created_by': self.created_by,
             'figures': dict(self.figures),
             **({} if self.confidence is None else {_CONFIDENCE: self.confidence.to_dict()}),
+            **({_INT8: dict(self.int8)} if self.int8 else {}),
         }
 
 
@@ -242,7 +250,7 @@ def _read_manifest(path: Path) -> Mapping[str, object]:
         raise BundleError(
             f'{path} has format version {version}, this program reads up to {VERSION}: update dff_ros'
         )
-    differing = ', '.join(sorted((set(manifest) ^ _ENTRIES) - {_CONFIDENCE}))
+    differing = ', '.join(sorted((set(manifest) ^ _ENTRIES) - {_CONFIDENCE, _INT8}))
     if differing:
         raise BundleError(f'{path}: unknown or missing entries ({differing}): {_EXPORT_AGAIN}')
     return manifest
@@ -259,7 +267,8 @@ def _parse(path: Path, manifest: Mapping[str, object]) -> Bundle:
         raise BundleError(f'{source}: {error}') from error
     files = _parse_files(manifest['files'], source)
     graphs = _parse_graphs(manifest['graphs'], spec, source)
-    for name in [*(graph.file for graph in graphs.values()), WEIGHTS]:
+    int8 = _parse_int8(manifest.get(_INT8, {}), graphs, source)
+    for name in [*(graph.file for graph in graphs.values()), *int8.values(), WEIGHTS]:
         if name not in files:
             raise BundleError(f'{source}: files has no entry for {name}: {_EXPORT_AGAIN}')
     stride = manifest['stride']
@@ -274,6 +283,7 @@ def _parse(path: Path, manifest: Mapping[str, object]) -> Bundle:
         created_by=printable(manifest['created_by'], source, 'created_by'),
         figures=_mapping(manifest['figures'], source, 'figures'),
         confidence=calibration,
+        int8=int8,
     )
 
 
@@ -311,6 +321,14 @@ def _parse_graphs(values: object, spec: ModelSpec, source: Path) -> dict[str, Gr
     if spec.matched and 'image' not in graphs['propagate'].inputs:
         raise BundleError(f'{source}: its propagate is of an older version of this program: {_EXPORT_AGAIN}')
     return graphs
+
+
+def _parse_int8(values: object, graphs: Mapping[str, GraphFile], source: Path) -> dict[str, str]:
+    files = _mapping(values, source, _INT8)
+    unknown = sorted(set(files) - set(graphs))
+    if unknown:
+        raise BundleError(f'{source}: {_INT8} has {unknown[0]!r}, which is none of its graphs')
+    return {name: file_name(file, source) for name, file in files.items()}
 
 
 def _names(value: object, source: Path, what: str) -> tuple[str, ...]:

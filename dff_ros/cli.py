@@ -13,8 +13,24 @@ from collections.abc import Sequence
 from typing import Protocol, cast
 
 from dff_ros.errors import DffError
+from dff_ros.memory import tune_malloc
 
-COMMANDS = ('run', 'bag', 'eval', 'bench', 'info', 'export', 'train', 'calibrate', 'data', 'complexity')
+_ANSWERING = ('run', 'bag', 'eval', 'bench', 'calibrate')
+"""Those that run the engine frame by frame."""
+
+COMMANDS = (
+    'run',
+    'bag',
+    'eval',
+    'bench',
+    'info',
+    'export',
+    'quantise',
+    'train',
+    'calibrate',
+    'data',
+    'complexity',
+)
 """Subcommands in the order of the help; each is a module of `dff_ros.commands`."""
 
 _EXTRA_OF_MODULE = {
@@ -95,6 +111,8 @@ def _dispatch(argv: list[str]) -> int:
             command.add_arguments(subparser)
             subparser.set_defaults(run=command.run)
     args = parser.parse_args(argv)
+    if named in _ANSWERING:
+        tune_malloc()
     if args.version:
         print(f'dff_ros {_version()}')
         return 0

@@ -94,8 +94,12 @@ class ConfidenceCalibration:
 
     def kept(self, disagreement_hw: Cells, age_s: float) -> Cells:
         """The factor (1 - d)^weight * fall(age), 0..1, of each cell; of a d that is not finite as of 1."""
-        agreement = np.clip(1 - np.nan_to_num(disagreement_hw, nan=1.0), 0, 1)
-        return np.asarray(agreement**self.disagreement_weight * self.fall(age_s), np.float32)
+        kept = np.subtract(1, disagreement_hw, dtype=np.float32)
+        np.fmax(kept, 0, out=kept)  # also of what is not a number
+        np.fmin(kept, 1, out=kept)
+        np.power(kept, np.float32(self.disagreement_weight), out=kept)
+        kept *= np.float32(self.fall(age_s))
+        return kept
 
     def fall(self, age_s: float) -> float:
         """What the age of the key frame leaves of the confidence, 0..1: exp(-decay * age), beyond the known
@@ -112,6 +116,30 @@ def _table(gain: float, offset: float) -> Table:
     table[0] = 0.0
     table.setflags(write=False)  # shared by every caller
     return table
+
+
+@dataclass(frozen=True, slots=True)
+class PixelRule:
+    """`ConfidenceRule` for one frame in numbers, for a backend that applies it itself.
+
+    `cells_2hw`: the share of its confidence that each cell keeps, and its validity. Below `least_validity`,
+    or below `least_confidence` (of 255), a pixel has no answer. Without `has_confidence` none is told.
+    """
+
+    cells_2hw: NDArray[np.float32]
+    table_256: Table
+    least_validity: float
+    least_confidence: float
+    has_confidence: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FinalAnswer:
+    """The answer to a frame, and its `summary`."""
+
+    segmentation: Segmentation
+    mean_confidence: float | None
+    share_unknown: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,17 +168,33 @@ class ConfidenceRule:
         wanted: SegmentationConfig,
     ) -> Segmentation:
         """The final answer of what the head found in the feature of `propagation`, `age_s` after its key
-        frame: every pixel has a class and a confidence of at least 1, or is 255 with confidence 0.
+        frame: every pixel has a class and a confidence of at least 1, or is 255 with confidence 0. Without a
+        confidence where `wanted` has none.
 
         `source` is the size of the image. ShapeError where the cells are not those of such an image.
         """
-        kept_hw = self.calibration.kept(disagreement(propagation), age_s)
-        confidence = self._scaled(found.confidence_HW, kept_hw, source)
+        confidence = None
+        if wanted.confidence and found.confidence_HW is not None:
+            kept_hw = self.calibration.kept(disagreement(propagation), age_s)
+            confidence = self._scaled(found.confidence_HW, kept_hw, source)
         is_unknown = self._unknown(found, propagation.validity_hw, confidence, source, wanted)
-        if not is_unknown.any():
+        if is_unknown is None or not is_unknown.any():
             return Segmentation(found.label_map_HW, confidence)
         marks = np.negative(is_unknown.view(np.uint8))  # 255 where unknown
-        return Segmentation(found.label_map_HW | marks, confidence & ~marks)
+        return Segmentation(found.label_map_HW | marks, None if confidence is None else confidence & ~marks)
+
+    def numbers(
+        self, propagation: Propagation[FeatureT], age_s: float, wanted: SegmentationConfig
+    ) -> PixelRule:
+        """What `apply` goes by."""
+        kept_hw = self.calibration.kept(disagreement(propagation), age_s)
+        return PixelRule(
+            np.stack((kept_hw, np.nan_to_num(propagation.validity_hw, nan=0.0))),
+            self.calibration.table_256,
+            wanted.min_validity - _SLACK,
+            255 * wanted.min_confidence if wanted.confidence else 0.0,
+            wanted.confidence,
+        )
 
     def _scaled(
         self, head_HW: NDArray[np.uint8], kept_hw: Cells, source: tuple[int, int]
@@ -167,19 +211,28 @@ class ConfidenceRule:
         self,
         found: Segmentation,
         validity_hw: Cells,
-        confidence: NDArray[np.uint8],
+        confidence: NDArray[np.uint8] | None,
         source: tuple[int, int],
         wanted: SegmentationConfig,
-    ) -> NDArray[np.bool_]:
-        """Where there is no answer. A head that computes with what is not finite tells confidence 0."""
-        is_unknown = np.asarray(found.confidence_HW == 0)
-        is_unknown |= found.label_map_HW == UNLABELED
-        if wanted.min_confidence > 0:
-            is_unknown |= confidence < 255 * wanted.min_confidence
-        validity_hw = np.nan_to_num(validity_hw, nan=0.0)
+    ) -> NDArray[np.bool_] | None:
+        """Where there is no answer, None for nowhere. A head that computes with what is not finite tells
+        confidence 0.
+        """
         least = wanted.min_validity - _SLACK
-        if validity_hw.min() < least:
-            is_unknown |= self.at_pixels(validity_hw, confidence.shape, source) < least
+        is_seen = bool(validity_hw.min() >= least)  # not where one is not a number
+        is_sure = confidence is None or wanted.min_confidence <= 0
+        is_decided = found.label_map_HW.max() != UNLABELED
+        is_decided &= found.confidence_HW is None or found.confidence_HW.min() > 0
+        if is_seen and is_sure and is_decided:  # as on most frames
+            return None
+        is_unknown = np.asarray(found.label_map_HW == UNLABELED)
+        if found.confidence_HW is not None:
+            is_unknown |= found.confidence_HW == 0
+        if confidence is not None and wanted.min_confidence > 0:
+            is_unknown |= confidence < 255 * wanted.min_confidence
+        if not is_seen:
+            validity_hw = np.nan_to_num(validity_hw, nan=0.0)
+            is_unknown |= self.at_pixels(validity_hw, is_unknown.shape, source) < least
         return is_unknown
 
     def at_pixels(self, cells_hw: Cells, output: tuple[int, ...], source: tuple[int, int]) -> Cells:
@@ -205,9 +258,12 @@ def disagreement(propagation: Propagation[FeatureT]) -> Cells:
     return d
 
 
-def summary(answer: Segmentation) -> tuple[float, float]:
-    """Mean confidence over all pixels, and the share of those without an answer; both 0..1."""
-    values, num_pixels = answer.confidence_HW.reshape(-1), answer.confidence_HW.size
+def summary(answer: Segmentation) -> tuple[float | None, float]:
+    """Mean confidence over all pixels, None without one, and the share of those without an answer; 0..1."""
+    num_pixels = answer.label_map_HW.size
+    if answer.confidence_HW is None:
+        return None, np.count_nonzero(answer.label_map_HW == UNLABELED) / num_pixels
+    values = answer.confidence_HW.reshape(-1)
     total = int(np.add.reduce(values, dtype=np.uint32 if num_pixels < 1 << 24 else np.uint64))
     return total / (255 * num_pixels), 1 - np.count_nonzero(values) / num_pixels
 

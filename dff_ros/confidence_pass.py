@@ -149,7 +149,7 @@ class FitCollector:
     def add(self, judged: Judged) -> None:
         """Count a frame."""
         is_labelled, is_right = judged.is_labelled_HW, judged.is_right_N
-        probability = judged.found.confidence_HW[is_labelled]
+        probability = judged.found.known_confidence_HW[is_labelled]
         if judged.offset == 0:
             self.counts.add_direct(probability, is_right)
             return
@@ -179,10 +179,10 @@ class ReliabilityCollector:
         """Count a frame."""
         offset, labels = judged.offset, judged.labels_HW
         is_labelled, is_right = judged.is_labelled_HW, judged.is_right_N
-        self._reliability['head'].add(offset, judged.found.confidence_HW[is_labelled], is_right)
+        self._reliability['head'].add(offset, judged.found.known_confidence_HW[is_labelled], is_right)
         for name, rule in self._rules.items():
             final = rule.apply(judged.found, judged.propagation, judged.age_s, judged.size, self._wanted)
-            told = final.confidence_HW[is_labelled]
+            told = final.known_confidence_HW[is_labelled]
             self._reliability[name].add(offset, told[told > 0], is_right[told > 0])
         is_marked = told == 0
         self._unknown[offset] += len(told), int(is_marked.sum()), int((is_right & is_marked).sum())

@@ -29,14 +29,16 @@ from dff_ros.settings import (
 )
 
 __all__ = [
-    'BACKENDS', 'BUDGET_OVER', 'DEVICES', 'FLOWS', 'MAX_OUTPUT_SIDE', 'OUTPUT_SIZES', 'REFRESHES',
-    'SCHEDULERS', 'SHORT_NAMES', 'TRANSPORTS', 'DetectionConfig', 'DffConfig', 'DiagnosticsConfig',
-    'KeyframeConfig', 'OverlayConfig', 'Parameter', 'Scalar', 'SegmentationConfig', 'Validated', 'flatten',
-    'named_size', 'other_default', 'param', 'replace', 'to_flat', 'walk',
+    'BACKENDS', 'BUDGET_OVER', 'DEVICES', 'FLOWS', 'MAX_OUTPUT_SIDE', 'OUTPUT_SIZES', 'PRECISIONS',
+    'PROVIDERS', 'REFRESHES', 'SCHEDULERS', 'SHORT_NAMES', 'TRANSPORTS', 'DetectionConfig', 'DffConfig',
+    'DiagnosticsConfig', 'KeyframeConfig', 'OverlayConfig', 'Parameter', 'Scalar', 'SegmentationConfig',
+    'Validated', 'flatten', 'named_size', 'other_default', 'param', 'replace', 'to_flat', 'walk',
 ]  # fmt: skip
 
 BACKENDS = ('auto', 'onnx', 'torch')
 DEVICES = ('auto', 'cpu', 'cuda')
+PROVIDERS = ('auto', 'cpu', 'cuda', 'tensorrt', 'openvino')
+PRECISIONS = ('auto', 'fp32', 'fp16', 'bf16', 'int8')
 FLOWS = ('bundle', 'dis', 'zero')
 TRANSPORTS = ('raw', 'compressed')
 REFRESHES = ('inline', 'worker')
@@ -83,11 +85,21 @@ class SegmentationConfig(Validated):
         maximum=1.0,
         runtime=True,
     )
+    confidence: bool = param(
+        True,
+        'Compute and publish how sure each pixel is; false leaves it out, and min_confidence has to be 0',
+        runtime=True,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.output_size not in OUTPUT_SIZES:
             named_size(self.output_size)
+        if self.min_confidence > 0 and not self.confidence:
+            raise ConfigError(
+                f'segmentation.min_confidence: got {self.min_confidence:g}, which takes the confidence: set '
+                'it to 0, or segmentation.confidence to true'
+            )
 
 
 def named_size(text: str) -> tuple[int, int]:
@@ -157,6 +169,27 @@ class DffConfig(Validated):
         choices=BACKENDS,
     )
     device: str = param('auto', 'Where the networks run', choices=DEVICES)
+    provider: str = param(
+        'auto',
+        'Execution provider of ONNX Runtime; auto takes cuda where device is cuda, else cpu',
+        choices=PROVIDERS,
+    )
+    precision: str = param(
+        'auto',
+        'Precision of the networks; auto takes fp32 on the CPU, fp16 on a CUDA device. One that the runtime '
+        'or the bundle does not have is an error',
+        choices=PRECISIONS,
+    )
+    fallback: bool = param(
+        False,
+        'Compute on the CPU, and say so, where the device or provider asked for is not there; otherwise that '
+        'is an error',
+    )
+    engines: str = param(
+        '',
+        'Directory of the TensorRT engines that `dff export --tensorrt` built; empty for dff_ros/tensorrt '
+        "below the user's directory for caches",
+    )
     flow: str = param(
         'bundle',
         "Flow source: the bundle's own, DIS optical flow, or none (the key feature is copied)",
@@ -193,6 +226,12 @@ class DffConfig(Validated):
     tasks: str = param(
         'all',
         'Tasks to run: all that the bundle has, or names separated by commas (segmentation, detection)',
+        runtime=True,
+    )
+    pause_unread: bool = param(
+        False,
+        'Do not run tasks whose topics nobody reads; without any the images are idle. A task goes on with '
+        'the first image after someone subscribes',
         runtime=True,
     )
     image_transport: str = param(

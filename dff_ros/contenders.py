@@ -14,7 +14,8 @@ from typing import Generic, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_ros.backends.base import Backend, available_cores, choose_backend, open_backend
+from dff_ros.backends.base import Backend, available_cores, open_backend
+from dff_ros.backends.choice import choose_backend
 from dff_ros.bundle import Bundle
 from dff_ros.config import DffConfig, replace
 from dff_ros.errors import BackendUnavailableError

@@ -12,7 +12,7 @@ import array
 import difflib
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -54,13 +54,20 @@ class RawImage(Protocol):
     def data(self) -> bytes | bytearray | memoryview | array.array[int] | NDArray[np.uint8]: ...
 
 
-def decode_raw(message: RawImage, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
+Converter = Callable[[str, Sequence[NDArray[np.uint8]]], NDArray[np.uint8] | None]
+"""Makes RGB of the planes of an encoding; None where it does not know the encoding."""
+
+
+def decode_raw(
+    message: RawImage, limits: ImageLimits = DEFAULT_LIMITS, convert: Converter | None = None
+) -> NDArray[np.uint8]:
     """RGB (height, width, 3), uint8, C-contiguous; of a tight rgb8 image a view of its data, else a copy.
 
     Rows may be padded (`step`; for two planes it is that of Y). The last one may come without its padding.
     `is_bigendian` counts for 16-bit encodings. YUV is BT.601 of limited range. Raises ConversionError on an
     encoding that is not in ENCODINGS, an empty image, one of more than `limits.max_pixels`, sides that the
     encoding cannot have, a `step` below a row of pixels, and too little or too much data.
+    `convert` is asked first; without it, or where it does not know, numpy does it.
     """
     layout = _layout_of(message.encoding)
     _check_size(message, layout, limits)
@@ -74,7 +81,8 @@ def decode_raw(message: RawImage, limits: ImageLimits = DEFAULT_LIMITS) -> NDArr
     if layout.is_16bit:
         order = _byte_order(message)
         rows = [to_8bit(samples.view(order), limits) for samples in rows]
-    return layout.to_rgb(rows)
+    converted = None if convert is None else convert(message.encoding, rows)
+    return layout.to_rgb(rows) if converted is None else converted
 
 
 def to_8bit(samples: NDArray[np.uint16], limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:

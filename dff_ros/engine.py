@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Generic
 
 from dff_ros.backends.base import Backend
@@ -58,9 +58,9 @@ class Engine(Generic[FeatureT, ContextT]):
         for index, camera in enumerate(cameras):
             self.stream(camera).phase = Phase(index, len(cameras))
 
-    def step(self, frame: Frame) -> StepResult:
-        """Answer a frame in the stream of its camera."""
-        return self.stream(frame.camera).step(frame)
+    def step(self, frame: Frame, unread: Container[str] = ()) -> StepResult:
+        """Answer a frame in the stream of its camera; tasks in `unread` do not run."""
+        return self.stream(frame.camera).step(frame, unread)
 
     def configure(
         self, config: KeyframeConfig, plan: TaskPlan | None = None, budget_ms: float | None = None

@@ -89,11 +89,11 @@ def print_report(console: Console, report: Report) -> None:
     console.print()
     if report['task'] == 'detection':
         _print_parts(console, report)
-    stages = table_of('Stages, medians in ms', ('method', 'flow', 'runtime'), _STAGES)
+    stages = table_of('Stages, medians in ms', ('method', 'flow', 'runtime', 'precision'), _STAGES)
     for row in {row['method']: row for row in rows}.values():
         cells = (number(row[f'ms_{stage}'], 2) for stage in _STAGES)
         stages.add_row(
-            cast(str, row['method']), cast(str, row['flow']) or '-', cast(str, row['runtime']), *cells
+            *(cast(str, row[name]) or '-' for name in ('method', 'flow', 'runtime', 'precision')), *cells
         )
     console.print(stages)
     for note in cast('list[str]', report['notes']):

@@ -137,9 +137,10 @@ class Evaluator(SourcePass):
         }
 
     def _row(self, method: str, contender: Contender[object], interval: int) -> dict[str, object]:
-        runtime = contender.backend.info.runtime
+        info = contender.backend.info
         name: Name = {
-            'method': method, 'flow': contender.flow, 'runtime': runtime, 'interval': interval
+            'method': method, 'flow': contender.flow, 'runtime': info.runtime, 'precision': info.precision,
+            'interval': interval,
         }  # fmt: skip
         figures = self._task.figures(contender.setup, interval)
         return {**name, **figures, **cost(contender.times, contender.gmac, interval)}

@@ -6,15 +6,12 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
-import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from dff_ros.bundle import MANIFEST, WEIGHTS, Bundle, GraphFile, file_facts, open_bundle, write_manifest
+from dff_ros.bundle_folder import put_in_place, temporary_sibling
 from dff_ros.errors import DffError
 from dff_ros.model_spec import ModelSpec
 from dff_ros.nets.dff import DffModel, load_model, read_spec
@@ -47,7 +44,7 @@ def export_run(
     model = load_model(spec, run / 'model.safetensors')
     report('reading the frames')
     clip = list(frames)
-    with _temporary_sibling(out) as folder:
+    with temporary_sibling(out) as folder:
         report('writing the graphs')
         if card is not None:
             shutil.copyfile(card, folder / _CARD)
@@ -60,7 +57,7 @@ def export_run(
         verification = {'verification': [item.facts() for item in comparisons]}
         bundle = dataclasses.replace(bundle, figures={**bundle.figures, **verification})
         write_manifest(bundle)
-        _rename(folder, out)
+        put_in_place(folder, out)
     return open_bundle(out), comparisons
 
 
@@ -103,35 +100,3 @@ def _check_target(out: Path, overwrite: bool) -> None:
         raise DffError(f'{out} exists: choose another --out, or give --overwrite')
     if not (out / MANIFEST).is_file():
         raise DffError(f'{out} is no bundle and will not be overwritten: choose another --out')
-
-
-@contextmanager
-def _temporary_sibling(out: Path) -> Iterator[Path]:
-    """An empty directory beside `out`, on the same file system; gone afterwards unless it was renamed."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f'.{out.name}.', dir=out.parent))
-    except OSError as error:
-        raise DffError(f'cannot write below {out.parent}: {error.strerror}') from error
-    try:
-        yield folder
-    except OSError as error:
-        hint = ': free some space' if error.errno in (errno.ENOSPC, errno.EDQUOT) else ''
-        raise DffError(f'cannot write the bundle {out} ({error.strerror}){hint}') from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _rename(folder: Path, out: Path) -> None:
-    folder.chmod(0o755)  # a temporary directory is private
-    if not out.exists():
-        os.replace(folder, out)
-        return
-    previous = folder.with_name(f'{folder.name}.previous')
-    os.replace(out, previous)
-    try:
-        os.replace(folder, out)
-    except OSError:
-        os.replace(previous, out)
-        raise
-    shutil.rmtree(previous, ignore_errors=True)

@@ -82,6 +82,9 @@ class Setup:
             'refresh': self.config.refresh,
             'backend': self.backend.name,
             'device': self.backend.device,
+            'provider': self.backend.provider,
+            'precision': self.backend.precision,
+            'fallback': self.backend.fallback,
         }
 
 

@@ -10,7 +10,9 @@ from collections.abc import Container
 from dataclasses import dataclass
 
 from dff_ros.backends.base import Backend
-from dff_ros.confidence import ConfidenceRule, summary
+from dff_ros.backends.finishing import Finishing
+from dff_ros.confidence import ConfidenceRule, FinalAnswer, summary
+from dff_ros.config import SegmentationConfig
 from dff_ros.tasks import DETECTION, SEGMENTATION, TaskPlan
 from dff_ros.timing import ms_since
 from dff_ros.types import ContextT, Detections, FeatureT, Propagation, Segmentation
@@ -47,10 +49,9 @@ def run_heads(
     answers = HeadAnswers()
     if SEGMENTATION in due:
         start_ns = time.perf_counter_ns()
-        wanted_labels = plan.segmentation
-        found_labels = backend.predict(feature, size, rule.output_size(wanted_labels, size))
-        answers.segmentation = rule.apply(found_labels, propagation, age_s, size, wanted_labels)
-        answers.mean_confidence, answers.share_unknown = summary(answers.segmentation)
+        final = _segment(backend, propagation, age_s, size, plan.segmentation, rule)
+        answers.segmentation = final.segmentation
+        answers.mean_confidence, answers.share_unknown = final.mean_confidence, final.share_unknown
         answers.segmentation_ms = ms_since(start_ns)
     if DETECTION in due:
         start_ns = time.perf_counter_ns()
@@ -59,3 +60,21 @@ def run_heads(
         answers.detections = plan.select(found)
         answers.detection_ms = ms_since(start_ns)
     return answers
+
+
+def _segment(
+    backend: Backend[FeatureT, ContextT],
+    propagation: Propagation[FeatureT],
+    age_s: float,
+    size: tuple[int, int],
+    wanted: SegmentationConfig,
+    rule: ConfidenceRule,
+) -> FinalAnswer:
+    output_size = rule.output_size(wanted, size)
+    if isinstance(backend, Finishing):
+        return backend.answer(
+            propagation.feature, size, output_size, rule.numbers(propagation, age_s, wanted)
+        )
+    found = backend.predict(propagation.feature, size, output_size)
+    segmentation = rule.apply(found, propagation, age_s, size, wanted)
+    return FinalAnswer(segmentation, *summary(segmentation))

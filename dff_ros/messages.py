@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
+from dff_ros import opencv_layouts
 from dff_ros.compressed import CompressedMessage, decode_compressed
 from dff_ros.encodings import DEFAULT_LIMITS, ImageLimits, RawImage, decode_raw
 from dff_ros.types import Detections, Frame
@@ -65,7 +66,7 @@ def to_frame(message: ImageMessage, camera: str = '', limits: ImageLimits = DEFA
     """
     if hasattr(message, 'encoding'):
         raw = cast(RawMessage, message)
-        image, encoding = decode_raw(raw, limits), raw.encoding
+        image, encoding = decode_raw(raw, limits, opencv_layouts.convert), raw.encoding
     else:
         image, encoding = decode_compressed(message, limits)
     return Frame(

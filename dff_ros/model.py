@@ -39,8 +39,9 @@ def in_words(model: Model, config: DffConfig) -> str:
     info, worker = model.engine.backend.info, model.engine.worker
     refresh = 'inline' if worker is None else f'by a worker on {worker.info.num_threads} threads of its own'
     return (
-        f'bundle {model.name}, {info.name} ({info.runtime}) on {info.device}, '
+        f'bundle {model.name}, {info.name} ({info.runtime}) on {info.device}, {info.precision}, '
         f'{info.num_threads} threads: {info.choice}; flow {model.spec.flow_in_use(config.flow)}; '
         f'key frame {config.keyframe.in_words}, {refresh}; '
         f'tasks {", ".join(plan_tasks(config, model.spec).tasks)}'
+        + (f'; FALLBACK to the CPU: {info.fallback}' if info.fallback else '')
     )

@@ -112,7 +112,7 @@ def example_inputs(model: DffModel) -> dict[str, Tensor]:
         **{name: torch.zeros(1, channels[stride], *grids[stride]) for name, stride in light.items()},
         **{
             'flow': torch.zeros(1, 2, *grids[model.stride]),
-            'key_image': torch.zeros(1, 3, *_EXAMPLE_NETWORK),
+            'key_image': torch.zeros(1, 3, *(-(-side // 2) for side in _EXAMPLE_NETWORK)),
         },
         **{'row_matrix': row_matrix, 'col_matrix': col_matrix},
         **_detect_examples(),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -39,6 +39,9 @@ _LOG_PERIOD_S = 5.0
 
 class Outlet(Protocol):
     """Takes what an image is answered with. Headers are those of the image messages, of whatever class."""
+
+    def unread_tasks(self) -> Collection[str]:
+        """Tasks whose answers nobody reads now."""
 
     def publish_segmentation(self, header: Any, answer: Segmentation) -> None:
         """Label map and confidence."""
@@ -128,7 +131,7 @@ class Pipeline:
 
     def _step(self, model: Model, config: DffConfig, item: Received, frame: Frame, convert_ms: float) -> None:
         try:
-            result = model.engine.step(frame)
+            result = model.engine.step(frame, self._outlet.unread_tasks() if config.pause_unread else ())
         except (
             Exception
         ) as error:  # whatever a runtime raises costs this frame and the key frame, not the node

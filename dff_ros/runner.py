@@ -65,6 +65,7 @@ class Runner(Closing):
         is_scored = SEGMENTATION in self._plan.tasks and source.class_names == self._spec.class_names
         is_scored &= config.segmentation.output_size == 'source'
         self._confusion = ConfusionMatrix(self._spec.num_classes) if is_scored else None
+        self._unread = self._unread_tasks() if config.pause_unread else ()
         overlay = Overlay(self._spec, config.overlay.alpha)
         self._panel = Panel(source.size, overlay, interval=config.keyframe.fixed_interval)
         self._engine = open_engine(bundle, config)
@@ -79,10 +80,18 @@ class Runner(Closing):
         start_s = time.perf_counter()
         for index, item in enumerate(itertools.islice(self.source, num_frames)):
             frame = Frame(image_HW3=item.image_HW3, stamp_ns=item.stamp_ns, frame_id=item.sequence)
-            result = self._engine.step(frame)
+            result = self._engine.step(frame, self._unread)
             self._record(index, item, result)
             self._elapsed_s = time.perf_counter() - start_s
             yield result
+
+    def _unread_tasks(self) -> tuple[str, ...]:
+        """Tasks whose answers are neither written nor scored."""
+        is_read = {
+            SEGMENTATION: self._labels_folder is not None or self._confusion is not None,
+            DETECTION: self._box_writer is not None,
+        }
+        return tuple(task for task, is_so in is_read.items() if not is_so and self._writer is None)
 
     def _record(self, index: int, item: SourceFrame, result: StepResult) -> None:
         timings = dataclasses.asdict(result.timings)
@@ -143,6 +152,9 @@ class Runner(Closing):
             'bundle': self._config.bundle,
             'backend': info.name,
             'device': info.device,
+            'provider': info.provider,
+            'precision': info.precision,
+            'fallback': info.fallback,
             'flow': self._spec.flow_in_use(self._config.flow),
             'cores': available_cores(),
             'num_threads': info.num_threads,

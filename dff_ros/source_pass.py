@@ -68,6 +68,8 @@ class SourcePass(Closing):
             'size': list(self._source.size),
             'backend': info.name,
             'device': info.device,
+            'provider': info.provider,
+            'precision': info.precision,
             'runtime': info.runtime,
             'num_threads': info.num_threads,
             'cores': available_cores(),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Container
 from typing import Generic
 
 import numpy as np
@@ -38,6 +39,9 @@ from dff_ros.types import (
 
 NOTHING_DUE = 'nothing_due'
 """Reason of an idle frame."""
+
+UNREAD = 'unread'
+"""Reason of an idle frame on which tasks were due, but none whose answers anyone reads."""
 
 DEADLINE = 'deadline'
 """Reason of a frame that was skipped for want of time, or on which a refresh was put off for it."""
@@ -110,8 +114,8 @@ class Stream(Generic[FeatureT, ContextT]):
         """
         self._is_refresh_requested = True
 
-    def step(self, frame: Frame) -> StepResult:
-        """Answer one frame, in order: run the tasks that are due on it.
+    def step(self, frame: Frame, unread: Container[str] = ()) -> StepResult:
+        """Answer one frame, in order: run the tasks that are due on it, but those in `unread`.
 
         A frame that cannot follow the ones before it (other size, encoding or frame_id, backward stamp, gap)
         drops the key frame first. An error of the backend drops it too and is raised; the next frame starts
@@ -124,7 +128,7 @@ class Stream(Generic[FeatureT, ContextT]):
         if cause is not None:
             self._refresher.discard()
         try:
-            result = self._answer(frame, cause, start_ns)
+            result = self._answer(frame, cause, start_ns, unread)
         except Exception:
             self.reset(ResetCause.ERROR)
             raise
@@ -132,15 +136,19 @@ class Stream(Generic[FeatureT, ContextT]):
         self._is_refresh_requested &= not result.is_key
         return result
 
-    def _answer(self, frame: Frame, cause: ResetCause | None, start_ns: int) -> StepResult:
+    def _answer(
+        self, frame: Frame, cause: ResetCause | None, start_ns: int, unread: Container[str]
+    ) -> StepResult:
         is_swapped, is_too_old = self._swap() is not None, self._is_asked_by_age
         if is_swapped:
             self._lead_s = self._cache.seconds_since_key
-        due = self._plan.due(self._cache.number)
+        planned = self._plan.due(self._cache.number)
+        due = tuple(task for task in planned if task not in unread)
         signal = self._cache.signal(frame, self._refresher.is_busy)
         if not due or self._deadline.is_skipping:
+            reason = DEADLINE if due else UNREAD if planned else NOTHING_DUE
             self._deadline.rest(is_skipped=bool(due), is_refreshed=is_swapped)
-            return self._idle(frame, cause, signal, start_ns, is_swapped, is_skipped=bool(due))
+            return self._idle(frame, cause, signal, start_ns, is_swapped, reason)
         decision = self._decide(signal)
         key = self._refresh(frame, decision)
         is_key = key.number == self._cache.number
@@ -248,7 +256,7 @@ class Stream(Generic[FeatureT, ContextT]):
         signal: Signal | None,
         start_ns: int,
         is_refreshed: bool,
-        is_skipped: bool,
+        reason: str,
     ) -> StepResult:
         """Nothing is computed; a key frame that is due waits for the next frame that is answered."""
         return StepResult(
@@ -256,11 +264,11 @@ class Stream(Generic[FeatureT, ContextT]):
             frame_id=frame.frame_id,
             camera=frame.camera,
             is_key=False,
-            reason=DEADLINE if is_skipped else NOTHING_DUE,
+            reason=reason,
             reset_cause=cause,
             age_frames=signal.frames_since_key if signal else 0,
             age_s=signal.seconds_since_key if signal else 0.0,
             is_refreshed=is_refreshed,
-            is_skipped=is_skipped,
+            is_skipped=reason == DEADLINE,
             timings=Timings(total_ms=ms_since(start_ns)),
         )

@@ -36,12 +36,14 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Thumbnail:
-    """Blocks (N, K) of a picture, all places (N, S, K) around each that one of another may be found at, and
-    how much there is in it to be found.
+    """Blocks (N, K) of a picture, all places (N, S, K) around each that one of another may be found at, the
+    sum of squares of each of both, and how much there is in it to be found.
     """
 
     blocks_NK: Array
     places_NSK: Array
+    block_squares_N: Array
+    place_squares_NS: Array
     detail: float
 
 
@@ -53,7 +55,14 @@ def make_thumbnail(image_HW3: NDArray[np.uint8]) -> Thumbnail:
     blocks = _blocks(cells)
     inner = blocks - blocks.mean(axis=1, keepdims=True)
     detail = float(np.square(inner).mean(axis=(1, 2)).sum()) + _MIN_DETAIL * len(blocks)
-    return Thumbnail(blocks.reshape(len(blocks), -1), _places(cells), detail)
+    blocks_NK, places_NSK = blocks.reshape(len(blocks), -1), _places(cells)
+    return Thumbnail(
+        blocks_NK,
+        places_NSK,
+        np.einsum('nk,nk->n', blocks_NK, blocks_NK),
+        np.einsum('nsk,nsk->ns', places_NSK, places_NSK),
+        detail,
+    )
 
 
 def change(one: Thumbnail, other: Thumbnail) -> float:
@@ -66,11 +75,11 @@ def change(one: Thumbnail, other: Thumbnail) -> float:
 
 
 def _unfound(sought: Thumbnail, within: Thumbnail) -> float:
-    difference = within.places_NSK - sought.blocks_NK[:, None]
-    squared: Array = np.einsum('nsk,nsk->ns', difference, difference)
-    nearest = float(squared.min(axis=1).sum())
+    # |a - b|^2 from the product: the difference would be written and read again for every place.
+    product: Array = np.einsum('nsk,nk->ns', within.places_NSK, sought.blocks_NK)
+    nearest = (within.place_squares_NS - 2 * product).min(axis=1) + sought.block_squares_N
     num_values: int = sought.blocks_NK.shape[1]
-    return nearest / (num_values * sought.detail)
+    return float(np.maximum(nearest, 0).sum()) / (num_values * sought.detail)
 
 
 def _cells(image_HW3: NDArray[np.uint8]) -> Array:

@@ -109,7 +109,7 @@ class KeyFrame(Generic[FeatureT, ContextT]):
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
-    """`label_map_HW`: uint8 class ids; `confidence_HW`: uint8, 255 for sure.
+    """`label_map_HW`: uint8 class ids; `confidence_HW`: uint8, 255 for sure, None where it was not asked for.
 
     Of `Backend.predict`: any class, and 255 x its probability, 0 where the scores are not finite. Of a
     StepResult: docs/confidence.md; a pixel without an answer is 255 (UNLABELED) with confidence 0, and no
@@ -117,7 +117,14 @@ class Segmentation:
     """
 
     label_map_HW: NDArray[np.uint8]
-    confidence_HW: NDArray[np.uint8]
+    confidence_HW: NDArray[np.uint8] | None
+
+    @property
+    def known_confidence_HW(self) -> NDArray[np.uint8]:
+        """The confidence; ValueError where there is none."""
+        if self.confidence_HW is None:
+            raise ValueError('the label map was made without its confidence')
+        return self.confidence_HW
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,13 +213,14 @@ class StepResult:
 
     `segmentation` and `detections` are None where the task was not due, is off, or is not in the bundle; an
     image without objects has Detections of length 0. `mean_confidence` is that of all pixels, those without
-    an answer as 0, and `share_unknown` the share of these; 0..1, None without a segmentation.
+    an answer as 0, and `share_unknown` the share of these; 0..1, None without a segmentation, and the first
+    also without its confidence.
 
-    A frame for which no task was due is idle: nothing was computed, so `motion_px`, `coverage`, `residual`
-    and `disagreement` are None; see Propagation. `disagreement_sum` is that of all frames since the key
-    frame. `change` and `key_change` are those of the signal (scheduling.Signal), None without one and on idle
-    frames. A skipped frame is idle too, though tasks were due: there was no time for it. `reason` is a
-    scheduler's (scheduling.Reason), or one of the engine's own.
+    A frame for which no task was due, or none that anyone reads, is idle: nothing was computed, so
+    `motion_px`, `coverage`, `residual` and `disagreement` are None; see Propagation. `disagreement_sum` is
+    that of all frames since the key frame. `change` and `key_change` are those of the signal
+    (scheduling.Signal), None without one and on idle frames. A skipped frame is idle too, though tasks were
+    due: there was no time for it. `reason` is a scheduler's (scheduling.Reason), or one of the engine's own.
     """
 
     stamp_ns: int

@@ -1,7 +1,9 @@
 # Copyright 2026 dff_ros maintainers
 # SPDX-License-Identifier: Apache-2.0
 
-"""Torch against ONNX Runtime on the frames of a clip: what a bundle must pass before it gets its name."""
+"""Torch against ONNX Runtime on the frames of a clip: what a bundle must pass before it gets its name, and
+graphs in 8 bits before they become a part of it.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +40,10 @@ MAX_EDGE_ERROR_PX = 0.5
 MAX_SCORE_ERROR = 1e-3
 """Up to where edges, in pixels of the frame, and scores are those of the same box."""
 
+MIN_INT8_AGREEMENT = 0.97
+"""As MIN_AGREEMENT for graphs in 8 bits."""
+MAX_INT8_FEATURE_ERROR = 0.25
+
 _KEY_INTERVAL = 3
 _SCORE_THRESHOLD, _NMS_IOU = 0.05, 0.5
 """Low and loose: many boxes to compare."""
@@ -65,9 +71,11 @@ class ClipComparison:
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
 
-def compare_backends(bundle: Bundle, frames: list[Image], num_threads: int = 0) -> list[ClipComparison]:
+def compare_backends(
+    bundle: Bundle, frames: list[Image], num_threads: int = 0, *, precision: str = 'fp32'
+) -> list[ClipComparison]:
     """Run the frames, at their size and at two thirds of it, through both backends: a key frame, then
-    propagation, with the correction branch and without.
+    propagation, with the correction branch and without. `precision`: of ONNX Runtime; torch computes in fp32.
     """
     if not frames:
         raise DffError('there are no frames to compare torch and ONNX Runtime on')
@@ -77,8 +85,11 @@ def compare_backends(bundle: Bundle, frames: list[Image], num_threads: int = 0) 
         config = DffConfig(device='cpu', num_threads=num_threads, correction=correction)
         with ExitStack() as stack:
             torch_backend, onnx_backend = (
-                stack.enter_context(closing(open_backend(bundle, replace(config, {'backend': name}))))
-                for name in ('torch', 'onnx')
+                stack.enter_context(closing(open_backend(bundle, replace(config, changes))))
+                for changes in (
+                    {'backend': 'torch', 'precision': 'fp32'},
+                    {'backend': 'onnx', 'provider': 'cpu', 'precision': precision},
+                )
             )
             pair = torch_backend, onnx_backend
             comparisons += [_compare_clip(pair, clip, bundle.spec.tasks, correction) for clip in clips]
@@ -103,6 +114,23 @@ def check_comparisons(comparisons: Iterable[ClipComparison]) -> None:
             raise DffError(
                 f'{at}: {item.box_agreement:.2%} of {item.num_boxes} boxes agree, '
                 f'{MIN_BOX_AGREEMENT:.0%} are needed'
+            )
+
+
+def check_int8(comparisons: Iterable[ClipComparison]) -> None:
+    """DffError if graphs in 8 bits answer too differently on a clip. Boxes are counted, not judged: 8 bits
+    move most of them by more than a rounding error does.
+    """
+    for item in comparisons:
+        at = f'int8 and single precision differ on {item.num_frames} frames of {item.size[1]}x{item.size[0]}'
+        remedy = 'calibrate on images that are more like these'
+        if not item.feature_error <= MAX_INT8_FEATURE_ERROR:
+            raise DffError(
+                f'{at}: features by {item.feature_error:.2g}, allowed is {MAX_INT8_FEATURE_ERROR:g}: {remedy}'
+            )
+        if item.agreement is not None and not item.agreement >= MIN_INT8_AGREEMENT:
+            raise DffError(
+                f'{at}: {item.agreement:.4%} of labels agree, {MIN_INT8_AGREEMENT:.1%} are needed: {remedy}'
             )
 
 

@@ -21,7 +21,8 @@ pytest.importorskip('onnxruntime')
 pytest.importorskip('cv2')
 from tiny_models import moving_clip, texture
 
-from dff_ros.backends.base import available_cores, choose_backend, open_backend
+from dff_ros.backends.base import available_cores, open_backend
+from dff_ros.backends.choice import choose_backend
 from dff_ros.bundle import bundle_names, file_facts, open_bundle, write_manifest
 from dff_ros.config import DffConfig
 from dff_ros.errors import BackendUnavailableError, BundleError, ShapeError
@@ -203,7 +204,9 @@ def test_info_says_what_runs(dis_bundle, caplog):
     assert backend.info.runtime.startswith('onnxruntime 1.')
     assert backend.info.choice == 'backend onnx was asked for'
     [record] = caplog.records
-    assert f'bundle {dis_bundle.name}: {backend.info.runtime} on cpu, 2 threads, flow dis' in record.message
+    assert (backend.info.provider, backend.info.precision, backend.info.fallback) == ('cpu', 'fp32', '')
+    what = f'{backend.info.runtime} on cpu, provider cpu, fp32, 2 threads, flow dis'
+    assert record.message.startswith(f'bundle {dis_bundle.name}: {what}')
     backend.close()
 
 
@@ -220,6 +223,7 @@ def hide(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 def test_auto_takes_onnx_then_torch(monkeypatch):
     assert choose_backend(DffConfig()) == ('onnx', 'auto: onnxruntime is installed')
     assert choose_backend(DffConfig(device='cuda'))[0] == 'torch'
+    assert choose_backend(DffConfig(provider='cuda'))[0] == 'onnx'
     hide(monkeypatch, 'onnxruntime')
     assert choose_backend(DffConfig()) == ('torch', 'auto: onnxruntime is not installed, torch is')
     hide(monkeypatch, 'torch')
@@ -246,7 +250,7 @@ def test_missing_opencv_names_the_extra(dis_bundle, monkeypatch):
 def test_a_device_that_is_not_there_is_an_error(dis_bundle, monkeypatch):
     import torch
 
-    with pytest.raises(BackendUnavailableError, match='use backend torch for device cuda'):
+    with pytest.raises(BackendUnavailableError, match='install onnxruntime-gpu in place of'):
         open_backend(dis_bundle, config(device='cuda'))
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     with pytest.raises(BackendUnavailableError, match='torch finds no CUDA device'):

@@ -234,7 +234,7 @@ SHA = '0' * 64
     'changes, message',
     [
         ({'format': 'other'}, 'is not the manifest of a dff_ros bundle'),
-        ({'version': 6}, 'has format version 6, this program reads up to 5: update dff_ros'),
+        ({'version': 7}, 'has format version 7, this program reads up to 6: update dff_ros'),
         ({'version': '1'}, 'is not the manifest of a dff_ros bundle'),
         ({'version': True}, 'is not the manifest of a dff_ros bundle'),
         ({'hook': 'rm'}, r'unknown or missing entries \(hook\)'),

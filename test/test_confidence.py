@@ -164,6 +164,14 @@ def test_a_summary_counts_pixels_without_an_answer_as_0():
     assert summary(head(confidence)) == pytest.approx((0.6, 0.25))
 
 
+def test_without_confidence_only_the_unknown_are_counted():
+    labels = np.full((4, 4), 7, np.uint8)
+    labels[3] = 255
+    assert summary(Segmentation(labels, None)) == (None, 0.25)
+    with pytest.raises(ValueError, match='without its confidence'):
+        Segmentation(labels, None).known_confidence_HW  # noqa: B018
+
+
 class HalfOutside(FakeBackend):
     """The left of two thirds of each propagated frame comes from outside of the key frame."""
 
@@ -194,6 +202,31 @@ def test_the_engine_marks_what_was_warped_from_outside():
     assert unmarked.share_unknown == 0
     assert (unmarked.segmentation.label_map_HW == 100).all()
     assert (unmarked.segmentation.confidence_HW[:, :17] == 1).all()  # wholly from outside: hardly sure
+
+
+def test_switched_off_confidence_leaves_the_label_maps_as_they_are():
+    for asked, without in zip(steps(HalfOutside()), steps(HalfOutside(), confidence=False), strict=True):
+        labels = asked.segmentation.label_map_HW
+        np.testing.assert_array_equal(without.segmentation.label_map_HW, labels)
+        assert without.segmentation.confidence_HW is None
+        assert (without.mean_confidence, without.share_unknown) == (None, asked.share_unknown)
+    assert without.share_unknown == 0.5
+
+
+def test_a_head_that_computes_with_what_is_not_finite_is_marked_without_confidence_too():
+    confidence = ALL.copy()
+    confidence[0], confidence[1:] = 0, 9
+    found = answer(head(confidence), propagated(), confidence=False)
+    assert found.confidence_HW is None
+    assert (found.label_map_HW[0] == 255).all()
+    assert (found.label_map_HW[1:] == 3).all()
+
+
+def test_min_confidence_takes_the_confidence():
+    with pytest.raises(
+        ConfigError, match=r'min_confidence: got 0.25, .* set it to 0, or segm.*confidence to'
+    ):
+        replace(DffConfig(), {'segmentation.confidence': False, 'segmentation.min_confidence': 0.25})
 
 
 @pytest.mark.parametrize('min_confidence', [0.5, 0.8])

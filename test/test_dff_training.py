@@ -657,6 +657,7 @@ def test_both_answers_of_a_correction_are_scored():
 # Processes
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path: Path):
     """The same batches, losses and weights: denominators and gradients are those of the whole batch."""
     settings = {'steps': 3, 'street_cache': str(tmp_path / 'cache'), 'workers': 1, 'held_out': 4}

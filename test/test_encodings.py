@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import array
 import tracemalloc
+from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from raw_images import BGR, BYTES, CHANNELS, GREY, HEIGHT, RGB, WIDTH, raw, raw_16bit, raw_channels
 
+from dff_ros import opencv_layouts
 from dff_ros.encodings import ENCODINGS, ImageLimits, decode_raw, to_8bit
 from dff_ros.errors import ConversionError
+from dff_ros.image_layouts import LAYOUTS
 
 RNG = np.random.default_rng(11)
 BAYER = {'rggb': 'RGGB', 'bggr': 'BGGR', 'gbrg': 'GBRG', 'grbg': 'GRBG'}
@@ -63,6 +67,39 @@ def test_data_of_any_buffer(kind):
     message = raw_channels('bgr8')
     message.data = kind(message.data)
     np.testing.assert_array_equal(decode_raw(message), RGB)
+
+
+@pytest.mark.parametrize('padding', [0, 6])
+@pytest.mark.parametrize('size', [(2, 2), (6, 10), (34, 130), (240, 322)])
+@pytest.mark.parametrize('encoding', ENCODINGS)
+def test_opencv_makes_the_same_bits(encoding, size, padding):
+    pytest.importorskip('cv2')
+    height, width = size
+    layout = LAYOUTS[encoding]
+    step = layout.row_bytes(width) + padding
+    num_bytes = sum(plane.num_bytes for plane in layout.planes(height, width, step))
+    data = RNG.integers(0, 256, num_bytes, dtype=np.uint8).tobytes()
+    message = SimpleNamespace(
+        encoding=encoding, height=height, width=width, step=step, is_bigendian=0, data=data
+    )
+    plain = decode_raw(message)
+    asked: list[bool] = []
+
+    def convert(name: str, planes: Sequence[np.ndarray]) -> np.ndarray | None:
+        image = opencv_layouts.convert(name, planes)
+        asked.append(image is not None)
+        return image
+
+    found = decode_raw(message, convert=convert)
+    np.testing.assert_array_equal(found, plain)
+    assert (found.dtype, found.flags.c_contiguous) == (np.uint8, True)
+    assert asked == [not encoding.startswith(('rgb8', 'rgb16', 'bayer', 'nv24'))]
+
+
+def test_without_opencv_numpy_does_it(monkeypatch):
+    monkeypatch.setattr(opencv_layouts, '_opencv', lambda: None)
+    message = raw_channels('bgr8')
+    np.testing.assert_array_equal(decode_raw(message, convert=opencv_layouts.convert), RGB)
 
 
 def yuv_planes() -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -103,6 +103,25 @@ def test_an_idle_frame_costs_nothing_and_says_so():
     assert (result.timings.extract_ms, result.timings.propagate_ms, result.timings.predict_ms) == (0, 0, 0)
 
 
+def test_tasks_that_nobody_reads_do_not_run_and_go_on_with_the_next_frame_that_is_read():
+    stream, backend = make_stream(interval=4, segmentation__every=2)
+    unread = [(), ('segmentation',), ('segmentation', 'detection'), ('segmentation', 'detection')]
+    unread += [('detection',), ('detection',), ()]
+    results = [stream.step(numbered_frame(n), tasks) for n, tasks in enumerate(unread)]
+    assert [ran(result) for result in results] == ['sd', 'd', '', '', 's', '', 'sd']
+    assert [result.reason for result in results if result.is_idle] == ['unread'] * 3
+    assert not any(result.is_skipped for result in results)
+    assert [call.split(' (')[0] for call in backend.calls] == [
+        'extract 0', 'detect 0', 'propagate 0->1', 'detect 100', 'extract 4', 'propagate 4->6', 'detect 104',
+    ]  # fmt: skip
+
+
+def test_a_frame_on_which_no_task_is_due_says_so_whoever_reads():
+    stream, _ = make_stream(segmentation__every=2, detection__every=2)
+    reasons = [stream.step(numbered_frame(n), ('segmentation', 'detection')).reason for n in range(2)]
+    assert reasons == ['unread', 'nothing_due']
+
+
 def test_a_key_frame_that_falls_on_an_idle_frame_is_made_with_the_next_task():
     stream, backend = make_stream(interval=5, segmentation__every=3, tasks='segmentation')
     results = [stream.step(numbered_frame(n)) for n in range(10)]

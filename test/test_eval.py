@@ -397,6 +397,7 @@ def test_json_plot_and_file(calls, camvid, tmp_path, capsys):
         ('dis', 1), ('dis', 2), ('dff', 1), ('dff', 2),
     ]  # fmt: skip
     assert (report['data'], report['split'], report['backend']) == (f'camvid:{camvid}', 'val', 'fake')
+    assert report['precision'] == 'fp32'
     assert (report['per_frame_miou'], report['num_frames'], report['size']) == (100.0, 6, [32, 48])
     assert row(report, 'dff', 2)['by_offset'] == [100.0, 0.0]
     assert cv2.imread(str(png)).shape == (540, 1320, 3)

@@ -95,9 +95,10 @@ def test_rendered_pairs_are_mirrored_at_random():
 # Learning
 
 
-def test_a_net_learns_constant_translations(tmp_path: Path):
-    config = config_of(tmp_path, steps=50, batch=2, lr=2e-3, ema=0.0)
-    pairs = Pairs(translation(12, 0, seed) for seed in range(2))
+def test_a_net_learns_opposite_translations(tmp_path: Path):
+    """Nothing but the images can tell which pair has which flow."""
+    config = config_of(tmp_path, steps=100, batch=2, lr=2e-3, ema=0.0)
+    pairs = Pairs(translation(x, 0, seed) for seed, x in enumerate([12, -12]))
     trainer = FlowTrainer(config)
     batch = stack_pairs(pairs)
     scale_map = trainer.model.flow_net.Convolution5_scale.weight.detach().clone()
@@ -106,23 +107,16 @@ def test_a_net_learns_constant_translations(tmp_path: Path):
     methods = {'net': trainer.trained_model().flow, 'zero': lambda *_: np.zeros((2, 4, 6), np.float32)}
     figures = flow_evaluation.held_out_error(methods, pairs, 16, lambda *_: None)
     assert figures['zero_epe_px'] == pytest.approx(12.0)
-    assert figures['exact_epe_px'] == pytest.approx(0.0, abs=1e-3)
-    assert figures['net_epe_px'] < 1.5
+    assert figures['net_epe_px'] < 3.0
     torch.testing.assert_close(trainer.model.flow_net.Convolution5_scale.weight, scale_map)
 
 
-def test_a_net_tells_opposite_translations_apart(tmp_path: Path):
-    """Nothing but the images can tell which pair has which flow."""
-    config = config_of(tmp_path, steps=100, batch=2, lr=2e-3, ema=0.0)
-    pairs = Pairs(translation(x, 0, seed) for seed, x in enumerate([10, -10]))
-    trainer = FlowTrainer(config)
-    batch = stack_pairs(pairs)
-    for number in range(config.steps):
-        trainer.step(number, batch)
-    figures = flow_evaluation.held_out_error(
-        {'net': trainer.trained_model().flow}, pairs, 16, lambda *_: None
-    )
-    assert figures['net_epe_px'] < 3.0
+def test_a_constant_flow_is_exact_at_the_cells():
+    pairs = Pairs(translation(12, 0, seed) for seed in range(2))
+    methods = {'zero': lambda *_: np.zeros((2, 4, 6), np.float32)}
+    figures = flow_evaluation.held_out_error(methods, pairs, 16, lambda *_: None)
+    assert figures['zero_epe_px'] == pytest.approx(12.0)
+    assert figures['exact_epe_px'] == pytest.approx(0.0, abs=1e-3)
 
 
 # The run

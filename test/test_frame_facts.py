@@ -13,6 +13,7 @@ from dff_ros.config import DffConfig
 from dff_ros.frame_facts import FrameFacts, Setup, Totals, state_of, tasks_of
 from dff_ros.types import Detections, ResetCause, Segmentation, StepResult, Timings
 
+BACKEND = BackendInfo('fake', 'cpu', 'none', 1, 'asked for', 'cpu', 'int8', fallback='no GPU')
 LABELS = Segmentation(np.zeros((2, 2), np.uint8), np.full((2, 2), 200, np.uint8))
 
 
@@ -54,7 +55,7 @@ def test_values_of_an_answered_frame():
         result=result(timings=Timings(propagate_ms=3.5, total_ms=5.0), reset_cause=ResetCause.GAP),
         convert_ms=0.5,
         latency_ms=7.5,
-        setup=Setup(config=DffConfig(), backend=BackendInfo('fake', 'cpu', 'none', 1, 'asked for')),
+        setup=Setup(config=DffConfig(), backend=BACKEND),
         camera_info='published',
         totals=Totals(
             received=9, processed=6, pending=1, dropped={'conversion': 2}, lost=3, resets={'gap': 1},
@@ -68,7 +69,8 @@ def test_values_of_an_answered_frame():
         'share_unknown': 0.125, 'motion_px': '', 'tasks': 'segmentation', 'num_detections': '',
         'convert_ms': 0.5, 'propagate_ms': 3.5, 'total_ms': 5.0, 'latency_ms': 7.5, 'scheduler': 'fixed',
         'interval': 5, 'refresh': 'inline',
-        'backend': 'fake', 'device': 'cpu', 'camera': 'front', 'camera_info': 'published', 'lost': 3,
+        'backend': 'fake', 'device': 'cpu', 'provider': 'cpu', 'precision': 'int8', 'fallback': 'no GPU',
+        'camera': 'front', 'camera_info': 'published', 'lost': 3,
         'received': 9, 'processed': 6, 'pending': 1, 'dropped': 2, 'dropped.conversion': 2, 'resets.gap': 1,
         'camera_info.refused': 4,
     }  # fmt: skip

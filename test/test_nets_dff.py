@@ -19,7 +19,8 @@ from dff_ros.backends.runner import image_taps, score_matrices
 from dff_ros.errors import ConfigError, DataError
 from dff_ros.geometry import resample_taps
 from dff_ros.nets.dff import DffModel, load_model, load_weights, read_spec
-from dff_ros.nets.graphs import ExtractGraph, PropagateGraph, WarpGraph
+from dff_ros.nets.flownet import halve
+from dff_ros.nets.graphs import ExtractGraph, PropagateGraph, WarpGraph, halved
 from dff_ros.nets.segmentation import upsample_scores
 from dff_ros.nets.task_graphs import PredictGraph
 from dff_ros.nets.warp import propagate
@@ -97,27 +98,42 @@ def test_hand_made_flow_has_no_flow_net():
 def test_extract_resizes_and_normalises(model, source):
     image, network = texture(source), (96, 128)
     with torch.no_grad():
-        feature, normalised = ExtractGraph(model)(*tensors((image, *image_taps(source, network))))
+        feature, half = ExtractGraph(model)(*tensors((image, *image_taps(source, network))))
     resized = resize(image, network)
     expected = (resized / 255 - np.array(model.spec.mean)) / np.array(model.spec.std)
-    np.testing.assert_allclose(normalised[0].permute(1, 2, 0), expected, atol=2e-5)
+    means = expected.reshape(48, 2, 64, 2, 3).mean((1, 3))
+    np.testing.assert_allclose(half[0].permute(1, 2, 0), means, atol=2e-5)
     with torch.no_grad():
         direct = model.feature_net(torch.from_numpy(expected).float().permute(2, 0, 1)[None])
     np.testing.assert_allclose(feature, direct, atol=1e-4)
 
 
-def test_propagate_is_equation_3_with_the_flow_net(model):
-    clip = [texture((96, 128), seed) for seed in (0, 1)]
-    taps = tensors(image_taps((96, 128), (96, 128)))
+@pytest.mark.parametrize('number', [1, 2, 7, 8])
+def test_halved_taps_give_the_means_of_neighbours(number):
+    values = torch.arange(20.0) ** 2
+    index = torch.arange(number)[:, None] + torch.tensor([0, 3])
+    weight = torch.full((number, 2), 0.25) + torch.tensor([0.0, 0.5])
+    whole = (values[index] * weight).sum(1)
+    found_index, found_weight = halved(index, weight)
+    found = (values[found_index] * found_weight).sum(1)
+    # The last of an odd number is the mean of itself: what an average pool with rounding up gives.
+    expected = halve(whole.reshape(1, 1, 1, -1).expand(1, 1, 2, -1))[0, 0, 0]
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize('size', [(96, 128), (97, 131)])
+def test_propagate_is_equation_3_with_the_flow_net(model, size):
+    clip = [texture(size, seed) for seed in (0, 1)]
+    taps = tensors(image_taps(size, size))
     current, key = (model.normalise(torch.from_numpy(image).permute(2, 0, 1)[None]) for image in clip)
     with torch.no_grad():
-        feature = model.feature_net(key)
-        propagated, validity, flow = PropagateGraph(model)(torch.from_numpy(clip[0]), *taps, key, feature)
+        feature, image = model.feature_net(key), torch.from_numpy(clip[0])
+        propagated, validity, flow = PropagateGraph(model)(image, *taps, halve(key), feature)
         expected_flow, scale_map = model.flow_net(current, key)
         np.testing.assert_allclose(flow, expected_flow, atol=1e-5)
         np.testing.assert_allclose(propagated, propagate(feature, expected_flow, scale_map), atol=1e-4)
     assert (scale_map - 1).abs().max() > 0.01  # else the scale map could be left out unnoticed
-    assert validity.shape == (6, 8)
+    assert validity.shape == tuple(-(-side // 16) for side in size)
 
 
 def test_validity_is_the_share_that_comes_from_inside():

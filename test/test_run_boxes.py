@@ -137,6 +137,22 @@ def test_the_boxes_are_in_the_video(detecting, video, tmp_path):  # noqa: F811
     assert changed[1].size and changed[1].min() >= pictures[0].shape[1] // 2 - 8  # in the overlay
 
 
+def test_with_pause_unread_only_what_is_kept_runs(detecting, video, tmp_path):  # noqa: F811
+    def tasks_run(*argv: object) -> tuple[int, int]:
+        del detecting.calls[:]
+        report = tmp_path / 'r.json'
+        assert run(video, '--pause_unread', '--report', report, *argv) == 0
+        found = read(report)
+        num_detected = sum(call.startswith('detect') for call in detecting.calls)
+        return num_detected, found['idle_frames']
+
+    assert tasks_run('--boxes', tmp_path / 'b.jsonl') == (12, 0)
+    assert tasks_run('--labels', tmp_path / 'labels') == (0, 0)
+    assert tasks_run('--out', tmp_path / 'o.mp4') == (12, 0)
+    assert tasks_run() == (0, 12)
+    assert detecting.calls[0].startswith('warm_up') and len(detecting.calls) == 2  # and close
+
+
 def test_defaults_run_every_task_on_every_frame():
     config = DffConfig()
     assert (config.tasks, config.segmentation.every, config.detection.every) == ('all', 1, 1)

@@ -57,7 +57,9 @@ BOTH: dict[str, object] = {**DETECTION, 'light_channels': 16, 'detail': True, 'd
 def tiny_model(flow_source: str = 'dis', seed: int = 0, **changes: object) -> DffModel:
     """All weights away from their start values, and class scores balanced over a textured image."""
     generator = torch.Generator().manual_seed(seed)
-    model = DffModel(tiny_spec(flow_source, **changes)).eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # of the layers that keep their start values
+        model = DffModel(tiny_spec(flow_source, **changes)).eval()
     with torch.no_grad():
         for name, value in model.state_dict().items():
             if name.endswith('running_var'):

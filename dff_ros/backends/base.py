@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 from collections.abc import Sequence
@@ -15,6 +14,14 @@ from typing import TYPE_CHECKING, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from dff_ros.backends.choice import (
+    ON_GPU,
+    choose_backend,
+    choose_cpu_precision,
+    choose_provider,
+    may_fall_back,
+    on_cpu,
+)
 from dff_ros.bundle import Bundle
 from dff_ros.config import DffConfig
 from dff_ros.errors import BackendUnavailableError
@@ -29,13 +36,20 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BackendInfo:
-    """What really runs, for logs and reports; `choice` says why this backend was taken."""
+    """What really runs, for logs and reports; `choice` says why this backend was taken.
+
+    `provider`: execution provider of ONNX Runtime, empty of other runtimes. `precision`: of the networks.
+    `fallback`: why the CPU computes in place of what was asked for, empty where it does not.
+    """
 
     name: str
     device: str
     runtime: str
     num_threads: int
     choice: str
+    provider: str = ''
+    precision: str = 'fp32'
+    fallback: str = ''
 
 
 class Backend(Protocol[FeatureT, ContextT]):
@@ -106,65 +120,82 @@ def open_backend(
     """Load a bundle into the runtime that `backend`, `device`, `flow` and `correction` of the config ask
     for.
 
-    `is_background`: it works beside another backend, on a CUDA stream of its own, and what it returns is
-    finished.
+    `is_background`: it works beside another backend, to which it gives way on a CUDA device.
 
     Logs one line that says what was chosen and why. Raises BackendUnavailableError naming what to install
-    where a runtime or device is missing, BundleError for files that the runtime does not take.
+    where a runtime, device or provider is missing, BundleError for files that the runtime does not take. With
+    `fallback` the CPU takes the place of a device or provider, which is logged as a warning.
     """
-    from dff_ros.backends.graph import GraphBackend
+    try:
+        return _open_backend(bundle, config, is_background)
+    except BackendUnavailableError as error:
+        if not may_fall_back(config):
+            raise
+        reason = str(error)
+    _logger.warning('the CPU computes, as fallback is set: %s', reason)
+    return _open_backend(bundle, on_cpu(config), is_background, reason)
+
+
+def _open_backend(
+    bundle: Bundle, config: DffConfig, is_background: bool, fallback: str = ''
+) -> Backend[object, object]:
     from dff_ros.backends.use import GraphUse
 
     name, choice = choose_backend(config)
     num_threads = config.num_threads or available_cores()
     use = GraphUse.of(bundle.spec, config)
     runner = _open_runner(bundle, name, config, num_threads, use.graphs, is_background)
-    info = BackendInfo(name, runner.device, runner.runtime, num_threads, choice)
+    return backend_over(runner, bundle, config, name, choice, fallback)
+
+
+def backend_over(
+    runner: GraphRunner[Shaped],
+    bundle: Bundle,
+    config: DffConfig,
+    name: str,
+    choice: str,
+    fallback: str = '',
+) -> Backend[object, object]:
+    """The backend over a runner that has the graphs of a config; the other values are BackendInfo's."""
+    from dff_ros.backends.finishing import FinishingBackend
+    from dff_ros.backends.graph import GraphBackend
+    from dff_ros.backends.use import GraphUse
+
+    num_threads = config.num_threads or available_cores()
+    use = GraphUse.of(bundle.spec, config)
+    info = BackendInfo(
+        name,
+        runner.device,
+        runner.runtime,
+        num_threads,
+        choice,
+        provider=runner.provider,
+        precision=runner.precision,
+        fallback=fallback,
+    )
     source = _open_dis(bundle.stride, num_threads) if use.flow == 'dis' else None
     _logger.info(
-        'bundle %s: %s on %s, %d threads, flow %s%s (%s)',
+        'bundle %s: %s on %s, %s%s, %d threads, flow %s%s (%s)',
         bundle.name,
         info.runtime,
         info.device,
+        info.provider and f'provider {info.provider}, ',
+        info.precision,
         num_threads,
         use.flow,
         ', corrected' if use.is_correcting else '',
         choice,
     )
-    backend = GraphBackend(runner, bundle, info, use, source)
+    # Beside a GPU the host would take longer for the last step of an answer than the networks.
+    is_finishing = name == 'torch' and runner.device != 'cpu'
+    kind = FinishingBackend if is_finishing else GraphBackend
+    backend = kind(runner, bundle, info, use, source)
     return cast(Backend[object, object], backend)
-
-
-def choose_backend(config: DffConfig) -> tuple[str, str]:
-    """Name of the backend that a config leads to ('onnx' or 'torch'), and why."""
-    if config.backend != 'auto':
-        if config.backend == 'onnx' and config.device == 'cuda':
-            raise BackendUnavailableError(
-                'the onnx backend runs on the CPU: use backend torch for device cuda'
-            )
-        return config.backend, f'backend {config.backend} was asked for'
-    if config.device == 'cuda':
-        return 'torch', 'auto: device cuda was asked for, which the torch backend has'
-    if _is_installed('onnxruntime'):
-        return 'onnx', 'auto: onnxruntime is installed'
-    if _is_installed('torch'):
-        return 'torch', 'auto: onnxruntime is not installed, torch is'
-    raise BackendUnavailableError(
-        'no runtime for the networks is installed: '
-        'pip install "dff_ros[onnxruntime,opencv]" or "dff_ros[torch,opencv]"'
-    )
 
 
 def available_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except (ImportError, ValueError):  # hidden by an import hook, or set to None in sys.modules
-        return False
 
 
 def _open_runner(
@@ -178,16 +209,34 @@ def _open_runner(
     try:
         if name == 'onnx':
             from dff_ros.backends.onnx import OnnxRunner
+            from dff_ros.backends.onnx_providers import require_provider
 
+            provider = choose_provider(config)
+            require_provider(provider)
+            if provider in ON_GPU:
+                from dff_ros.backends.onnx_device import open_device_runner
+
+                return cast('GraphRunner[Shaped]', open_device_runner(bundle, config, graphs))
+            precision = choose_cpu_precision(config, bundle)
             # Two sessions at a time: threads that wait busily would take the cores of the other's.
             is_alone = config.refresh == 'inline'
-            return cast('GraphRunner[Shaped]', OnnxRunner(bundle, num_threads, graphs, is_alone))
+            onnx = OnnxRunner(bundle, num_threads, graphs, is_alone, provider=provider, precision=precision)
+            return cast('GraphRunner[Shaped]', onnx)
         from dff_ros.backends.torch import TorchRunner
 
-        runner = TorchRunner(bundle, num_threads, graphs, config.device, is_background=is_background)
+        runner = TorchRunner(
+            bundle,
+            num_threads,
+            graphs,
+            config.device,
+            precision=config.precision,
+            is_background=is_background,
+        )
         return cast('GraphRunner[Shaped]', runner)
     except ImportError as error:
         extra = {'onnx': 'onnxruntime', 'torch': 'torch'}[name]
+        if name == 'onnx' and choose_provider(config) in ON_GPU:
+            extra = 'onnxruntime-gpu'
         raise BackendUnavailableError(
             f'backend {name} cannot be loaded ({error}): pip install "dff_ros[{extra}]"'
         ) from error

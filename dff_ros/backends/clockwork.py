@@ -37,7 +37,10 @@ class ClockworkBackend(GraphBackend[Tensor]):
         make = partial(clockwork_graphs, fresh_stages=fresh_stages)
         graphs = ('extract', 'propagate', *task_graph_names(bundle.spec))
         runner = TorchRunner(bundle, num_threads, graphs, device, make)
-        info = BackendInfo('clockwork', runner.device, runner.runtime, num_threads, 'it runs in torch only')
+        choice = 'it runs in torch only'
+        info = BackendInfo(
+            'clockwork', runner.device, runner.runtime, num_threads, choice, precision=runner.precision
+        )
         super().__init__(runner, bundle, info, GraphUse.of(bundle.spec, DffConfig(flow='zero')))
         self._extracted, self._propagated = runner.outputs('extract'), runner.outputs('propagate')
 
@@ -48,6 +51,7 @@ class ClockworkBackend(GraphBackend[Tensor]):
         names = self._extracted
         residuals = dict(zip(names, self._runner.run('extract', inputs, names), strict=True))
         feature = self._frame_feature([residuals.pop(name) for name in self._propagated])
+        self._runner.wait()
         return KeyFeature(feature, KeyContext(size, None, residuals))
 
     def adopt(self, image_HW3: NDArray[np.uint8], key: Key[Tensor]) -> Key[Tensor]:
@@ -64,6 +68,7 @@ class ClockworkBackend(GraphBackend[Tensor]):
         network = network_size(size, self._spec.nominal_size)
         inputs = {**self._sizes.image(image_HW3, network), **key.context.inputs}
         feature = self._frame_feature(self._runner.run('propagate', inputs, self._propagated))
+        self._runner.wait()
         validity = np.ones(grid_size(network, self._stride), np.float32)
         return Propagation(feature, validity, motion_px=0.0, coverage=1.0)
 

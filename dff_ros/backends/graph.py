@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from typing import Generic, cast
 
@@ -37,9 +36,9 @@ class _Moved(Generic[TensorT]):
 
     feature: TensorT
     flow: TensorT
-    validity_hw: NDArray[np.float32]
+    validity: TensorT
     light: Tensors[TensorT]
-    flow_ns: int
+    flow_known: object
 
 
 class GraphBackend(Generic[TensorT]):
@@ -63,7 +62,7 @@ class GraphBackend(Generic[TensorT]):
         self._info = info
         self._use = use
         self._flow_source = flow_source
-        self._sizes = SizeInputs(runner, bundle.score_stride)
+        self._sizes = SizeInputs(runner, bundle.score_stride, bundle.stride)
 
     @property
     def info(self) -> BackendInfo:
@@ -83,7 +82,8 @@ class GraphBackend(Generic[TensorT]):
         if self._use.has_key_image:
             inputs['key_image'] = seen[_NORMALISED]
         grey = self._flow_source.prepare(image_HW3, network) if self._flow_source else None
-        brightness = cell_brightness(image_HW3, network, self._stride)
+        brightness = cell_brightness(image_HW3, network, self._stride)  # while a device computes
+        self._runner.wait()
         return KeyFeature(self._feature(feature, seen), KeyContext(size, grey, inputs, brightness))
 
     def adopt(self, image_HW3: NDArray[np.uint8], key: Key[TensorT]) -> Key[TensorT]:
@@ -107,7 +107,7 @@ class GraphBackend(Generic[TensorT]):
         """Equation (3), then the correction and the quality net if they are in use. `flow_ms` contains the
         look at the current frame, and with a flow net in the graph the warp.
         """
-        start_ns = time.perf_counter_ns()
+        start = self._runner.mark()
         size = checked_size(image_HW3)
         if size != key.context.size:
             raise ShapeError(
@@ -115,21 +115,25 @@ class GraphBackend(Generic[TensorT]):
             )
         network = network_size(size, self._spec.nominal_size)
         moved = self._move(image_HW3, network, key)
-        warp_ns = time.perf_counter_ns()
-        feature, disagreement_hw = self._finish(moved, key.context)
-        end_ns = time.perf_counter_ns()
-        flow = cast(NDArray[np.float32], self._runner.array(moved.flow))[0]
+        warped = self._runner.mark()
+        feature, judged = self._finish(moved, key.context)
+        end = self._runner.mark()
+        brightness = cell_brightness(image_HW3, network, self._stride)  # while a device computes
+        downloaded = self._runner.arrays([moved.flow, moved.validity, *judged])
+        flow_ms, warp_ms, correct_ms = self._runner.ms_between((start, moved.flow_known, warped, end))
+        flow, validity_hw, *disagreement = cast(list[NDArray[np.float32]], downloaded)
+        disagreement_hw = disagreement[0] if disagreement else None
         return Propagation(
             self._feature(feature, moved.light),
-            moved.validity_hw,
-            motion_px=motion_px(flow, self._stride, size, network),
-            coverage=float(moved.validity_hw.mean()),
-            residual=self._residual(image_HW3, network, key.context, flow, moved.validity_hw),
+            validity_hw,
+            motion_px=motion_px(flow[0], self._stride, size, network),
+            coverage=float(validity_hw.mean()),
+            residual=_residual(brightness, key.context, flow[0], validity_hw),
             disagreement=None if disagreement_hw is None else float(disagreement_hw.mean()),
             disagreement_hw=disagreement_hw,
-            flow_ms=(moved.flow_ns - start_ns) / 1e6,
-            warp_ms=(warp_ns - moved.flow_ns) / 1e6,
-            correct_ms=(end_ns - warp_ns) / 1e6,
+            flow_ms=flow_ms,
+            warp_ms=warp_ms,
+            correct_ms=correct_ms,
         )
 
     def predict(self, feature: FrameFeature[TensorT], source_size: Size, output_size: Size) -> Segmentation:
@@ -137,13 +141,8 @@ class GraphBackend(Generic[TensorT]):
         ConfigError if the bundle has no segmentation.
         """
         network = self._network_of(feature, source_size, 'segmentation')
-        inputs = {'feature': feature.feature, **self._sizes.scores(output_size, network)}
-        if self._spec.detail:
-            inputs['fine'] = feature.light['fine']
-        label_map, confidence = (
-            cast(NDArray[np.uint8], self._runner.array(tensor))
-            for tensor in self._runner.run('predict', inputs, ('label_map', 'confidence'))
-        )
+        answer = self._runner.arrays(self._predict(feature, network, output_size))
+        label_map, confidence = cast(list[NDArray[np.uint8]], answer)
         return Segmentation(label_map, confidence)
 
     def detect(
@@ -160,7 +159,7 @@ class GraphBackend(Generic[TensorT]):
         if 'middle' in self._spec.head_light:
             inputs['middle'] = feature.light['middle']
         outputs = self._runner.run('detect', inputs, ('boxes', 'num_boxes'))
-        rows, number = (self._runner.array(tensor) for tensor in outputs)
+        rows, number = self._runner.arrays(outputs)
         found = cast(NDArray[np.float32], rows)[: int(number[0])]
         # What was clipped to the network image may be off by a rounding error once it is scaled.
         edges = np.clip(found[:, :4], 0, np.array([*source_size[::-1]] * 2, np.float32))
@@ -168,13 +167,14 @@ class GraphBackend(Generic[TensorT]):
 
     def warm_up(self, size: Size) -> None:
         """Run each verb at an image size."""
-        image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-        for _ in range(2):  # runtimes settle their buffers in the second run
-            feature = self.propagate(image, self.extract(image)).feature
-            if 'segmentation' in self._spec.tasks:
-                self.predict(feature, size, size)
-            if 'detection' in self._spec.tasks:
-                self.detect(feature, size, nms_iou=0.5, score_threshold=0.5)
+        for one in self._runner.sizes or (size,):
+            image = np.random.default_rng(0).integers(0, 256, (*one, 3), np.uint8)
+            for _ in range(2):  # runtimes settle their buffers in the second run
+                feature = self.propagate(image, self.extract(image)).feature
+                if 'segmentation' in self._spec.tasks:
+                    self.predict(feature, one, one)
+                if 'detection' in self._spec.tasks:
+                    self.detect(feature, one, nms_iou=0.5, score_threshold=0.5)
 
     def close(self) -> None:
         """Free the runtime."""
@@ -187,6 +187,13 @@ class GraphBackend(Generic[TensorT]):
 
     def _feature(self, feature: TensorT, light: Tensors[TensorT]) -> FrameFeature[TensorT]:
         return FrameFeature(feature, {name: light[name] for name in self._spec.head_light})
+
+    def _predict(self, feature: FrameFeature[TensorT], network: Size, output_size: Size) -> list[TensorT]:
+        """Label map and confidence, where they were computed."""
+        inputs = {'feature': feature.feature, **self._sizes.scores(output_size, network)}
+        if self._spec.detail:
+            inputs['fine'] = feature.light['fine']
+        return self._runner.run('predict', inputs, ('label_map', 'confidence'))
 
     def _network_of(self, feature: FrameFeature[TensorT], source_size: Size, task: str) -> Size:
         """Size of the network image of a feature that goes to the head of a task."""
@@ -216,21 +223,22 @@ class GraphBackend(Generic[TensorT]):
         if self._use.flow == 'zero':
             grid = grid_size(network, self._stride)
             flow = self._runner.tensor(np.zeros((1, 2, *grid), np.float32))
-            return _Moved(feature, flow, np.ones(grid, np.float32), light, time.perf_counter_ns())
+            validity = self._runner.tensor(np.ones(grid, np.float32))
+            return _Moved(feature, flow, validity, light, self._runner.mark())
         if self._flow_source is not None:
             if context.grey is None:
                 raise ShapeError(_OTHER_KEY)
             current = self._flow_source.prepare(image_HW3, network)
             flow = self._runner.tensor(self._flow_source.flow(current, context.grey, network)[None])
-            flow_ns = time.perf_counter_ns()
+            flow_known = self._runner.mark()
             inputs = {'feature': feature, 'flow': flow}
             warped, validity = self._runner.run(self._use.warp_graph, inputs, ('warped', 'validity'))
         else:
             own = {**_of_key(context, 'key_image'), 'key_feature': feature}
             inputs = {**self._sizes.image(image_HW3, network), **own}
             warped, validity, flow = self._runner.run('propagate', inputs, _PROPAGATED)
-            flow_ns = time.perf_counter_ns()
-        return _Moved(warped, flow, cast(NDArray[np.float32], self._runner.array(validity)), light, flow_ns)
+            flow_known = self._runner.mark()
+        return _Moved(warped, flow, validity, light, flow_known)
 
     def _match(self, image_HW3: NDArray[np.uint8], network: Size, key: Key[TensorT]) -> _Moved[TensorT]:
         """The same with the correlation flow net, whose graph looks at the frame too."""
@@ -238,33 +246,15 @@ class GraphBackend(Generic[TensorT]):
         of_key = _of_key(key.context, *(f'key_{name}' for name in self._spec.matched))
         inputs = {**self._sizes.image(image_HW3, network), **of_key, 'key_feature': key.feature.feature}
         warped, validity, flow, *light = self._runner.run('propagate', inputs, (*_PROPAGATED, *names))
-        flow_ns = time.perf_counter_ns()
-        validity_hw = cast(NDArray[np.float32], self._runner.array(validity))
-        return _Moved(warped, flow, validity_hw, dict(zip(names, light, strict=True)), flow_ns)
+        return _Moved(warped, flow, validity, dict(zip(names, light, strict=True)), self._runner.mark())
 
-    def _residual(
-        self,
-        image_HW3: NDArray[np.uint8],
-        network: Size,
-        context: KeyContext[TensorT],
-        flow_2hw: NDArray[np.float32],
-        validity_hw: NDArray[np.float32],
-    ) -> float:
-        """The photometric error of the warp."""
-        if context.brightness_hw is None:
-            raise ShapeError(_OTHER_KEY)
-        current = cell_brightness(image_HW3, network, self._stride)
-        return warp_residual(current, context.brightness_hw, flow_2hw, validity_hw)
-
-    def _finish(
-        self, moved: _Moved[TensorT], context: KeyContext[TensorT]
-    ) -> tuple[TensorT, NDArray[np.float32] | None]:
-        """The feature, corrected if that is in use, and where its labels will not be those of per-frame
-        inference.
+    def _finish(self, moved: _Moved[TensorT], context: KeyContext[TensorT]) -> tuple[TensorT, list[TensorT]]:
+        """The feature, corrected if that is in use, and with a quality net where its labels will not be those
+        of per-frame inference.
         """
         use = self._use
         if not (use.is_correcting or use.is_judging):
-            return moved.feature, None
+            return moved.feature, []
         inputs = {'warped': moved.feature, 'flow': moved.flow, 'middle': moved.light['middle']}
         inputs |= _of_key(context, 'key_middle')
         names = ('disagreement',) if use.is_judging else ()
@@ -273,13 +263,25 @@ class GraphBackend(Generic[TensorT]):
             feature, *judged = self._runner.run('correct', inputs, ('corrected', *names))
         else:
             feature, judged = moved.feature, self._runner.run('quality', inputs, names)
-        return feature, cast(NDArray[np.float32], self._runner.array(judged[0])) if judged else None
+        return feature, judged
 
 
 def _of_key(context: KeyContext[TensorT], *names: str) -> Tensors[TensorT]:
     if not all(name in context.inputs for name in names):
         raise ShapeError(_OTHER_KEY)
     return {name: context.inputs[name] for name in names}
+
+
+def _residual(
+    brightness_hw: NDArray[np.float32],
+    context: KeyContext[TensorT],
+    flow_2hw: NDArray[np.float32],
+    validity_hw: NDArray[np.float32],
+) -> float:
+    """The photometric error of the warp."""
+    if context.brightness_hw is None:
+        raise ShapeError(_OTHER_KEY)
+    return warp_residual(brightness_hw, context.brightness_hw, flow_2hw, validity_hw)
 
 
 def checked_size(image_HW3: NDArray[np.uint8]) -> Size:

@@ -35,7 +35,7 @@ class FrameFeature(Generic[TensorT]):
 @dataclass(frozen=True, slots=True)
 class KeyContext(Generic[TensorT]):
     """What `propagate` needs of a key image: its size, the input of a flow source, and by name those of the
-    graphs: normalised image (`key_image`) and light features (`key_fine`, `key_middle`,
+    graphs: normalised image at half size (`key_image`) and light features (`key_fine`, `key_middle`,
     `key_coarse`). `brightness_hw` is that of its cells (backends/photometric.py), None where nothing is
     warped.
     """

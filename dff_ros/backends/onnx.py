@@ -1,7 +1,7 @@
 # Copyright 2026 dff_ros maintainers
 # SPDX-License-Identifier: Apache-2.0
 
-"""The graphs of a bundle in ONNX Runtime, on the CPU."""
+"""The graphs of a bundle in ONNX Runtime, on the CPU: by its own kernels, or by OpenVINO."""
 
 from __future__ import annotations
 
@@ -9,25 +9,53 @@ from collections.abc import Mapping, Sequence
 
 import onnxruntime
 
-from dff_ros.backends.runner import Array
+from dff_ros.backends.cpu_facts import lacks_wide_sums
+from dff_ros.backends.onnx_providers import NAMES, openvino_options
+from dff_ros.backends.runner import Array, HostClock, Size
 from dff_ros.bundle import WEIGHTS, Bundle
 from dff_ros.bundle_files import check_graph_file
 from dff_ros.errors import BackendUnavailableError, BundleError
 
-_PROVIDER = 'CPUExecutionProvider'
+Chain = list[tuple[str, dict[str, str]]]
+"""Providers and their options, as a session takes them."""
+
 _LOG_ERRORS_ONLY = 3
+_HARMFUL_TO_INT8 = 'QDQPropagationTransformer'
+"""It moves quantisation in front of a pooling, which ONNX Runtime has fast in single precision only."""
+_FOR_OPENVINO = ('extract', 'look')
+"""The graphs that are a network and no more. OpenVINO (2026.4) does not read the sampling in the others
+(GridSample of operator set 20): ONNX Runtime's own kernels compute those.
+"""
 
 
-class OnnxRunner:
+class OnnxRunner(HostClock):
     """One session for each of `graphs`. Raises BundleError naming one that ONNX Runtime does not take.
 
-    `is_spinning`: idle threads of a running session wait busily for their next step.
+    `is_spinning`: idle threads of a running session wait busily for their next step. `provider`: 'cpu' or
+    'openvino'; `precision`: as the setting, one that it has. With 'int8' graphs that are not in 8 bits run in
+    single precision.
     """
 
     def __init__(
-        self, bundle: Bundle, num_threads: int, graphs: Sequence[str], is_spinning: bool = True
+        self,
+        bundle: Bundle,
+        num_threads: int,
+        graphs: Sequence[str],
+        is_spinning: bool = True,
+        *,
+        provider: str = 'cpu',
+        precision: str = 'fp32',
     ) -> None:
-        self._sessions = {name: _open_session(bundle, name, num_threads, is_spinning) for name in graphs}
+        self._provider, self._precision = provider, precision
+        self._sessions = {}
+        for name in graphs:
+            options = session_options(num_threads, is_spinning)
+            chain: Chain = [(NAMES['cpu'], {})]
+            if provider == 'openvino' and name in _FOR_OPENVINO:
+                chain.insert(0, (NAMES[provider], openvino_options(precision, num_threads)))
+                # Its own optimiser takes the graph as it was exported.
+                options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+            self._sessions[name] = _open_session(bundle, name, precision, options, chain)
 
     @property
     def device(self) -> str:
@@ -39,13 +67,31 @@ class OnnxRunner:
         """Name and version."""
         return f'onnxruntime {onnxruntime.__version__}'
 
+    @property
+    def provider(self) -> str:
+        """Execution provider of ONNX Runtime; empty of other runtimes."""
+        return self._provider
+
+    @property
+    def precision(self) -> str:
+        """Of the networks, as the setting `precision` names it."""
+        return self._precision
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """See GraphRunner."""
+        return ()
+
     def tensor(self, array: Array) -> Array:
         """See GraphRunner."""
         return array
 
-    def array(self, tensor: Array) -> Array:
+    def arrays(self, tensors: Sequence[Array]) -> list[Array]:
         """See GraphRunner."""
-        return tensor
+        return list(tensors)
+
+    def wait(self) -> None:
+        """See GraphRunner."""
 
     def run(self, graph: str, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """See GraphRunner."""
@@ -57,11 +103,8 @@ class OnnxRunner:
         self._sessions = {}
 
 
-def _open_session(
-    bundle: Bundle, graph: str, num_threads: int, is_spinning: bool
-) -> onnxruntime.InferenceSession:
-    path = bundle.graph_path(graph)
-    check_graph_file(path, WEIGHTS, bundle.files[WEIGHTS].size)
+def session_options(num_threads: int, is_spinning: bool) -> onnxruntime.SessionOptions:
+    """As every session on the CPU has them."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
@@ -70,15 +113,33 @@ def _open_session(
     # take the cores from the next stage, the camera and the publisher.
     options.add_session_config_entry('session.force_spinning_stop', '1')
     options.add_session_config_entry('session.intra_op.allow_spinning', str(int(is_spinning)))
+    if lacks_wide_sums():
+        options.add_session_config_entry('session.x64quantprecision', '1')
+    return options
+
+
+def _open_session(
+    bundle: Bundle,
+    graph: str,
+    precision: str,
+    options: onnxruntime.SessionOptions,
+    chain: Chain,
+) -> onnxruntime.InferenceSession:
+    path = bundle.graph_path(graph, precision)
+    check_graph_file(path, WEIGHTS, bundle.files[WEIGHTS].size)
+    left_out = [_HARMFUL_TO_INT8] if precision == 'int8' else []
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=[_PROVIDER])
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=chain, disabled_optimizers=left_out
+        )
     except Exception as error:  # its exceptions have no common base of their own
         raise BundleError(
             f'{path} is not accepted by ONNX Runtime {onnxruntime.__version__}: {error}'
         ) from error
-    if session.get_providers() != [_PROVIDER]:
+    expected = [name for name, _ in chain]
+    if session.get_providers() != expected:
         raise BackendUnavailableError(
-            f'ONNX Runtime uses {session.get_providers()} instead of {_PROVIDER}: '
+            f'ONNX Runtime uses {session.get_providers()} instead of {expected}: '
             'reinstall the package onnxruntime'
         )
     _check_names(bundle, graph, session)

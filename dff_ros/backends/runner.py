@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Protocol, TypeVar
+from itertools import pairwise
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,7 @@ TAP_NAMES = ('row_index', 'row_weight', 'col_index', 'col_weight')
 """Inputs of the graphs that take a source image, in the order of `image_taps`."""
 
 Size = tuple[int, int]
-Array = NDArray[np.uint8] | NDArray[np.int64] | NDArray[np.float32]
+Array = NDArray[np.uint8] | NDArray[np.int64] | NDArray[np.float32] | NDArray[np.float16]
 """What the graphs take and give."""
 Taps = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]
 
@@ -49,21 +51,60 @@ class GraphRunner(Protocol[TensorT]):
         """Name and version."""
         ...
 
+    @property
+    def provider(self) -> str:
+        """Execution provider of ONNX Runtime; empty of other runtimes."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """Of the networks, as the setting `precision` names it."""
+        ...
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """Sizes of source images that it is made for, which are to be warmed up; empty: any."""
+        ...
+
     def tensor(self, array: Array) -> TensorT:
         """The array where the graphs take it; may share its memory, is not written to."""
         ...
 
-    def array(self, tensor: TensorT) -> Array:
-        """Back as numpy has it; may share its memory."""
+    def arrays(self, tensors: Sequence[TensorT]) -> list[Array]:
+        """Back as numpy has them; may share their memory. On a device it waits once for all of them."""
+        ...
+
+    def wait(self) -> None:
+        """Until what was asked for is computed; `run` of a device returns before."""
+        ...
+
+    def mark(self) -> object:
+        """The moment at which what was asked for so far is computed."""
+        ...
+
+    def ms_between(self, marks: Sequence[object]) -> list[float]:
+        """From each mark to the next; on a device after `arrays` or `wait`."""
         ...
 
     def run(self, graph: str, inputs: Mapping[str, TensorT], outputs: Sequence[str]) -> list[TensorT]:
-        """Those outputs of a graph, each owning its memory."""
+        """Those outputs of a graph, each owning its memory; never written to again."""
         ...
 
     def close(self) -> None:
         """Free what it holds."""
         ...
+
+
+class HostClock:
+    """The marks of a GraphRunner whose `run` returns when its outputs are there."""
+
+    def mark(self) -> object:
+        """See GraphRunner."""
+        return time.perf_counter_ns()
+
+    def ms_between(self, marks: Sequence[object]) -> list[float]:
+        """See GraphRunner."""
+        return [(later - earlier) / 1e6 for earlier, later in pairwise(cast(Sequence[int], marks))]
 
 
 @lru_cache(maxsize=16)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "Fit a bundle's confidence to labelled video, or measure how far it can be believed."
 
-_SETTINGS = ('backend', 'device', 'num_threads', 'flow', 'correction')
+_SETTINGS = ('backend', 'device', 'provider', 'precision', 'num_threads', 'flow', 'correction')
 _INTERVALS = (1, 5, 10, 20)
 _MAX_AGE_S = 2.0
 _MAX_OFFSET = 30

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 SUMMARY = 'Measure accuracy and speed of propagation at any key interval, beside its baselines.'
 
 _SETTINGS = (
-    'bundle', 'backend', 'device', 'num_threads', 'keyframe.max_gap_s', 'keyframe.max_age_s',
-    'keyframe.max_interval', 'keyframe.min_coverage', 'keyframe.cut', 'keyframe.disagreement_floor',
-    'keyframe.budget_over', 'detection.nms_iou',
+    'bundle', 'backend', 'device', 'provider', 'precision', 'num_threads', 'keyframe.max_gap_s',
+    'keyframe.max_age_s', 'keyframe.max_interval', 'keyframe.min_coverage', 'keyframe.cut',
+    'keyframe.disagreement_floor', 'keyframe.budget_over', 'detection.nms_iou',
 )  # fmt: skip
 _INTERVALS = (1, 2, 5, 10)
 

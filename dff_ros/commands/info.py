@@ -79,6 +79,7 @@ def _model_table(bundle: Bundle) -> Table:
         'confidence': _confidence(bundle),
         'nominal size': f'{spec.nominal_size[1]}x{spec.nominal_size[0]} (width x height)',
         'graphs': ', '.join(bundle.graphs),
+        'precisions on the CPU': f'fp32, int8 ({", ".join(bundle.int8)})' if bundle.int8 else 'fp32',
         'created by': bundle.created_by,
     }
     for name, value in rows.items():

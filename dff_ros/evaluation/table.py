@@ -25,11 +25,14 @@ names.
 
 
 class Name(TypedDict):
-    """What a row is about: a method at a key interval, its flow (empty: none) and what ran it."""
+    """What a row is about: a method at a key interval, its flow (empty: none), and what ran it in which
+    precision.
+    """
 
     method: str
     flow: str
     runtime: str
+    precision: str
     interval: int
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dff_ros.errors import ConfigError
+from dff_ros.nets.precision import widened
 
 RAW_FLOW_PX = 40.0
 """Image pixels per unit of a raw flow: FlowNet predicts flow / 20, and it sees the image at half size."""
@@ -89,11 +90,17 @@ class FlowNet(nn.Module):
 
     def answer(self, pyramid: FlowPyramid) -> tuple[Tensor, Tensor]:
         """What `forward` makes of what `pyramid` gives."""
-        return pyramid.raw_flows[-1] * (RAW_FLOW_PX / self.stride), pyramid.scale_map
+        return widened(pyramid.raw_flows[-1]) * (RAW_FLOW_PX / self.stride), pyramid.scale_map
+
+    def between(self, current: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        """`forward` of images that `halve` has been applied to."""
+        return self.answer(self._decode(torch.cat((current, key), dim=1)))
 
     def pyramid(self, current: Tensor, key: Tensor) -> FlowPyramid:
         """The predictions at every scale, for a multi-scale loss."""
-        pair = _halve(torch.cat((current, key), dim=1))
+        return self._decode(halve(torch.cat((current, key), dim=1)))
+
+    def _decode(self, pair: Tensor) -> FlowPyramid:
         skips = self.encode(pair)
         x = skips.conv6
         raw_flows = []
@@ -104,7 +111,7 @@ class FlowNet(nn.Module):
             up_flow = _crop(getattr(self, f'upsample_flow{level + 1}to{level}')(raw_flow), skip)
             x = torch.cat((skip, F.leaky_relu(up, _SLOPE), up_flow), dim=1)
             raw_flows.append(raw_flow)
-        x = _halve(x)
+        x = halve(x)
         raw_flows.append(self.Convolution5(x))
         return FlowPyramid(tuple(raw_flows), self.Convolution5_scale(x))
 
@@ -224,7 +231,7 @@ def _crop(x: Tensor, like: Tensor) -> Tensor:
     return x[..., : like.shape[-2], : like.shape[-1]]
 
 
-def _halve(x: Tensor) -> Tensor:
+def halve(x: Tensor) -> Tensor:
     """2x2 average pool, sizes rounded up; a half-covered border cell averages what it covers."""
     return F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False)
 

@@ -18,13 +18,15 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dff_ros.backends.runner import TAP_NAMES
 from dff_ros.errors import ConfigError
 from dff_ros.nets.correction import Correction
 from dff_ros.nets.correlation import CorrelationFlow
 from dff_ros.nets.dff import DffModel
+from dff_ros.nets.flownet import FlowNet, halve
+from dff_ros.nets.fused import Fusable
 from dff_ros.nets.light import LightFeatures
 from dff_ros.nets.quality import QualityNet
 from dff_ros.nets.task_graphs import Graph, task_graphs
@@ -52,9 +54,9 @@ def make_graphs(model: DffModel) -> dict[str, Graph]:
     return {**graphs, **task_graphs(model)}
 
 
-class Resample(nn.Module):
-    """uint8 image (H, W, 3) and taps -> normalised network image (1, 3, h, w). Rows first: they are
-    contiguous.
+class Resample(Fusable):
+    """uint8 image (H, W, 3) and taps -> normalised network image (1, 3, h, w), as the networks take it. Rows
+    first: they are contiguous.
     """
 
     def __init__(self, model: DffModel) -> None:
@@ -69,6 +71,11 @@ class Resample(nn.Module):
         col_index_wK: Tensor,
         col_weight_wK: Tensor,
     ) -> Tensor:
+        model = self.model
+        if self.kernels is not None:
+            taps = row_index_hK, row_weight_hK, col_index_wK, col_weight_wK
+            scale, offset = model.pixel_scale.flatten(), model.pixel_offset.flatten()
+            return self.kernels.resample(image_HW3, taps, scale, offset, model.image_dtype)
         # A product of each output's weights with its gathered lines: several times faster than a weighted sum
         # of slices, because nothing of the size of the source is written as float.
         lines_hKx = image_HW3.flatten(1)[row_index_hK].float()
@@ -76,12 +83,25 @@ class Resample(nn.Module):
         planes_Wx = rows_h1x.reshape(rows_h1x.shape[0], -1, 3).permute(1, 2, 0).flatten(1)
         columns_w1x = torch.matmul(col_weight_wK.unsqueeze(1), planes_Wx[col_index_wK])
         image_3hw = columns_w1x.reshape(columns_w1x.shape[0], 3, -1).permute(1, 2, 0)
-        return self.model.normalise(image_3hw.unsqueeze(0))
+        image = model.normalise(image_3hw.unsqueeze(0))
+        if image.dtype == model.image_dtype:
+            return image
+        return image.to(model.image_dtype, memory_format=torch.channels_last)
+
+
+def halved(index_nK: Tensor, weight_nK: Tensor) -> tuple[Tensor, Tensor]:
+    """Taps of an axis for the means of two neighbours: half as many, rounded up; the last of an odd number is
+    its own neighbour. An image that a flow net only takes at half size is never made whole.
+    """
+    last = index_nK.shape[0] - 1
+    first = 2 * torch.arange((last + 2) // 2, device=index_nK.device)
+    pairs = torch.stack((first, (first + 1).clamp(max=last)), dim=1)
+    return index_nK[pairs].flatten(1), weight_nK[pairs].flatten(1) / 2
 
 
 class ExtractGraph(Graph):
     """Source image and taps -> feature (1, C, gh, gw), the light features that later steps need, and with a
-    flow net of the paper the normalised network image.
+    flow net of the paper the normalised network image at half size, as the flow net reads it.
     """
 
     inputs = IMAGE_INPUTS
@@ -103,7 +123,7 @@ class ExtractGraph(Graph):
         normalised = self.resample(image, row_index, row_weight, col_index, col_weight)
         feature = self.model.feature_net(normalised)
         light = _light_outputs(self.model, normalised)
-        return (feature, *light, normalised) if self.has_key_image else (feature, *light)
+        return (feature, *light, halve(normalised)) if self.has_key_image else (feature, *light)
 
 
 class LookGraph(Graph):
@@ -132,11 +152,21 @@ class WarpGraph(Graph):
     outputs = ('warped', 'validity')
 
     def forward(self, feature: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-        return warp(feature, flow), coverage(flow)[0, 0]
+        warped = self.kernels.propagate(feature, flow, None) if self.kernels else warp(feature, flow)
+        return warped, coverage(flow)[0, 0]
 
 
-class PropagateGraph(Graph):
-    """Equation (3) with a flow net of the paper: current source image and taps, the key frame's normalised
+class _MovingGraph(Graph):
+    """Base of those that end with equation (3)."""
+
+    def propagate(self, key_feature: Tensor, flow: Tensor, scale_map: Tensor) -> Tensor:
+        """Equation (3)."""
+        move = propagate if self.kernels is None else self.kernels.propagate
+        return move(key_feature, flow, scale_map)
+
+
+class PropagateGraph(_MovingGraph):
+    """Equation (3) with a flow net of the paper: current source image and taps, the key frame's halved
     image and feature -> feature, validity (gh, gw), flow (1, 2, gh, gw) in cells.
     """
 
@@ -148,7 +178,7 @@ class PropagateGraph(Graph):
         if model.flow_net is None:
             raise ConfigError(f'flow_source {model.spec.flow_source!r} has no flow net: use WarpGraph')
         self.resample = Resample(model)
-        self.flow_net = model.flow_net
+        self.flow_net = cast(FlowNet, model.flow_net)
 
     def forward(
         self,
@@ -160,12 +190,12 @@ class PropagateGraph(Graph):
         key_image: Tensor,
         key_feature: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        current = self.resample(image, row_index, row_weight, col_index, col_weight)
-        flow, scale_map = self.flow_net(current, key_image)
-        return propagate(key_feature, flow, scale_map), coverage(flow)[0, 0], flow
+        current = self.resample(image, *halved(row_index, row_weight), *halved(col_index, col_weight))
+        flow, scale_map = self.flow_net.between(current, key_image)
+        return self.propagate(key_feature, flow, scale_map), coverage(flow)[0, 0], flow
 
 
-class MatchGraph(Graph):
+class MatchGraph(_MovingGraph):
     """Equation (3) with the correlation flow net: current source image and taps, the key frame's light
     features and feature -> as PropagateGraph, and the current frame's light features that are needed later.
     """
@@ -196,7 +226,7 @@ class MatchGraph(Graph):
         current = LightFeatures(seen.get('fine', nothing), seen['middle'], seen['coarse'])
         key = LightFeatures(nothing if key_fine is None else key_fine, key_middle, key_coarse)
         flow, scale_map = self.flow_net(current, key)
-        return propagate(key_feature, flow, scale_map), coverage(flow)[0, 0], flow, *light
+        return self.propagate(key_feature, flow, scale_map), coverage(flow)[0, 0], flow, *light
 
 
 class CorrectGraph(Graph):

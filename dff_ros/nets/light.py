@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from dff_ros.errors import ConfigError
 from dff_ros.model_spec import LIGHT_STRIDE
+from dff_ros.nets.precision import narrowed
 from dff_ros.nets.resnet import Layers, basic_stage
 
 _SLOPE = 0.1
@@ -134,7 +135,7 @@ class JoiningConv(nn.Conv2d):
         missing = -self.in_channels % _CHANNEL_BLOCK
         is_worth_it = missing > 0 and self.weight.numel() >= _MIN_PADDED
         if not (is_worth_it and torch.compiler.is_exporting()):
-            return super().forward(torch.cat(tuple(parts), dim=1))
+            return super().forward(narrowed(torch.cat(tuple(parts), dim=1), self.weight))
         zeros = torch.zeros_like(parts[0][:, :1]).expand(-1, missing, -1, -1)
         weight = F.pad(self.weight, (0, 0, 0, 0, 0, missing))
         return self._conv_forward(torch.cat((*parts, zeros), dim=1), weight, self.bias)

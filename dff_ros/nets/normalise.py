@@ -12,7 +12,13 @@ from dff_ros.model_spec import ModelSpec
 
 
 class NormalisingModel(nn.Module):
-    """A model of `spec`; `normalise` makes of RGB 0..255 what its networks take."""
+    """A model of `spec`; `normalise` makes of RGB 0..255 what its networks take, but for the precision:
+    `image_dtype` (nets/precision.py).
+    """
+
+    image_dtype = torch.float32
+    pixel_scale: Tensor
+    pixel_offset: Tensor
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -25,6 +31,4 @@ class NormalisingModel(nn.Module):
 
     def normalise(self, image_B3HW: Tensor) -> Tensor:
         """RGB 0..255 of any dtype -> what the networks take: (rgb / 255 - mean) / std."""
-        scale: Tensor = self.pixel_scale  # type: ignore[assignment]
-        offset: Tensor = self.pixel_offset  # type: ignore[assignment]
-        return image_B3HW.to(scale.dtype) * scale + offset
+        return image_B3HW.to(self.pixel_scale.dtype) * self.pixel_scale + self.pixel_offset

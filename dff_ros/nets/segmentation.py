@@ -86,9 +86,7 @@ class SegmentationHead(nn.Module):
         # large array take twice as long in ONNX Runtime and ten times in torch.
         best, label = planes[0], torch.zeros_like(planes[0], dtype=torch.uint8)
         for index, plane in enumerate(planes[1:], start=1):
-            label = torch.where(
-                plane > best, torch.tensor(index, dtype=torch.uint8, device=plane.device), label
-            )
+            label = label.masked_fill(plane > best, index)
             best = torch.maximum(best, plane)
         total = torch.exp(planes[0])
         for plane in planes[1:]:

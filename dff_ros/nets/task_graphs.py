@@ -7,18 +7,24 @@ from __future__ import annotations
 
 from typing import cast
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from dff_ros.nets.dff import DffModel
+from dff_ros.nets.fused import Fusable
+from dff_ros.nets.precision import narrowed, widened
 from dff_ros.nets.rfcn import DetectionHead
 from dff_ros.nets.segmentation import SegmentationHead
 
 
-class Graph(nn.Module):
-    """Base of the graphs: `forward` takes `inputs` by name and returns `outputs` in order."""
+class Graph(Fusable):
+    """Base of the graphs: `forward` takes `inputs` by name and returns `outputs` in order.
+
+    `is_static`: what it does depends on shapes alone, so that a CUDA graph can repeat it.
+    """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    is_static = True
 
 
 def task_graphs(model: DffModel) -> dict[str, Graph]:
@@ -48,7 +54,11 @@ class PredictGraph(Graph):
     def forward(
         self, feature: Tensor, row_matrix: Tensor, col_matrix: Tensor, fine: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        columns = self.head.bounded(self.head(feature, fine)[0]) @ col_matrix
+        feature = narrowed(feature, self.head.score.weight)
+        scores = self.head.bounded(widened(self.head(feature, fine)[0]))
+        if self.kernels is not None:
+            return self.kernels.decode(scores, row_matrix, col_matrix)
+        columns = scores @ col_matrix
         return self.head.decode([row_matrix @ plane for plane in columns.unbind(0)])
 
 
@@ -61,6 +71,7 @@ class DetectGraph(Graph):
     """
 
     outputs = ('boxes', 'num_boxes')
+    is_static = False
 
     def __init__(self, model: DffModel) -> None:
         super().__init__()
@@ -77,5 +88,5 @@ class DetectGraph(Graph):
         score_threshold: Tensor,
         middle: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        raw = self.head(feature, middle)
+        raw = self.head(narrowed(feature, self.head.rpn_scores.weight), middle)
         return self.head.decode(raw, network_size, scale, nms_iou, score_threshold)
