@@ -72,6 +72,13 @@ def _is_worker() -> bool:
     return 'PYTEST_XDIST_WORKER' in os.environ
 
 
+def pytest_sessionfinish() -> None:
+    """Processes that tests kill leave up to 35 MB of shared memory each."""
+    from dff_ros.ros.segments import remove_abandoned
+
+    remove_abandoned()
+
+
 @pytest.fixture(autouse=True)
 def threads_as_before() -> Iterator[None]:
     """What a backend or a training sets for the whole process must not slow what comes after it."""

@@ -175,11 +175,11 @@ class Peer(Node):
         with self.news:
             return [stamp_to_ns(message.header.stamp) for message in self.label_maps]
 
-    def ask(self, message: Image | CompressedImage) -> dict[str, str]:
-        """Send an image and wait for its status (an answer or a drop); its values."""
+    def ask(self, message: Image | CompressedImage | bytes) -> dict[str, str]:
+        """Send an image, or the bytes of one, and wait for its status (an answer or a drop); its values."""
         num_before = len(self.statuses)
         self.camera.publish(message)
-        self.wait_for(lambda: len(self.statuses) > num_before, f'the status of {message.header}')
+        self.wait_for(lambda: len(self.statuses) > num_before, f'the status of image {num_before}')
         return diagnostic_values(self.statuses[num_before])
 
     def call(self, kind: type, name: str, **fields: object) -> object:

@@ -38,7 +38,7 @@ from dff_ros.bag_job import BagJob, BagOptions
 from dff_ros.bag_messages import COMPRESSED, typestore
 from dff_ros.bag_outlet import OUTPUTS
 from dff_ros.bag_run import answer_bag
-from dff_ros.config import DffConfig, KeyframeConfig
+from dff_ros.config import DffConfig, KeyframeConfig, SegmentationConfig
 from dff_ros.errors import ConfigError
 
 CONFIG = DffConfig(keyframe=KeyframeConfig(interval=3))
@@ -128,6 +128,18 @@ def test_outputs_only_and_another_storage(tmp_path):
     answer(source, tmp_path / 'both')
     with pytest.raises(ConfigError, match='/dff/segmentation.* already.*--outputs-only'):
         answer(tmp_path / 'both', tmp_path / 'again', topics=(TOPIC,))
+
+
+def test_switched_off_confidence_has_no_topic_and_a_recording_reads_every_task(tmp_path):
+    source = write_bag(tmp_path / 'in', plain_items(4))
+    config = DffConfig(pause_unread=True, segmentation=SegmentationConfig(confidence=False))
+    answer(source, tmp_path / 'out', config=config)
+    found = read_bag(tmp_path / 'out')
+    assert not on(found, '/dff/confidence')
+    assert [int(m.data[0]) for m in on(found, '/dff/segmentation')] == [0, 100, 100, 100]
+    assert [fact['mean_confidence'] for fact in facts(found)] == [''] * 4
+    with Reader(tmp_path / 'out') as reader:
+        assert '/dff/confidence' not in reader.topics
 
 
 def test_calibration_before_or_just_after_its_image_is_republished(tmp_path):

@@ -33,10 +33,10 @@ from dff_ros.errors import ConfigError, DffError
 from dff_ros.messages import stamp_to_ns
 from dff_ros.ros import demo, qos
 from dff_ros.ros.accounts import Accounts
+from dff_ros.ros.children import set_environment
 from dff_ros.ros.conversions import diagnostic_values, to_diagnostics
 from dff_ros.ros.launching import PROFILES_VARIABLE
 from dff_ros.ros.monitor import Monitor
-from dff_ros.ros.session import set_environment
 from dff_ros.video import VideoReader
 
 KEYS = {

@@ -277,7 +277,7 @@ def test_a_signal_ends_the_node_with_code_0_and_no_traceback(numbers):
         code, output = node.end_by(*numbers)
     assert code == 0
     assert 'Traceback' not in output
-    assert 'bundle fake, fake (none) on cpu, 1 threads: asked for by a test; flow dis; key' in output
+    assert 'bundle fake, fake (none) on cpu, fp32, 1 threads: asked for by a test; flow dis; key' in output
     assert 'topics /image, /camera_info, /dff/segmentation, /dff/confidence, /dff/label_info, ' in output
     assert '/dff/label_info, /dff/camera_info, /dff/overlay, /dff/status' in output
 

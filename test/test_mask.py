@@ -43,7 +43,8 @@ def test_label_maps_become_masks_with_their_header(graph):
     label_maps = peer.create_publisher(Image, 'dff/segmentation', qos.image_output())
     peer.create_subscription(Image, MASK_TOPIC, masks.append, 10)
     graph.spin(peer)
-    wait_until(lambda: label_maps.get_subscription_count() and peer.count_publishers(MASK_TOPIC), 'the node')
+    ends = label_maps, node._mask
+    wait_until(lambda: all(end.get_subscription_count() for end in ends), 'node and peer to match')
 
     def ask(number: int) -> None:
         header = Header(stamp=ns_to_stamp(number), frame_id='front')

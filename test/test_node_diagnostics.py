@@ -16,6 +16,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from ros_helpers import GatedBackend, Peer, image_message, stamp, wait_until
 
+from dff_ros.backends.base import BackendInfo
 from dff_ros.health import Level
 from dff_ros.ros import diagnostics
 from dff_ros.ros.node import DffNode
@@ -223,3 +224,16 @@ def test_the_page_for_operators_has_every_key(graph):
         name = f'{family}.{families[family]}' if member and family in families else key
         assert f'`{name}`' in page, key
     assert all(f'`{kind}`' in page for kind in KINDS)
+
+
+def test_a_node_that_computes_on_the_cpu_in_place_of_what_was_asked_for_warns(graph):
+    class FallenBack(FakeBackend):
+        info = BackendInfo('fake', 'cpu', 'none', 1, 'asked for', 'cpu', 'fp32', fallback='no CUDA device')
+
+    node = graph.start_node(FallenBack())
+    answer = graph.start_peer().ask(image_message(1))
+    level, message, facts = reported(node, 'node')
+    assert (level, message) == (Level.WARN, 'the CPU computes, as fallback is set: no CUDA device')
+    told = {'device': 'cpu', 'provider': 'cpu', 'precision': 'fp32', 'fallback': 'no CUDA device'}
+    assert told.items() <= facts.items()
+    assert told.items() <= answer.items()

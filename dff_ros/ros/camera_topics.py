@@ -27,6 +27,7 @@ from dff_ros.ros.endpoints import Endpoints
 from dff_ros.ros.image_input import image_input, image_topic
 from dff_ros.ros.launching import PROFILES_VARIABLE, SHARED_MEMORY_PROFILE
 from dff_ros.ros.publishers import Publishers
+from dff_ros.ros.receiving import NoExecutor, Receiver, image_of
 
 _TRANSPORT = (
     f'large images need shared memory: set {PROFILES_VARIABLE} to {SHARED_MEMORY_PROFILE} for the camera '
@@ -63,6 +64,7 @@ class CameraTopics:
         self._endpoints = endpoints or Endpoints(node)
         self._input = image_input(node, camera, transport)
         self._subscriptions: list[Subscription] = []
+        self._receiver: Receiver | None = None
         self.publishers = Publishers(node, camera, self._endpoints)
         self.pipeline = Pipeline(
             camera, mailbox, self.publishers, node.get_logger(), lambda: node.get_clock().now().nanoseconds
@@ -80,10 +82,22 @@ class CameraTopics:
         info = camera_info_topic(self._node, self._camera)
         self._subscribe(CameraInfo, info, self.pipeline.camera_infos.store, qos.sensor_input())
         count_lost = functools.partial(self.pipeline.count_lost, remedy=_TRANSPORT)
-        self._subscribe(self._input.kind, self._input.topic, self._store, qos.newest_image(), count_lost)
+        images = self._subscribe(
+            self._input.kind,
+            self._input.topic,
+            self._store,
+            qos.newest_image(),
+            on_lost=count_lost,
+            raw=self._input.kind is Image,
+            callback_group=NoExecutor(),
+        )
+        self._receiver = Receiver(self._node, images, self._store)
 
     def unsubscribe(self) -> None:
         """Take no more. Harmless where it was not subscribed."""
+        if self._receiver is not None:
+            self._receiver.end()
+            self._receiver = None
         while self._subscriptions:
             self._node.destroy_subscription(self._subscriptions.pop())
 
@@ -115,11 +129,15 @@ class CameraTopics:
         topic: str,
         callback: Callable[[Any], None],
         profile: QoSProfile,
-        on_lost: Callable[[int], None] | None = None,
-    ) -> None:
+        **options: Any,
+    ) -> Subscription:
         """Each is remembered at once: the next one may fail."""
-        self._subscriptions.append(self._endpoints.subscription(kind, topic, callback, profile, on_lost))
+        subscription = self._endpoints.subscription(kind, topic, callback, profile, **options)
+        self._subscriptions.append(subscription)
+        return subscription
 
-    def _store(self, message: Image | CompressedImage) -> None:
+    def _store(self, message: bytes | CompressedImage) -> None:
+        received_ns = time.perf_counter_ns()
         self.pipeline.health.arrived()
-        self._mailbox.put(Received(message, time.perf_counter_ns()), self._camera)
+        image = image_of(message) if isinstance(message, bytes) else message
+        self._mailbox.put(Received(image, received_ns), self._camera)

@@ -1,25 +1,36 @@
 # Copyright 2026 dff_ros maintainers
 # SPDX-License-Identifier: Apache-2.0
 
-"""Processes that the demo starts: each in a group of its own, its output kept, ended for certain."""
+"""Processes that the demo and the benchmarks start: each in a group of its own, its output kept, ended for
+certain.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import random
+import secrets
 import signal
 import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
+
+import yaml
 
 from dff_ros.errors import DffError
 from dff_ros.ros.ending import end_with_parent
+from dff_ros.ros.launching import PROFILES_VARIABLE, SHARED_MEMORY_PROFILE
+from dff_ros.share import find_share_file
 
 _TAIL_LINES = 12
 _GRACE_S = 5.0
+_MAX_DOMAIN_ID = 101  # above it, DDS ports run into those the system gives away
 
 
 class Child:
@@ -105,3 +116,38 @@ class Child:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def start_node(
+    stack: ExitStack,
+    name: str,
+    module: str,
+    namespace: str,
+    parameters: Mapping[str, object],
+    *arguments: str,
+) -> Child:
+    """A node as a process, in a namespace and with parameters; `arguments` are further ones of ROS. `stack`
+    ends it.
+    """
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=f'dff_{name}_'))
+    path = Path(folder) / f'{name}.yaml'
+    path.write_text(yaml.safe_dump({'/**': {'ros__parameters': dict(parameters)}}), encoding='utf-8')
+    own = ['-r', f'__ns:={namespace}']
+    words = ['--ros-args', *own, '--params-file', str(path), *arguments]
+    return stack.enter_context(Child(name, module, words))
+
+
+def own_namespace(purpose: str) -> str:
+    """A namespace in which no other node of the domain answers, or is answered."""
+    return f'/dff_{purpose}_{secrets.token_hex(4)}'
+
+
+def set_environment() -> None:
+    """A ROS graph of its own, on this machine and over shared memory, here and in child processes, unless
+    the user set another.
+    """
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randint(1, _MAX_DOMAIN_ID)))
+    profile = find_share_file(f'config/{SHARED_MEMORY_PROFILE}')
+    if profile is not None:
+        os.environ.setdefault(PROFILES_VARIABLE, str(profile))

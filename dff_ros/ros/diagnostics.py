@@ -122,6 +122,9 @@ def model_values(model: Model | None, config: DffConfig) -> dict[str, object]:
         'backend': info.name,
         'runtime': info.runtime,
         'device': info.device,
+        'provider': info.provider or None,
+        'precision': info.precision,
+        'fallback': info.fallback or None,
         'num_threads': info.num_threads,
         'refresh_threads': worker.info.num_threads if worker else None,
     }

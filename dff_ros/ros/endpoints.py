@@ -23,7 +23,13 @@ from rclpy.event_handler import (
 )
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible, qos_policy_name_from_kind
+from rclpy.qos import (
+    DurabilityPolicy,
+    QoSCompatibility,
+    QoSProfile,
+    qos_check_compatible,
+    qos_policy_name_from_kind,
+)
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
@@ -79,15 +85,18 @@ class Endpoints:
         callback: Callable[[Any], None],
         profile: QoSProfile,
         on_lost: Callable[[int], None] | None = None,
+        **options: Any,
     ) -> Subscription:
-        """The same for a subscription; `on_lost` hears how many were lost, where the middleware tells."""
+        """The same for a subscription; `on_lost` hears how many were lost, where the middleware tells.
+        `options` are those of rclpy.
+        """
         events: dict[str, Callable[[Any], None]] = {}
         if on_lost is not None:
             events['message_lost'] = lambda event: _tell_lost(event.total_count_change, on_lost)
         try:
-            return self._subscribe(kind, topic, callback, profile, events)
+            return self._subscribe(kind, topic, callback, profile, events, options)
         except UnsupportedEventTypeError:
-            return self._subscribe(kind, topic, callback, profile, {})
+            return self._subscribe(kind, topic, callback, profile, {}, options)
 
     def _subscribe(
         self,
@@ -96,6 +105,7 @@ class Endpoints:
         callback: Callable[[Any], None],
         profile: QoSProfile,
         events: Mapping[str, Callable[[Any], None]],
+        options: Mapping[str, Any],
     ) -> Subscription:
         name = self._node.resolve_topic_name(topic)
         callbacks = SubscriptionEventCallbacks(
@@ -110,6 +120,7 @@ class Endpoints:
             profile,
             event_callbacks=callbacks,
             qos_overriding_options=qos.overridable(),
+            **options,
         )
 
     def _tell_unmatched_publisher(
@@ -185,6 +196,12 @@ class Endpoints:
         if now_s - self._logged_s.get(text, -_REPEAT_S) >= _REPEAT_S:
             self._logged_s = {text: now_s} if len(self._logged_s) > 100 else {**self._logged_s, text: now_s}
             self._node.get_logger().warning(text)
+
+
+def is_read(publisher: Publisher) -> bool:
+    """Whether someone listens, or may still get what is published now: users can make a topic latched."""
+    is_latched = publisher.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+    return is_latched or publisher.get_subscription_count() > 0
 
 
 def _match(offered: QoSProfile, asked: QoSProfile) -> bool:

@@ -25,6 +25,7 @@ from dff_ros.config import Validated, param, replace, walk
 from dff_ros.errors import ConfigError
 from dff_ros.ros import process, qos
 from dff_ros.ros.conversions import fill_image
+from dff_ros.ros.endpoints import is_read
 from dff_ros.ros.parameters import declare, usage
 from dff_ros.settings import names_in
 
@@ -40,7 +41,9 @@ class MaskConfig(Validated):
 
 
 class MaskNode(Node):
-    """Publishes a mask for each label map; none before the names of its classes have come."""
+    """Publishes a mask for each label map while someone listens; none before the names of its classes have
+    come.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__('dff_mask', **options)
@@ -77,7 +80,7 @@ class MaskNode(Node):
             self.get_logger().error(f'no masks: {error}')
 
     def _on_label_map(self, message: Image) -> None:
-        if self._table_256 is None or message.encoding != 'mono8':
+        if self._table_256 is None or message.encoding != 'mono8' or not is_read(self._mask):
             return
         label_map_HW = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
         mask_HW = self._table_256[label_map_HW[:, : message.width]]

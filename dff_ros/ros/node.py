@@ -6,7 +6,8 @@
 Topics, relative to the node's namespace and below the name of a camera, if it has one: `image` and
 `camera_info`; `dff/segmentation`, `dff/confidence`, `dff/label_info`, `dff/camera_info`, `dff/detections`,
 `dff/overlay`, `dff/status`, `dff/frame_status` (docs/outputs.md).
-The executor's callbacks only store; one engine thread converts, computes and publishes.
+Images are taken on threads of their own and only stored, as by the executor's callbacks; one engine thread
+converts, computes and publishes.
 """
 
 from __future__ import annotations
@@ -228,6 +229,7 @@ class DffNode(LifecycleNode):
         state, config = self._lifecycle_state(), self._parameters_now.config
         quiet = state if state != 'active' else '' if self._operators.is_enabled else DISABLED
         num_namesakes = self._namesakes.look()
+        info = self._model.engine.backend.info if self._model else None
         facts: dict[str, object] = {
             'state': state,
             'enabled': self._operators.is_enabled,
@@ -243,7 +245,9 @@ class DffNode(LifecycleNode):
             verdict = (Level.ERROR, self._failure)
         elif num_namesakes:
             verdict = (Level.WARN, self._namesakes.describe(num_namesakes))
-        device = self._model.engine.backend.info.device if self._model else ''
+        elif info is not None and info.fallback:
+            verdict = (Level.WARN, f'the CPU computes, as fallback is set: {info.fallback}')
+        device = info.device if info else ''
         cameras = [topics.report(config, quiet) for topics in self._topics.values()]
         return [diagnostics.node_report(verdict, device, facts), *cameras]
 

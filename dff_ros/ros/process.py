@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import ast
-import ctypes
 import os
-import platform
 import signal
 import sys
 import threading
@@ -26,9 +24,11 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from dff_ros.errors import DffError
+from dff_ros.memory import tune_malloc
 from dff_ros.ros.ending import is_parent_there
 from dff_ros.ros.interrupts import Interrupts
 from dff_ros.ros.requests import refuse_malformed_sets
+from dff_ros.ros.segments import remove_abandoned
 
 EXIT_OK, EXIT_FAILURE, EXIT_USER_ERROR = 0, 1, 2
 
@@ -40,10 +40,6 @@ _TURN_S = 0.2
 _MAX_FAILURES = 10
 """So many callbacks in a row that raise are no bad requests."""
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-_MMAP_THRESHOLD_BYTES = 32 << 20
-_TRIM_THRESHOLD_BYTES = 1 << 30
-
 
 class Startable(Protocol):
     """A node with a start of its own."""
@@ -51,20 +47,6 @@ class Startable(Protocol):
     def start(self, finish: Callable[[int], None]) -> None:
         """Begin to work; `finish(exit_code)` ends the process, from any thread, now or later."""
         ...
-
-
-def tune_malloc() -> bool:
-    """Keep image-sized blocks on the heap: else glibc maps and faults in each image anew (2x the latency).
-
-    Only on glibc, and not where the user set a threshold by environment; whether it was done.
-    """
-    if platform.libc_ver()[0] != 'glibc' or 'MALLOC_MMAP_THRESHOLD_' in os.environ:
-        return False
-    libc = ctypes.CDLL(None)
-    return bool(
-        libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
-        and libc.mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES)
-    )
 
 
 def signals_into(exits: SimpleQueue[int]) -> None:
@@ -95,6 +77,7 @@ def run(make_node: Callable[[], Node], args: Sequence[str] | None = None, usage:
     signals_into(exits)
     if not is_parent_there(os.environ):
         return EXIT_OK
+    remove_abandoned()
     try:
         rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:  # rcl's errors on arguments and parameter files

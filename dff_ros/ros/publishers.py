@@ -27,7 +27,7 @@ from dff_ros.model_spec import ModelSpec
 from dff_ros.ros import frame_status, qos
 from dff_ros.ros.camera_infos import to_camera_info
 from dff_ros.ros.conversions import fill_image, to_detection_array, to_diagnostics, to_label_info
-from dff_ros.ros.endpoints import Endpoints
+from dff_ros.ros.endpoints import Endpoints, is_read
 from dff_ros.tasks import DETECTION, SEGMENTATION
 from dff_ros.types import Detections, Frame, Segmentation, StepResult
 
@@ -36,6 +36,12 @@ if TYPE_CHECKING:  # it needs OpenCV, all else here does not
 
 TASK_TOPICS = {SEGMENTATION: 'dff/segmentation', DETECTION: 'dff/detections'}
 """Where the answers of each task are published."""
+
+READ_ON = {
+    SEGMENTATION: (TASK_TOPICS[SEGMENTATION], 'dff/confidence', 'dff/camera_info', 'dff/overlay'),
+    DETECTION: (TASK_TOPICS[DETECTION], 'dff/overlay'),
+}
+"""The topics on which the answers of each task are read."""
 
 
 class Publishers:
@@ -110,23 +116,36 @@ class Publishers:
         self._advertised[topic] = publisher
         return publisher
 
+    def unread_tasks(self) -> list[str]:
+        """Tasks on whose topics nobody listens."""
+        return [task for task, topics in READ_ON.items() if not any(map(self._is_read, topics))]
+
+    def _is_read(self, topic: str) -> bool:
+        publisher = self._advertised.get(topic)
+        return publisher is not None and is_read(publisher)
+
     def publish_segmentation(self, header: Header, answer: Segmentation) -> None:
-        """The label map as mono8 class ids, and its confidence as mono8 while someone listens."""
-        self._segmentation.publish(fill_image(self._segmentation_message, header, answer.label_map_HW))
-        if self._confidence.get_subscription_count():
+        """The label map as mono8 class ids, and its confidence as mono8; each while someone listens."""
+        if self._is_read(TASK_TOPICS[SEGMENTATION]):
+            self._segmentation.publish(fill_image(self._segmentation_message, header, answer.label_map_HW))
+        if answer.confidence_HW is not None and self._is_read('dff/confidence'):
             self._confidence.publish(fill_image(self._confidence_message, header, answer.confidence_HW))
 
     def publish_camera_info(self, header: Header, info: CameraInfo, found: Intrinsics) -> None:
-        """The calibration of the label map with this header."""
-        self._camera_info.publish(to_camera_info(header, info, found))
+        """The calibration of the label map with this header, while someone listens."""
+        if self._is_read('dff/camera_info'):
+            self._camera_info.publish(to_camera_info(header, info, found))
 
     def publish_detections(self, header: Header, found: Detections) -> None:
-        """The boxes, in pixels of the image with this header; an empty array where there are none."""
-        self._detections.publish(to_detection_array(header, found, self._spec.box_class_names))
+        """The boxes, in pixels of the image with this header, while someone listens; an empty array where
+        there are none.
+        """
+        if self._is_read(TASK_TOPICS[DETECTION]):
+            self._detections.publish(to_detection_array(header, found, self._spec.box_class_names))
 
     def publish_overlay(self, header: Header, frame: Frame, result: StepResult, alpha: float) -> None:
         """The image under class colours and boxes, drawn only while someone listens."""
-        if self._painter is None or self._overlay.get_subscription_count() == 0:
+        if self._painter is None or not self._is_read('dff/overlay'):
             return
         self._painter.alpha = alpha
         picture = self._painter.picture(frame.image_HW3, result)

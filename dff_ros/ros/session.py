@@ -7,33 +7,26 @@ from __future__ import annotations
 
 import math
 import os
-import random
-import secrets
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 
 import rclpy
-import yaml
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
 
 from dff_ros.config import to_flat
 from dff_ros.errors import DffError
+from dff_ros.memory import tune_malloc
 from dff_ros.report import LiveView, print_report
 from dff_ros.ros.accounts import node_drops
-from dff_ros.ros.children import Child
+from dff_ros.ros.children import Child, own_namespace, set_environment, start_node
 from dff_ros.ros.interrupts import Interrupts, interrupt
-from dff_ros.ros.launching import PROFILES_VARIABLE, SHARED_MEMORY_PROFILE
 from dff_ros.ros.monitor import Monitor
 from dff_ros.ros.outputs import Outputs, Settings
-from dff_ros.ros.process import tune_malloc
 from dff_ros.ros.publishers import TASK_TOPICS
-from dff_ros.share import find_share_file
 
 _NODE_START_S = 120.0
 _CAMERA_START_S = 60.0
@@ -42,7 +35,6 @@ _SIGNAL_END_S = 5.0
 _STALL_S = 3.0
 _QUIET_S = 1.0
 _SPIN_S = 0.05
-_MAX_DOMAIN_ID = 101  # above it, DDS ports run into those the system gives away
 
 
 def run_session(settings: Settings) -> int:
@@ -82,9 +74,8 @@ class Session:
         self._interrupts = interrupts
         self._stack = stack
         self._children: list[Child] = []
-        self._namespace = f'/dff_demo_{secrets.token_hex(4)}'
+        self._namespace = own_namespace('demo')
         self.camera_failure = ''
-        self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='dff_demo_')))
         set_environment()
         tune_malloc()
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
@@ -139,11 +130,7 @@ class Session:
         }
 
     def _start(self, name: str, module: str, parameters: Mapping[str, object]) -> Child:
-        path = self._folder / f'{name}.yaml'
-        path.write_text(yaml.safe_dump({'/**': {'ros__parameters': dict(parameters)}}), encoding='utf-8')
-        own = ['-r', f'__ns:={self._namespace}']  # whatever else is in the domain must not be mixed in
-        child = Child(name, module, ['--ros-args', *own, '--params-file', str(path)])
-        self._stack.enter_context(child)
+        child = start_node(self._stack, name, module, self._namespace, parameters)
         self._children.append(child)
         return child
 
@@ -234,14 +221,3 @@ def _text(value: object) -> str:
     if isinstance(value, float):
         return f'{value:.1f}'
     return '-' if value is None else str(value)
-
-
-def set_environment() -> None:
-    """A ROS graph of its own, on this machine and over shared memory, here and in child processes, unless
-    the user set another.
-    """
-    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randint(1, _MAX_DOMAIN_ID)))
-    profile = find_share_file(f'config/{SHARED_MEMORY_PROFILE}')
-    if profile is not None:
-        os.environ.setdefault(PROFILES_VARIABLE, str(profile))
