@@ -23,7 +23,10 @@ def model_files() -> list[tuple[str, list[str]]]:
 
 EXTRAS = {
     'torch': ['torch>=2.11', 'safetensors'],
+    # One of these three: they are imported by the same name.
     'onnxruntime': ['onnxruntime'],
+    'onnxruntime-gpu': ['onnxruntime-gpu', 'onnx'],
+    'onnxruntime-openvino': ['onnxruntime-openvino'],
     'export': ['torch>=2.11', 'safetensors', 'onnx', 'onnxscript'],
     'opencv': ['opencv-python-headless'],
     'video': ['av'],

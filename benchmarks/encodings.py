@@ -15,7 +15,6 @@ import json
 import os
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,9 +24,10 @@ import numpy as np
 from arguments import command
 from numpy.typing import NDArray
 
+from dff_ros.benchmark.conversions import raw_image, times_ms
 from dff_ros.compressed import decode_compressed
 from dff_ros.encodings import ENCODINGS, decode_raw
-from dff_ros.image_layouts import LAYOUTS
+from dff_ros.opencv_layouts import convert
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,8 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     rng = np.random.default_rng(0)
     rows = []
     for encoding in ENCODINGS:
-        message = _raw(encoding, height, width, rng)
-        rows.append({'encoding': encoding} | _time(lambda message=message: decode_raw(message), args.runs))
+        message = raw_image(encoding, (height, width), rng)
+        row = {'encoding': encoding} | _time(lambda message=message: decode_raw(message), args.runs)
+        found = _time(lambda message=message: decode_raw(message, convert=convert), args.runs)
+        rows.append(row | {f'opencv_{name}': value for name, value in found.items()})
     picture = _picture(height, width, rng)
     for suffix in ('.jpg', '.png'):
         data = cv2.imencode(suffix, picture)[1].tobytes()
@@ -70,16 +72,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _raw(encoding: str, height: int, width: int, rng: np.random.Generator) -> SimpleNamespace:
-    layout = LAYOUTS[encoding]
-    step = layout.row_bytes(width)
-    num_bytes = sum(plane.num_bytes for plane in layout.planes(height, width, step))
-    data = rng.integers(0, 256, num_bytes, np.uint8).tobytes()
-    return SimpleNamespace(
-        encoding=encoding, height=height, width=width, step=step, is_bigendian=0, data=data
-    )
-
-
 def _picture(height: int, width: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     small = rng.integers(0, 256, (height // 16, width // 16, 3), np.uint8)
     smooth = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -88,13 +80,8 @@ def _picture(height: int, width: int, rng: np.random.Generator) -> NDArray[np.ui
 
 
 def _time(convert: Callable[[], object], num_runs: int) -> dict[str, float]:
-    convert()
-    times_ms = []
-    for _ in range(num_runs):
-        start_ns = time.perf_counter_ns()
-        convert()
-        times_ms.append((time.perf_counter_ns() - start_ns) / 1e6)
-    return {'ms': round(statistics.median(times_ms), 3), 'ms_min': round(min(times_ms), 3)}
+    found = times_ms(convert, num_runs)
+    return {'ms': round(statistics.median(found), 3), 'ms_min': round(min(found), 3)}
 
 
 if __name__ == '__main__':

@@ -18,138 +18,98 @@ import argparse
 import json
 import multiprocessing
 import os
-import secrets
 import statistics
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import cast
 
-import numpy as np
-import rclpy
-import yaml
 from arguments import command
-from diagnostic_msgs.msg import DiagnosticArray
-from numpy.typing import NDArray
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.qos import QoSProfile
-from sensor_msgs.msg import Image
-from std_msgs.msg import Header
 
 from dff_ros.backends.base import available_cores
-from dff_ros.cameras import topic_of
 from dff_ros.config import DffConfig, replace, to_flat, walk
 from dff_ros.evaluation.metrics import percentiles
 from dff_ros.flags import add_flags, given_flags
 from dff_ros.frame_facts import ANSWERED
-from dff_ros.messages import stamp_to_ns
-from dff_ros.ros.children import Child
-from dff_ros.ros.conversions import diagnostic_values, fill_image, ns_to_stamp
-from dff_ros.ros.session import set_environment
+from dff_ros.ros.children import set_environment
+from dff_ros.ros.player import Player
+from dff_ros.ros.prepared import prepare
+from dff_ros.ros.rig import Rig
+from dff_ros.ros.shots import Shot, drops
 from dff_ros.sources import open_source
 
 NAMES = ('front', 'left', 'right', 'rear')
 PHASES = ('before', 'during', 'after')
-_NUM_IMAGES = 150
-_START_S = 60.0
 _WARM_UP_S = 3.0
 _SETTLE_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What the node told of a frame that was due so many seconds after the start."""
-
-    due_s: float
-    latency_ms: float
-    facts: Mapping[str, str]
-
-
 class Camera:
-    """A simulated camera, and the reader of what the node tells of its frames."""
+    """A player of the street, and the figures of what the node told of its frames in parts of a run."""
 
-    def __init__(self, name: str, node: Node, images: Sequence[NDArray[np.uint8]]) -> None:
-        self.name = name
-        self.seen: list[Seen] = []
-        self.sent_s: list[float] = []
+    def __init__(self, player: Player) -> None:
+        self.name = player.camera
+        self.player = player
+        self.start_s = 0.0
         self._before: Mapping[str, str] = {}
-        self._images = images
-        self._message = Image()
-        self._due: dict[int, tuple[float, float]] = {}
-        self._publisher = node.create_publisher(Image, topic_of(name, 'image'), 1)
-        topic = topic_of(name, 'dff/status')
-        self._reader = node.create_subscription(DiagnosticArray, topic, self._read, QoSProfile(depth=200))
-
-    @property
-    def is_found(self) -> bool:
-        """The node listens, and is listened to."""
-        return self._publisher.get_subscription_count() > 0 and self._reader.get_publisher_count() > 0
 
     def begin(self) -> None:
         """Forget the warm-up: what was dropped in it does not count."""
-        self._before = self.seen[-1].facts if self.seen else {}
-        self.seen.clear()
-        self.sent_s.clear()
+        self._before = next((shot.facts for shot in reversed(self.player.shots) if shot.facts), {})
+        self.player.begin()
 
-    def publish(self, due_s: float, start_s: float) -> None:
-        """Send the next image. They run forward and backward, so none is a cut."""
-        turn = 2 * (len(self._images) - 1)
-        place = min(len(self.sent_s) % turn, turn - len(self.sent_s) % turn)
-        stamp_ns = time.time_ns()
-        self._due[stamp_ns] = (start_s, due_s)
-        self.sent_s.append(due_s)
-        header = Header(stamp=ns_to_stamp(stamp_ns), frame_id=self.name or 'camera')
-        self._publisher.publish(fill_image(self._message, header, self._images[place]))
+    def due_s(self, shot: Shot) -> float:
+        """When a frame was due, since the start of the run."""
+        return shot.due_s - self.start_s
 
-    def _read(self, message: DiagnosticArray) -> None:
-        start_s, due_s = self._due.pop(stamp_to_ns(message.header.stamp), (0.0, -1.0))
-        if due_s >= 0.0:
-            latency_ms = 1e3 * (time.monotonic() - start_s - due_s)
-            self.seen.append(Seen(due_s, latency_ms, diagnostic_values(message)))
+    @property
+    def seen(self) -> list[Shot]:
+        """The frames that the node told of."""
+        return [shot for shot in self.player.shots if shot.told_s is not None]
 
     def row(self, start_s: float, end_s: float) -> dict[str, object]:
         """The figures of the frames that were due in a part of the run."""
-        seen = [one for one in self.seen if start_s <= one.due_s < end_s]
-        answered = [one for one in seen if one.facts['state'] in ANSWERED]
-        refreshed = [index for index, one in enumerate(answered) if one.facts['is_refreshed'] == 'true']
+        sent = [shot for shot in self.player.shots if start_s <= self.due_s(shot) < end_s]
+        seen = [shot for shot in sent if shot.told_s is not None]
+        answered = [shot for shot in seen if shot.facts['state'] in ANSWERED]
+        refreshed = [n for n, shot in enumerate(answered) if shot.facts['is_refreshed'] == 'true']
         spacings = [later - earlier for earlier, later in zip(refreshed, refreshed[1:], strict=False)]
-        latency = percentiles([one.latency_ms for one in answered], (50, 90, 99, 100))
+        latency = percentiles([latency_ms(shot) for shot in answered], (50, 90, 99, 100))
         return {
-            'sent': sum(start_s <= due_s < end_s for due_s in self.sent_s),
+            'sent': len(sent),
             'answered': len(answered),
             'dropped': self._drops(start_s, end_s),
             'latency_ms': {name: _rounded(value) for name, value in latency.items()},
             'frames_from_refresh_to_refresh': statistics.median(spacings) if spacings else None,
-            'refreshes_put_off': sum(one.facts['reason'] == 'deadline' for one in answered),
-            'most_pending': max((int(one.facts['pending']) for one in seen), default=0),
-            'age_ms_mean': _rounded(1e3 * statistics.fmean(float(one.facts['age_s']) for one in answered))
+            'refreshes_put_off': sum(shot.facts['reason'] == 'deadline' for shot in answered),
+            'most_pending': max((int(shot.facts['pending']) for shot in seen), default=0),
+            'age_ms_mean': _rounded(1e3 * statistics.fmean(float(shot.facts['age_s']) for shot in answered))
             if answered
             else None,
         }
 
     def _drops(self, start_s: float, end_s: float) -> dict[str, int]:
         """By reason, as the node counts them."""
-
-        def until(limit_s: float) -> dict[str, int]:
-            facts = next((one.facts for one in reversed(self.seen) if one.due_s < limit_s), self._before)
-            prefix = 'dropped.'
-            return {name.removeprefix(prefix): int(n) for name, n in facts.items() if name.startswith(prefix)}
-
-        before = until(start_s)
-        return {reason: count - before.get(reason, 0) for reason, count in until(end_s).items()}
+        before, after = (
+            next((shot.facts for shot in reversed(self.seen) if self.due_s(shot) < limit_s), self._before)
+            for limit_s in (start_s, end_s)
+        )
+        return drops(before, after)
 
     def balance(self) -> dict[str, int]:
         """Over the whole run, as the node counts."""
         facts = self.seen[-1].facts
         names = ('received', 'processed', 'dropped', 'pending', 'lost')
         counts = {name: int(facts[name]) - int(self._before.get(name, 0)) for name in names}
-        return {'sent': len(self.sent_s)} | counts
+        return {'sent': len(self.player.shots)} | counts
+
+
+def latency_ms(shot: Shot) -> float:
+    """From when a frame was due to its status."""
+    return 1e3 * (cast(float, shot.told_s) - shot.due_s)
 
 
 class Bench:
@@ -158,49 +118,26 @@ class Bench:
     def __init__(
         self, config: DffConfig, names: Sequence[str], cores: Sequence[int], stack: ExitStack
     ) -> None:
-        images = _street_images()
-        rclpy.init(args=[])
-        stack.callback(rclpy.try_shutdown)
-        namespace = f'/dff_bench_{secrets.token_hex(4)}'  # no other node may answer, or be answered
-        self._peer = Node('cameras', namespace=namespace)
-        stack.callback(self._peer.destroy_node)
-        self.cameras = [Camera(name, self._peer, images) for name in names]
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self._peer)
-        with tempfile.NamedTemporaryFile('w', suffix='.yaml') as file, _on_cores(cores):
-            parameters = to_flat(config) | {'cameras': ','.join(names)}
-            yaml.safe_dump({'/**': {'ros__parameters': parameters}}, file)
-            file.flush()
-            remap = ['-r', f'__ns:={namespace}']
-            arguments = ['--ros-args', *remap, '--params-file', file.name, '--log-level', 'warn']
-            self._child = stack.enter_context(Child('dff_node', 'dff_ros.ros.node', arguments))
-            self._wait_until_found()
-        thread = threading.Thread(target=self._executor.spin, daemon=True)
-        thread.start()
-        stack.callback(thread.join, 5.0)
-        stack.callback(self._executor.shutdown)
+        parameters = to_flat(config) | {'cameras': ','.join(names)}
+        images = prepare(open_source('street', fps=30.0))
+        self._rig = Rig(stack, parameters, images, cameras=names, cores=cores)
+        self.cameras = [Camera(player) for player in self._rig.players]
         self.play(_WARM_UP_S, 10.0, lambda at_s: self.cameras)
         for camera in self.cameras:
             camera.begin()
 
     def play(self, seconds: float, rate_hz: float, awake: Callable[[float], Sequence[Camera]]) -> None:
         """Publish an image of each camera that is awake at every tick; the last is answered at the end."""
-        start_s = time.monotonic()
+        start_s = time.perf_counter()
+        for camera in self.cameras:
+            camera.start_s = start_s
         for tick in range(round(seconds * rate_hz)):
-            due_s = tick / rate_hz
-            time.sleep(max(0.0, start_s + due_s - time.monotonic()))
-            for camera in awake(due_s):
-                camera.publish(due_s, start_s)
-            self._child.check()
+            due_s = start_s + tick / rate_hz
+            time.sleep(max(0.0, due_s - time.perf_counter()))
+            for camera in awake(due_s - start_s):
+                camera.player.publish(due_s)
+            self._rig.child.check()
         time.sleep(_SETTLE_S)
-
-    def _wait_until_found(self) -> None:
-        end_s = time.monotonic() + _START_S
-        while not all(camera.is_found for camera in self.cameras):
-            self._child.check()
-            if time.monotonic() > end_s:
-                raise TimeoutError(f'the node did not come up in {_START_S:g} s:\n{self._child.tail()}')
-            time.sleep(0.05)
 
 
 def run_load(config: DffConfig, args: argparse.Namespace) -> dict[str, object]:
@@ -270,21 +207,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _street_images() -> list[NDArray[np.uint8]]:
-    return [frame.image_HW3 for frame in islice(open_source('street', fps=30.0), _NUM_IMAGES)]
-
-
-@contextmanager
-def _on_cores(cores: Sequence[int]) -> Iterator[None]:
-    """What is started within runs on these cores only."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
 def _busy(cores: Sequence[int], seconds: float) -> None:
     """A process on each core that takes half of it."""
     for core in cores:
@@ -304,24 +226,26 @@ def _plot(camera: Camera, part_s: float, budget_ms: float, path: Path) -> None:
     matplotlib.use('Agg')
     from matplotlib import pyplot
 
-    answered = [one for one in camera.seen if one.facts['state'] in ANSWERED]
-    refreshed = [one for one in answered if one.facts['is_refreshed'] == 'true']
-    skipped = [one.due_s for one in camera.seen if one.facts['state'] == 'skipped']
+    answered = [shot for shot in camera.seen if shot.facts['state'] in ANSWERED]
+    refreshed = [shot for shot in answered if shot.facts['is_refreshed'] == 'true']
+    skipped = [camera.due_s(shot) for shot in camera.seen if shot.facts['state'] == 'skipped']
+    due_s = [camera.due_s(shot) for shot in answered]
     figure, (top, bottom) = pyplot.subplots(2, 1, figsize=(8, 5), sharex=True, layout='constrained')
     for axes in (top, bottom):
         axes.axvspan(part_s, 2 * part_s, color='0.9', label='busy processes on its cores')
+    top.plot(due_s, [latency_ms(shot) for shot in answered], '.', ms=3, label='answered')
     top.plot(
-        [one.due_s for one in answered], [one.latency_ms for one in answered], '.', ms=3, label='answered'
-    )
-    top.plot(
-        [one.due_s for one in refreshed], [one.latency_ms for one in refreshed], '.', ms=5, label='new key'
+        [camera.due_s(shot) for shot in refreshed],
+        [latency_ms(shot) for shot in refreshed],
+        '.',
+        ms=5,
+        label='new key',
     )
     top.plot(skipped, [0.0] * len(skipped), '|', color='tab:red', label='skipped')
     top.axhline(budget_ms, color='0.5', lw=0.8, label='budget')
     top.set(ylabel='latency, ms', ylim=(0, None))
     top.legend(fontsize=8, ncols=5, loc='upper center', bbox_to_anchor=(0.5, 1.2), frameon=False)
-    spacing = [1e3 * float(one.facts['age_s']) for one in answered]
-    bottom.plot([one.due_s for one in answered], spacing, lw=0.8)
+    bottom.plot(due_s, [1e3 * float(shot.facts['age_s']) for shot in answered], lw=0.8)
     bottom.set(xlabel='time, s', ylabel='age of the key frame, ms', ylim=(0, None))
     figure.savefig(path, dpi=110)
 

@@ -23,11 +23,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import secrets
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
@@ -38,7 +35,6 @@ from pathlib import Path
 
 import numpy as np
 import rclpy
-import yaml
 from arguments import command
 from diagnostic_msgs.msg import DiagnosticArray
 from numpy.typing import NDArray
@@ -56,11 +52,11 @@ from dff_ros.backends.base import available_cores
 from dff_ros.config import DffConfig, replace, to_flat, walk
 from dff_ros.flags import add_flags, given_flags
 from dff_ros.frame_facts import ANSWERED
+from dff_ros.memory import tune_malloc
 from dff_ros.messages import stamp_to_ns
-from dff_ros.ros.children import Child
+from dff_ros.process_use import resident_mb
+from dff_ros.ros.children import own_namespace, set_environment, start_node
 from dff_ros.ros.conversions import diagnostic_values, fill_image, ns_to_stamp
-from dff_ros.ros.process import tune_malloc
-from dff_ros.ros.session import set_environment
 from dff_ros.sources import open_source
 
 START_S, RECOVERY_S, SETTLE_S = 120.0, 10.0, 10.0
@@ -141,16 +137,16 @@ class Soak:
         tune_malloc()
         rclpy.init(args=[])
         stack.callback(rclpy.try_shutdown)
-        namespace = f'/dff_soak_{secrets.token_hex(4)}'  # no other node may answer, or be answered
+        namespace = own_namespace('soak')
         self.camera = Camera(namespace, images, args.seed)
         stack.callback(self.camera.destroy_node)
         executor = SingleThreadedExecutor()
         executor.add_node(self.camera)
         thread = threading.Thread(target=_spin, args=(executor,), daemon=True)
         begin_s = time.monotonic()
-        self.child = stack.enter_context(
-            Child('dff_node', args.node_module, _arguments(config, namespace, stack))
-        )
+        parameters = _parameters(config, namespace)
+        words = ('--log-level', 'error')
+        self.child = start_node(stack, 'dff_node', args.node_module, namespace, parameters, *words)
         thread.start()
         stack.callback(thread.join, 5.0)
         stack.callback(executor.shutdown)
@@ -290,23 +286,14 @@ def _spin(executor: SingleThreadedExecutor) -> None:
         return
 
 
-def _arguments(config: DffConfig, namespace: str, stack: ExitStack) -> list[str]:
-    path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='dff_soak_'))) / 'dff_node.yaml'
+def _parameters(config: DffConfig, namespace: str) -> dict[str, object]:
     override = f'qos_overrides.{namespace}/image.subscription'
-    parameters = {**to_flat(config), f'{override}.reliability': 'reliable', f'{override}.depth': QUEUE}
-    path.write_text(yaml.safe_dump({'/**': {'ros__parameters': parameters}}), encoding='utf-8')
-    return ['--ros-args', '-r', f'__ns:={namespace}', '--params-file', str(path), '--log-level', 'error']
+    return {**to_flat(config), f'{override}.reliability': 'reliable', f'{override}.depth': QUEUE}
 
 
 def street_images() -> list[NDArray[np.uint8]]:
     """Five seconds of the simulated street."""
     return [frame.image_HW3 for frame in islice(open_source('street', fps=30.0), 150)]
-
-
-def resident_mb(pid: int) -> float:
-    """Physical memory of a process, 10^6 bytes (Linux)."""
-    pages = int(Path(f'/proc/{pid}/statm').read_text(encoding='ascii').split()[1])
-    return pages * os.sysconf('SC_PAGE_SIZE') / 1e6
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 
@@ -113,6 +114,25 @@ def intervals(text: str) -> tuple[int, ...]:
 def seed(text: str) -> int:
     """The seed of the simulated street as a flag's `type`: what every generator takes."""
     return _whole(text, 0, _MAX_SEED)
+
+
+def above_zero(text: str) -> float:
+    """A rate or a time as a flag's `type`."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value <= 1e5:
+        raise argparse.ArgumentTypeError(f'got {text!r}, expected a number above 0, at most 100000')
+    return value
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """(height, width) of WIDTHxHEIGHT, as a flag's `type`."""
+    found = re.fullmatch(r'([1-9]\d{1,4})x([1-9]\d{1,4})', text)
+    if not found:
+        raise argparse.ArgumentTypeError(f'got {text!r}, expected WIDTHxHEIGHT, as 480x360')
+    return int(found[2]), int(found[1])
 
 
 def _whole(text: str, minimum: int, maximum: int | None) -> int:

@@ -5,13 +5,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
+import platform
 import resource
 import sys
 from pathlib import Path
 
 _STATM = Path('/proc/self/statm')
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_MMAP_THRESHOLD_BYTES = 32 << 20
+_TRIM_THRESHOLD_BYTES = 1 << 30
 _SIGNS = (
     'out of memory',  # CUDA, torch
     'outofmemory',  # the class names of torch
@@ -68,3 +73,17 @@ def gpu_mb() -> float | None:
     if torch is None or not torch.cuda.is_initialized():
         return None
     return float(torch.cuda.memory_reserved()) / 1e6
+
+
+def tune_malloc() -> bool:
+    """Keep image-sized blocks on the heap: else glibc maps and faults in each image anew (2x the latency).
+
+    Only on glibc, and not where the user set a threshold by environment; whether it was done.
+    """
+    if platform.libc_ver()[0] != 'glibc' or 'MALLOC_MMAP_THRESHOLD_' in os.environ:
+        return False
+    libc = ctypes.CDLL(None)
+    return bool(
+        libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
+        and libc.mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES)
+    )

@@ -15,29 +15,39 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / 'dff_ros'
 
-RUNTIMES = {'torch', 'onnxruntime', 'onnx', 'rclpy', 'cv2', 'av', 'matplotlib', 'pycocotools'}
+RUNTIMES = {'torch', 'onnxruntime', 'onnx', 'rclpy', 'cv2', 'av', 'matplotlib', 'pycocotools', 'triton'}
 ALLOWED = {  # the runtimes that a module, or all modules of a package, may import; the rest is ring 0: none
+    'backends.cuda': {'torch'},
+    'backends.cuda.kernels': {'torch', 'triton'},
     'backends.clockwork': {'torch', 'cv2'},
     'backends.dis': {'cv2'},
     'backends.onnx': {'onnxruntime', 'cv2'},
+    'backends.onnx_device': {'onnxruntime', 'onnx'},
+    'backends.onnx_editing': {'onnx'},
+    'backends.onnx_providers': {'onnxruntime'},
+    'backends.onnx_sessions': {'onnxruntime', 'onnx'},
     'backends.torch': {'torch', 'cv2'},
-    'bench': {'cv2', 'av'},
+    'benchmark': {'cv2', 'av'},
     'compressed': {'cv2'},
     'confidence_pass': {'cv2', 'av'},
     'contenders': {'cv2', 'av'},
     'data': {'cv2'},
     'draw': {'cv2'},
+    'engine_building': {'onnxruntime', 'onnx', 'cv2'},
     'eval_detection': {'cv2', 'av'},
     'eval_segmentation': {'cv2', 'av'},
     'eval_task': {'cv2', 'av'},
     'evaluator': {'cv2', 'av'},
     'export': {'torch', 'onnx', 'onnxruntime', 'cv2'},
+    'int8_graphs': {'onnx'},
     'label_motion': {'cv2'},
     'made_sources': {'cv2', 'av'},
     'nets': {'torch'},
     'onnx_graphs': {'torch', 'onnx'},
     'onnx_operators': {'torch', 'onnx'},
+    'opencv_layouts': {'cv2'},
     'overlay': {'cv2'},
+    'quantisation': {'onnx', 'onnxruntime', 'cv2'},
     'recorder': {'cv2', 'av'},
     'ros': {'rclpy', 'cv2', 'av'},
     'runner': {'cv2', 'av'},
@@ -108,6 +118,7 @@ RING_0 = (
     'image_limits',
     'yuv',
     'demosaic',
+    'serialized_image',
     'closing',
     'errors',
     'output_files',
@@ -142,14 +153,28 @@ RING_0 = (
     'memory',
     'model',
     'stamps',
+    'engine_cache',
 )
 RING_0 += ('backends', 'evaluation', '')
 RING_0 += tuple(
     f'backends.{name}'
-    for name in ('base', 'flow', 'graph', 'handles', 'photometric', 'runner', 'size_inputs', 'use')
+    for name in (
+        'base',
+        'choice',
+        'cpu_facts',
+        'flow',
+        'gpu_facts',
+        'finishing',
+        'graph',
+        'handles',
+        'photometric',
+        'runner',
+    )
+    + ('size_inputs', 'use')
 )
 RING_1 = ('backends', 'nets', 'data', 'training', 'export', 'onnx_graphs', 'onnx_operators', 'verification')
-RING_1 += ('label_motion', 'compressed', 'messages', 'pipeline')
+RING_1 += ('engine_building', 'label_motion', 'compressed', 'messages', 'pipeline', 'bundle_folder')
+RING_1 += ('activation_ranges', 'int8_graphs', 'quantisation', 'opencv_layouts')
 """Modules (and packages with all they hold) of the inner rings; every other one is in ring 2."""
 
 
