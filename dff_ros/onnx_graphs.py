@@ -134,7 +134,9 @@ def export_graph(name: str, graph: Graph, examples: Mapping[str, Tensor]) -> onn
     shapes = tuple(
         {axis: torch.export.Dim.AUTO for axis in _free_axes(key, examples[key])} for key in graph.inputs
     )
-    with _quiet():
+    # Where every shape is symbolic, torch's cache of the shapes that operators make costs a tenth of the
+    # export more than it saves.
+    with _quiet(), torch._dynamo.config.patch(fake_tensor_cache_enabled=False):
         program = torch.onnx.export(
             graph.eval(),
             tuple(examples[key] for key in graph.inputs),

@@ -213,7 +213,10 @@ def test_an_inception_block_computes_its_branches(stride):
     torch.testing.assert_close(block(x), expected)
 
 
-@pytest.mark.parametrize('name', ['flownet_s', 'flownet_inception'])
+INCEPTION = pytest.param('flownet_inception', marks=pytest.mark.slow)  # its export alone takes 13 s
+
+
+@pytest.mark.parametrize('name', ['flownet_s', INCEPTION])
 def test_onnx_computes_the_same_at_odd_and_even_sizes(name, tmp_path):
     net = randomised(small(name))
     height, width = torch.export.Dim('h', min=16, max=4096), torch.export.Dim('w', min=16, max=4096)

@@ -31,15 +31,20 @@ def masonry(rng: np.random.Generator, shape: tuple[int, int], kind: str) -> np.n
     colours = _WALLS[kind]
     base = np.array(colours[rng.integers(len(colours))], np.float32) * rng.uniform(0.8, 1.12)
     wall = flat(shape, base + rng.normal(0, 5, 3))
-    wall += 14 * noise(rng, shape, (70, 22, 6, 1.0), (0.8, 0.5, 0.4, 0.5))[..., None]
+    stains = 14 * noise(rng, shape, (70, 22, 6, 1.0), (0.8, 0.5, 0.4, 0.5))
+    cv2.add(wall, cv2.merge([stains] * 3), dst=wall)
     if kind in ('brick', 'stone'):
         course, length = (3, 8) if kind == 'brick' else (11, 22)
-        rows, cols = np.indices(shape, dtype=np.int32)
-        shifted = cols + (rows // course % 2) * (length // 2)
         tone = rng.normal(0, 9 if kind == 'stone' else 11, (shape[0] // course + 2, shape[1] // length + 3))
-        wall += tone[rows // course, shifted // length, None].astype(np.float32)
-        joint = (rows % course == 0) | (shifted % length == 0)
-        wall[joint] += 12 if base.mean() < 120 else -12
+        rows = np.arange(shape[0])
+        joint = np.float32(12 if base.mean() < 120 else -12)
+        for is_shifted in (0, 1):  # every other course, by half a brick
+            here = rows // course % 2 == is_shifted
+            columns = np.arange(shape[1]) + is_shifted * (length // 2)
+            tones = tone.astype(np.float32)[np.ix_(rows[here] // course, columns // length)]
+            bricks = wall[here] + tones[..., None]
+            is_joint = (rows[here] % course == 0)[:, None] | (columns % length == 0)
+            wall[here] = bricks + np.where(is_joint, joint, np.float32(0))[..., None]
     wall[-max(2, shape[0] // 14) :] *= 0.86
     return wall
 

@@ -105,9 +105,9 @@ def noise(
 
 def rgba_of(rgb: np.ndarray, alpha: np.ndarray | None = None) -> np.ndarray:
     """Float colours in 0..255 (h, w, 3) and alpha 0..255 (h, w), opaque by default, as uint8 RGBA."""
-    out = np.empty((*rgb.shape[:2], 4), np.uint8)
-    out[..., :3] = np.clip(rgb, 0, 255)
-    out[..., 3] = 255 if alpha is None else alpha
+    out = cv2.cvtColor(np.clip(rgb, 0, 255).astype(np.uint8), cv2.COLOR_RGB2RGBA)
+    if alpha is not None:
+        out[..., 3] = alpha
     return out
 
 
